@@ -1,0 +1,1 @@
+"""Everything that knows one outside system, a folder each."""

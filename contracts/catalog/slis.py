@@ -1,0 +1,66 @@
+"""Service-level indicators: what stages compute and rules may speak of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from contracts.objectives import Latency
+
+
+@dataclass(frozen=True)
+class SliDef:
+    """One SLI: unit, range, which way is better (`lower`, `higher`, `-`), and whether the latest value has it too."""
+
+    name: str
+    unit: str
+    doc: str
+    high: float = inf
+    better: str = "lower"
+    latest: bool = False
+
+
+QUANTILES: dict[str, float] = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+_LATENCY_DOC = {
+    Latency.TTFT: "time to first token",
+    Latency.ITL: "inter-token latency",
+    Latency.E2E: "end-to-end latency",
+}
+
+_LATENCIES = tuple(
+    SliDef(f"{family}_{label}_s", "s", f"{label} of {_LATENCY_DOC[family]}, interpolated inside its bucket.")
+    for family in Latency
+    for label in QUANTILES
+)
+_ATTAINMENTS = tuple(
+    SliDef(
+        f"{family}_attainment_ratio",
+        "ratio",
+        f"Share of observations whose {_LATENCY_DOC[family]} met the workload's threshold; exact.",
+        1.0,
+        "higher",
+    )
+    for family in Latency
+)
+
+_ALL = (
+    *_LATENCIES,
+    *_ATTAINMENTS,
+    SliDef("queue_time_p95_s", "s", "p95 of the time in the waiting queue."),
+    SliDef("requests_per_s", "1/s", "Requests finished a second.", better="-"),
+    SliDef("prompt_tokens_per_s", "tokens/s", "Prompt tokens processed a second.", better="-"),
+    SliDef("generation_tokens_per_s", "tokens/s", "Tokens generated a second.", better="-"),
+    SliDef("requests_waiting", "requests", "Mean queue length, summed over instances.", latest=True),
+    SliDef("requests_waiting_max", "requests", "Longest queue seen by a scrape, summed over instances."),
+    SliDef("requests_running", "requests", "Mean batch, summed over instances.", better="-", latest=True),
+    SliDef("kv_cache_usage_ratio", "ratio", "Mean share of KV blocks in use, over instances.", 1.0, latest=True),
+    SliDef("kv_cache_usage_max_ratio", "ratio", "Fullest KV cache that a scrape saw, of any instance.", 1.0),
+    SliDef("prefix_cache_hit_ratio", "ratio", "Tokens found in the prefix cache, of those looked up.", 1.0, "higher"),
+    SliDef("preemptions_per_s", "1/s", "Preemptions a second."),
+    SliDef("error_ratio", "ratio", "Requests failed or rejected, of all that ended.", 1.0),
+    SliDef("up_ratio", "ratio", "Scrapes that were answered, of those due.", 1.0, "higher", latest=True),
+    SliDef("stalled", "bool", "1 when requests wait or run and no token came.", 1.0, latest=True),
+)
+
+SLIS: dict[str, SliDef] = {sli.name: sli for sli in _ALL}

@@ -1,0 +1,122 @@
+"""Cumulative histograms as Prometheus exports them: subtract, add, observe.
+
+A histogram has `le`, the finite upper edges in ascending order, and `counts`, how many observations were at or below
+each edge, the last one being `+Inf` (so `len(counts) == len(le) + 1` and counts never fall from left to right).
+Two histograms combine only when their edges agree; edges are configurable in vLLM, so they travel with the data.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Histogram(BaseModel):
+    """Observations at or below each edge, and their sum in the unit of the metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    le: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float = 0.0
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if len(self.counts) != len(self.le) + 1:
+            raise ValueError(f"{len(self.le)} edges need {len(self.le) + 1} counts, got {len(self.counts)}")
+        if any(b <= a for a, b in zip(self.le, self.le[1:], strict=False)):
+            raise ValueError("edges must ascend")
+        if self.counts[0] < 0 or any(b < a for a, b in zip(self.counts, self.counts[1:], strict=False)):
+            raise ValueError("cumulative counts must not fall")
+        return self
+
+    @property
+    def count(self) -> int:
+        """All observations."""
+        return self.counts[-1]
+
+
+def empty(le: Sequence[float]) -> Histogram:
+    """No observations over the given edges."""
+    return Histogram(le=tuple(le), counts=(0,) * (len(le) + 1))
+
+
+def observe(hist: Histogram, values: Iterable[float]) -> Histogram:
+    """Add raw observations (in the metric's unit).
+
+    >>> observe(empty((0.1, 0.5)), (0.05, 0.1, 0.3, 9.0)).counts
+    (2, 3, 4)
+    """
+    counts, total = list(hist.counts), hist.sum
+    for value in values:
+        total += value
+        for i in range(bisect_left(hist.le, value), len(counts)):
+            counts[i] += 1
+    return Histogram(le=hist.le, counts=tuple(counts), sum=total)
+
+
+def is_reset(older: Histogram, newer: Histogram) -> bool:
+    """True when `newer` cannot have grown out of `older`: other edges, or any bucket went down."""
+    if older.le != newer.le:
+        return True
+    previous = 0
+    for a, b in zip(older.counts, newer.counts, strict=True):
+        if b - a < previous:
+            return True
+        previous = b - a
+    return False
+
+
+def delta(older: Histogram | None, newer: Histogram) -> Histogram:
+    """What was observed after `older` and up to `newer`; all of `newer` when the counter began anew in between.
+
+    >>> a, b = Histogram(le=(1,), counts=(2, 3), sum=4), Histogram(le=(1,), counts=(5, 7), sum=9)
+    >>> delta(a, b).counts, delta(b, a).counts
+    ((3, 4), (2, 3))
+    """
+    if older is None or is_reset(older, newer):
+        return newer
+    counts = tuple(b - a for a, b in zip(older.counts, newer.counts, strict=True))
+    return Histogram.model_construct(le=newer.le, counts=counts, sum=max(0.0, newer.sum - older.sum))
+
+
+def merge(parts: Iterable[Histogram]) -> Histogram | None:
+    """The sum of histograms with equal edges; None for no parts; ValueError where edges differ.
+
+    Commutative and associative in `counts`, which is what lets instances and windows be added in any order.
+    """
+    counts: list[int] | None = None
+    le: tuple[float, ...] = ()
+    total = 0.0
+    for part in parts:
+        if counts is None:
+            le, counts, total = part.le, list(part.counts), part.sum
+        elif part.le != le:
+            raise ValueError(f"edges differ: {part.le} and {le}")
+        else:
+            counts = [a + b for a, b in zip(counts, part.counts, strict=True)]
+            total += part.sum
+    return None if counts is None else Histogram.model_construct(le=le, counts=tuple(counts), sum=total)
+
+
+class CounterDelta(BaseModel):
+    """Growth of one counter; `reset` says that it began anew in between."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float = Field(ge=0)
+    reset: bool = False
+
+
+def counter_delta(older: float | None, newer: float) -> CounterDelta:
+    """Growth from `older` to `newer`, as PromQL's `increase` treats a reset: what was counted since the restart.
+
+    >>> counter_delta(10.0, 12.0).value, counter_delta(10.0, 3.0)
+    (2.0, CounterDelta(value=3.0, reset=True))
+    """
+    if older is None or newer < older:
+        return CounterDelta(value=newer, reset=True)
+    return CounterDelta(value=newer - older)

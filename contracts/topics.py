@@ -1,0 +1,62 @@
+"""The topic table: every name, key, partition count, retention and reader stands here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contracts.events import Alert, DeadLetter, Heartbeat, InstanceWindow, Message, MetricsSnapshot, Sli, Tick
+
+PARTITIONS = 4
+"""Partitions of every data topic: topics that meet in a stage are co-partitioned, so there is one number."""
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+
+class Cleanup(StrEnum):
+    """Kafka's `cleanup.policy`."""
+
+    DELETE = "delete"
+    COMPACT = "compact"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `rank` orders messages of equal event time where topics meet: data before ticks."""
+
+    name: str
+    message: type[Message]
+    key: str
+    written_by: str
+    read_by: str
+    retention_ms: int = 7 * _DAY_MS
+    partitions: int = PARTITIONS
+    cleanup: Cleanup = Cleanup.DELETE
+    rank: int = 0
+    public: bool = True
+
+
+METRICS = Topic(MetricsSnapshot.TYPE, MetricsSnapshot, "workload", "connectors", "streams", rank=10)
+WINDOWS = Topic(
+    InstanceWindow.TYPE, InstanceWindow, "workload", "streams.windows", "streams.slis", _DAY_MS, rank=20, public=False
+)
+SLIS = Topic(Sli.TYPE, Sli, "workload", "streams.slis, streams.latest", "rules, agents, store, anyone", rank=30)
+ALERTS = Topic(Alert.TYPE, Alert, "workload", "all", "webhooks, people", 30 * _DAY_MS, rank=80)
+TICKS = Topic(Tick.TYPE, Tick, "partition", "ticker", "stages", _HOUR_MS, rank=90)
+HEARTBEATS = Topic(Heartbeat.TYPE, Heartbeat, "worker", "all workers", "registry, supervisor", _DAY_MS, 1, rank=95)
+DEADLETTER = Topic(DeadLetter.TYPE, DeadLetter, "source", "all", "people", 30 * _DAY_MS, 1, rank=99)
+
+TOPICS: tuple[Topic, ...] = (METRICS, WINDOWS, SLIS, ALERTS, TICKS, HEARTBEATS, DEADLETTER)
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
+BY_MESSAGE: dict[type[Message], Topic] = {topic.message: topic for topic in TOPICS}
+
+
+def group_of(stage: str) -> str:
+    """The consumer group, and Faust application id, of a stage."""
+    return f"optiinfra-{stage}"
+
+
+def changelog_of(stage: str) -> str:
+    """The compacted topic from which a stage recovers its state."""
+    return f"{group_of(stage)}-state-changelog"

@@ -1,0 +1,3 @@
+"""The top floor: settings, wiring, supervisor, live view and command line."""
+
+__version__ = "0.1.0"

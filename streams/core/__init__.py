@@ -1,0 +1,1 @@
+"""Pure folds: snapshots to windows, windows to SLIs, scrapes to latest values."""
