@@ -20,6 +20,23 @@ class Latency(StrEnum):
         return {"ttft": "ttft_s", "itl": "inter_token_latency_s", "e2e": "e2e_latency_s"}[self.value]
 
 
+VLLM_EDGES: dict[Latency, tuple[float, ...]] = {
+    Latency.TTFT: (
+        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+        *(20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+    ),
+    Latency.ITL: (
+        *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+        *(20.0, 40.0, 80.0),
+    ),
+    Latency.E2E: (
+        *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
+        *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
+    ),
+}
+"""Finite bucket edges in seconds, as vLLM 0.32 exports them (vllm/v1/metrics/loggers.py); a threshold must be one."""
+
+
 class Objectives(BaseModel):
     """Thresholds in seconds and targets as ratios. Defaults: requirements, section 1 (TTFT p95 500 ms, error 0.5 %);
     100 ms between tokens and 30 s end to end are common serving targets, and edges of vLLM's buckets."""

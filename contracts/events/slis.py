@@ -40,6 +40,9 @@ class InstanceWindow(Message):
     start_ms: int
     revision: int = Field(ge=0)
     covered_ms: int = Field(ge=0)
+    span_ms: int = Field(
+        default=0, ge=0, description="time over which counters and histograms grew: rates divide by it"
+    )
     newest_ms: int = Field(description="event time of the newest scrape used")
     cause_ms: int = Field(description="event time of the scrape that closed the window")
     scrapes: int = Field(ge=0)
@@ -96,6 +99,7 @@ class Sli(Message):
     coverage_ratio: float = Field(ge=0, le=1, description="share of the instance-time of the window that was observed")
     freshness_s: float = Field(ge=0, description="event seconds from the newest scrape used to the end of the window")
     cause_ms: int = Field(description="event time of the scrape or tick that made this message")
+    cause: str = Field(default="", description="id of the snapshot behind a latest value, part of its identity")
     instances: int = Field(ge=0, description="instances that belong to the subject in this window")
     instances_up: int = Field(ge=0)
     stalled: bool = Field(default=False, description="requests wait or run and no token came: not missing, stuck")
@@ -117,7 +121,8 @@ class Sli(Message):
 
     @property
     def id(self) -> str:
-        return cause_id("sli", self.workload, self.instance_id or "", self.size_s, self.start_ms, self.revision)
+        subject = (self.workload, self.instance_id or "", self.size_s, self.start_ms)
+        return cause_id("sli", *subject, self.revision, self.cause)
 
     def value(self, name: str) -> float | None:
         """The SLI's value, None when it is missing."""

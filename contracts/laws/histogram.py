@@ -83,23 +83,32 @@ def delta(older: Histogram | None, newer: Histogram) -> Histogram:
     return Histogram.model_construct(le=newer.le, counts=counts, sum=max(0.0, newer.sum - older.sum))
 
 
+def restrict(hist: Histogram, le: tuple[float, ...]) -> Histogram:
+    """The same observations over fewer edges, exactly: counts are cumulative, so an edge can be left out."""
+    if hist.le == le:
+        return hist
+    at = dict(zip(hist.le, hist.counts, strict=False))
+    counts = (*(at[edge] for edge in le), hist.count)
+    return Histogram.model_construct(le=le, counts=counts, sum=hist.sum)
+
+
 def merge(parts: Iterable[Histogram]) -> Histogram | None:
-    """The sum of histograms with equal edges; None for no parts; ValueError where edges differ.
+    """The sum of histograms, over the edges that all of them have; None for no parts.
 
     Commutative and associative in `counts`, which is what lets instances and windows be added in any order.
+
+    >>> merge((Histogram(le=(1, 2), counts=(1, 2, 3)), Histogram(le=(2, 4), counts=(5, 6, 7))))
+    Histogram(le=(2.0,), counts=(7, 10), sum=0.0)
     """
-    counts: list[int] | None = None
-    le: tuple[float, ...] = ()
-    total = 0.0
+    total: Histogram | None = None
     for part in parts:
-        if counts is None:
-            le, counts, total = part.le, list(part.counts), part.sum
-        elif part.le != le:
-            raise ValueError(f"edges differ: {part.le} and {le}")
-        else:
-            counts = [a + b for a, b in zip(counts, part.counts, strict=True)]
-            total += part.sum
-    return None if counts is None else Histogram.model_construct(le=le, counts=tuple(counts), sum=total)
+        if total is None:
+            total = part
+            continue
+        le = total.le if total.le == part.le else tuple(edge for edge in total.le if edge in part.le)
+        counts = tuple(a + b for a, b in zip(restrict(total, le).counts, restrict(part, le).counts, strict=True))
+        total = Histogram.model_construct(le=le, counts=counts, sum=total.sum + part.sum)
+    return total
 
 
 class CounterDelta(BaseModel):

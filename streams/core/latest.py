@@ -1,0 +1,137 @@
+"""Stage `latest`: the newest scrape of every instance as an SLI at once, for the fast path beside the windows.
+
+Age is judged by ticks, which come from one clock, so a scraper whose clock is ahead cannot make its peers look stale.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import Message, MetricsSnapshot, Sli, SliValue, Tick
+from streams.core.evidence import generated_tokens, has_work, instance_gauges
+
+STALE_INTERVALS = 3.0
+STALL_AFTER_S = 10.0
+LEAVE_AFTER_S = 300.0
+
+
+class Latest(BaseModel):
+    """The newest scrape of one instance: a few numbers, not the page."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order: tuple[int, int]
+    at_ms: int
+    interval_s: float
+    up: bool
+    gauges: dict[str, float] = {}
+    tokens: float = 0.0
+    moved_ms: int
+    """When tokens last came, or the instance was last idle."""
+
+    @property
+    def stalled(self) -> bool:
+        return self.up and has_work(self.gauges) and self.at_ms - self.moved_ms >= STALL_AFTER_S * 1000
+
+
+class LatestState(BaseModel):
+    """Per workload: its instances, the newest tick, and which of them were stale when the workload was last told."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workload: str
+    tick_ms: int = 0
+    instances: dict[str, Latest] = {}
+    stale: tuple[str, ...] = ()
+
+
+def _seen(before: Latest | None, snapshot: MetricsSnapshot) -> Latest:
+    gauges = instance_gauges(snapshot.engines)
+    tokens = generated_tokens(snapshot)
+    moved = before is None or not before.up or tokens != before.tokens or not has_work(gauges)
+    moved_ms = snapshot.scraped_at_ms if moved or before is None else min(before.moved_ms, snapshot.scraped_at_ms)
+    return Latest(
+        order=snapshot.order,
+        at_ms=snapshot.scraped_at_ms,
+        interval_s=snapshot.interval_s,
+        up=snapshot.up,
+        gauges=gauges,
+        tokens=tokens,
+        moved_ms=moved_ms,
+    )
+
+
+def _stale(state: LatestState) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            name
+            for name, seen in state.instances.items()
+            if state.tick_ms - seen.at_ms > STALE_INTERVALS * seen.interval_s * 1000
+        )
+    )
+
+
+def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) -> Sli:
+    members = state.instances if instance_id is None else {instance_id: state.instances[instance_id]}
+    stale = _stale(state)
+    fresh = [seen for name, seen in members.items() if seen.up and name not in stale]
+    stuck = any(seen.stalled for seen in fresh) and all(seen.stalled or not has_work(seen.gauges) for seen in fresh)
+    values = {"stalled": SliValue(value=float(stuck), samples=len(fresh))}
+    if members:
+        values["up_ratio"] = SliValue(value=len(fresh) / len(members), samples=len(members))
+    for name in ("requests_waiting", "requests_running", "kv_cache_usage_ratio"):
+        seen_values = [seen.gauges[name] for seen in fresh if name in seen.gauges]
+        if seen_values:
+            total = sum(seen_values)
+            mean = total / len(seen_values)
+            values[name] = SliValue(value=mean if name.endswith("_ratio") else total, samples=len(seen_values))
+    newest_ms = max((seen.at_ms for seen in fresh), default=min((s.at_ms for s in members.values()), default=at_ms))
+    return Sli(
+        workload=state.workload,
+        instance_id=instance_id,
+        size_s=0,
+        start_ms=at_ms,
+        coverage_ratio=len(fresh) / len(members) if members else 0.0,
+        freshness_s=max(0.0, (at_ms - newest_ms) / 1000.0),
+        cause_ms=at_ms,
+        cause=cause,
+        instances=len(members),
+        instances_up=len(fresh),
+        stalled=stuck,
+        values=values,
+    )
+
+
+def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+    """Fold one scrape or tick in. A scrape tells its instance and workload; a tick only what has newly become stale."""
+    assert state is None or isinstance(state, LatestState)  # noqa: S101 — narrows the driver's untyped state
+    if isinstance(message, Tick):
+        return _tick(state, message) if state else (None, [])
+    assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else
+    state = state or LatestState(workload=message.workload)
+    before = state.instances.get(message.instance_id)
+    if before is not None and message.order <= before.order:
+        return state, []
+    instances = state.instances | {message.instance_id: _seen(before, message)}
+    state = state.model_copy(update={"instances": instances})
+    state = state.model_copy(update={"stale": _stale(state)})
+    at_ms, cause = message.scraped_at_ms, message.id
+    return state, [_sli(state, message.instance_id, at_ms, cause), _sli(state, None, at_ms, cause)]
+
+
+def _tick(state: LatestState, tick: Tick) -> tuple[LatestState | None, list[Message]]:
+    if tick.at_ms <= state.tick_ms:
+        return state, []
+    leave_ms = tick.at_ms - LEAVE_AFTER_S * 1000
+    staying = {name: seen for name, seen in state.instances.items() if seen.at_ms >= leave_ms}
+    before = state.stale
+    state = state.model_copy(update={"tick_ms": tick.at_ms, "instances": staying})
+    stale = _stale(state)
+    state = state.model_copy(update={"stale": stale})
+    if not staying:
+        return None, []
+    newly = [name for name in stale if name not in before]
+    outputs: list[Message] = [_sli(state, name, tick.at_ms, tick.id) for name in newly]
+    if newly:
+        outputs.append(_sli(state, None, tick.at_ms, tick.id))
+    return state, outputs

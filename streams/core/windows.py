@@ -1,0 +1,201 @@
+"""Stage `windows`: the scrapes of one instance become additive evidence for tumbling windows of every size.
+
+A window `(start, end]` sums the pairs of neighbouring scrapes whose later one lies in it. That is the newest scrape at
+or before its end minus the newest at or before its start, and stays right when a counter begins anew in between. It is
+final for the instance as soon as a scrape after its end is read: no grace is needed here, and no clock.
+
+Scrapes are ordered by `(scraper_epoch, seq)`. When event time steps back all the same (a scraper restarted on a
+corrected clock), the pair across the step is dropped, and windows that are reached again carry the number of steps
+back as their revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import EngineSample, GaugeStats, InstanceWindow, Message, MetricsSnapshot, Tick
+from streams.core.evidence import Growth, add, growth, has_work, instance_gauges
+
+SIZES_S = (10, 60, 300)
+TRUSTED_INTERVALS = 3.0
+"""Two scrapes further apart than this many planned intervals leave the time between them uncovered."""
+FORGET_AFTER_S = 3600
+"""An instance that was not scraped, nor tried, for so long is gone and its state with it."""
+
+
+class GaugeSum(BaseModel):
+    """A gauge over the scrapes of a window so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sum: float
+    max: float
+    last: float
+    n: int
+
+    def plus(self, value: float) -> GaugeSum:
+        return GaugeSum.model_construct(sum=self.sum + value, max=max(self.max, value), last=value, n=self.n + 1)
+
+
+class OpenWindow(BaseModel):
+    """A window that may still grow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start_ms: int
+    covered_ms: int = 0
+    span_ms: int = 0
+    newest_ms: int = 0
+    scrapes: int = 0
+    scrapes_failed: int = 0
+    idle_scrapes: int = 0
+    growth: Growth = Growth()
+    gauges: dict[str, GaugeSum] = {}
+
+
+class InstanceState(BaseModel):
+    """Per instance: what orders it, the last readable scrape, the open window of each size, and how far it closed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order: tuple[int, int]
+    clock_ms: int
+    steps_back: int = 0
+    last_ms: int | None = None
+    incarnation_ms: int | None = None
+    engines: dict[str, EngineSample] = {}
+    open: dict[int, OpenWindow] = {}
+    closed_to_ms: dict[int, int] = {}
+
+
+def window_start_ms(at_ms: int, size_s: int) -> int:
+    """Start of the epoch-aligned window `(start, start + size]` that holds `at_ms`.
+
+    >>> window_start_ms(10_000, 10), window_start_ms(10_001, 10)
+    (0, 10000)
+    """
+    size_ms = size_s * 1000
+    return (at_ms - 1) // size_ms * size_ms
+
+
+def _overlap_ms(a: tuple[int, int], b: tuple[int, int]) -> int:
+    return max(0, min(a[1], b[1]) - max(a[0], b[0]))
+
+
+def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: MetricsSnapshot) -> InstanceWindow:
+    made = window.growth
+    tokens = made.counters.get("generation_tokens", 0.0)
+    first_tokens = made.histograms["ttft_s"].count if "ttft_s" in made.histograms else 0
+    reached_again = window.start_ms < state.closed_to_ms.get(size_s, window.start_ms)
+    return InstanceWindow(
+        workload=cause.workload,
+        instance_id=cause.instance_id,
+        size_s=size_s,
+        start_ms=window.start_ms,
+        revision=state.steps_back if reached_again else 0,
+        covered_ms=min(window.covered_ms, size_s * 1000),
+        span_ms=window.span_ms,
+        newest_ms=window.newest_ms,
+        cause_ms=cause.scraped_at_ms,
+        scrapes=window.scrapes,
+        scrapes_failed=window.scrapes_failed,
+        resets=made.resets,
+        # Work at every scrape over a measured span, and neither a first nor a further token: stuck, not idle.
+        stalled=window.span_ms > 0 and window.idle_scrapes == 0 and tokens == 0 and first_tokens == 0,
+        counters=made.counters,
+        histograms=made.histograms,
+        gauges={
+            name: GaugeStats(mean=gauge.sum / gauge.n, max=gauge.max, last=gauge.last)
+            for name, gauge in window.gauges.items()
+        },
+    )
+
+
+def _grown(
+    window: OpenWindow, snapshot: MetricsSnapshot, pair: tuple[int, int] | None, pair_growth: Growth, covered_ms: int
+) -> OpenWindow:
+    """The window with one more scrape in it; `pair` is the time from the scrape before, None where there is none."""
+    if not snapshot.up:
+        return window.model_copy(update={"scrapes_failed": window.scrapes_failed + 1})
+    values = instance_gauges(snapshot.engines)
+    gauges = dict(window.gauges)
+    for name, value in values.items():
+        seen = gauges.get(name)
+        gauges[name] = seen.plus(value) if seen else GaugeSum(sum=value, max=value, last=value, n=1)
+    return window.model_copy(
+        update={
+            "covered_ms": window.covered_ms + covered_ms,
+            "span_ms": window.span_ms + (pair[1] - pair[0] if pair else 0),
+            "newest_ms": snapshot.scraped_at_ms,
+            "scrapes": window.scrapes + 1,
+            "idle_scrapes": window.idle_scrapes + (0 if has_work(values) else 1),
+            "growth": add(window.growth, pair_growth) if pair else window.growth,
+            "gauges": gauges,
+        }
+    )
+
+
+def advance(
+    state: BaseModel | None, message: Message, sizes_s: tuple[int, ...] = SIZES_S
+) -> tuple[InstanceState | None, list[Message]]:
+    """Fold one scrape (or tick) into the state of its instance; returns the windows that it closed, shortest first."""
+    assert state is None or isinstance(state, InstanceState)  # noqa: S101 — narrows the driver's untyped state
+    if isinstance(message, Tick):
+        gone = state is not None and message.at_ms - state.clock_ms > FORGET_AFTER_S * 1000
+        return (None if gone else state), []
+    assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else
+    at_ms = message.scraped_at_ms
+    if state is None:
+        state = InstanceState(order=message.order, clock_ms=at_ms)
+    elif message.order <= state.order:
+        return state, []
+    stepped_back = at_ms < state.clock_ms
+    pair = (state.last_ms, at_ms) if message.up and state.last_ms is not None and at_ms > state.last_ms else None
+    pair = None if stepped_back else pair
+    restarted = None not in (state.incarnation_ms, message.incarnation_ms) and (
+        state.incarnation_ms != message.incarnation_ms
+    )
+    made = growth(state.engines, message.engines, restarted=restarted) if pair else Growth()
+    trusted = pair is not None and pair[1] - pair[0] <= TRUSTED_INTERVALS * message.interval_s * 1000
+
+    outputs: list[Message] = []
+    windows: dict[int, OpenWindow] = {}
+    closed_to = dict(state.closed_to_ms)
+    for size_s in sizes_s:
+        if size_s < 2 * message.interval_s:
+            continue  # a window must be able to hold two scrapes
+        start_ms = window_start_ms(at_ms, size_s)
+        window = state.open.get(size_s)
+        if window is not None and window.start_ms != start_ms:
+            if trusted and pair:
+                bounds = (window.start_ms, window.start_ms + size_s * 1000)
+                covered = window.covered_ms + _overlap_ms(pair, bounds)
+                window = window.model_copy(update={"covered_ms": covered})
+            outputs.append(_closed(state, window, size_s, message))
+            closed_to[size_s] = max(closed_to.get(size_s, 0), window.start_ms + size_s * 1000)
+            window = None
+        window = window or OpenWindow(start_ms=start_ms, newest_ms=state.last_ms or 0)
+        bounds = (start_ms, start_ms + size_s * 1000)
+        covered = _overlap_ms(pair, bounds) if trusted and pair else 0
+        windows[size_s] = _grown(window, message, pair, made, covered)
+
+    return InstanceState(
+        order=message.order,
+        clock_ms=at_ms,
+        steps_back=state.steps_back + int(stepped_back),
+        last_ms=at_ms if message.up else (None if stepped_back else state.last_ms),
+        incarnation_ms=message.incarnation_ms if message.up else state.incarnation_ms,
+        engines=message.engines if message.up else state.engines,
+        open=windows,
+        closed_to_ms=closed_to,
+    ), outputs
+
+
+Advance = Callable[[BaseModel | None, Message], tuple[BaseModel | None, list[Message]]]
+
+
+def windows_advance(sizes_s: tuple[int, ...]) -> Advance:
+    """The fold for chosen window sizes, seconds."""
+    return lambda state, message: advance(state, message, sizes_s)
