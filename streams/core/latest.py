@@ -110,7 +110,8 @@ def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None
     assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else
     state = state or LatestState(workload=message.workload)
     before = state.instances.get(message.instance_id)
-    if before is not None and message.order <= before.order:
+    too_old = message.scraped_at_ms < state.tick_ms - LEAVE_AFTER_S * 1000
+    if too_old or (before is not None and message.order <= before.order):
         return state, []
     instances = state.instances | {message.instance_id: _seen(before, message)}
     state = state.model_copy(update={"instances": instances})
@@ -119,7 +120,7 @@ def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None
     return state, [_sli(state, message.instance_id, at_ms, cause), _sli(state, None, at_ms, cause)]
 
 
-def _tick(state: LatestState, tick: Tick) -> tuple[LatestState | None, list[Message]]:
+def _tick(state: LatestState, tick: Tick) -> tuple[LatestState, list[Message]]:
     if tick.at_ms <= state.tick_ms:
         return state, []
     leave_ms = tick.at_ms - LEAVE_AFTER_S * 1000
@@ -128,8 +129,6 @@ def _tick(state: LatestState, tick: Tick) -> tuple[LatestState | None, list[Mess
     state = state.model_copy(update={"tick_ms": tick.at_ms, "instances": staying})
     stale = _stale(state)
     state = state.model_copy(update={"stale": stale})
-    if not staying:
-        return None, []
     newly = [name for name in stale if name not in before]
     outputs: list[Message] = [_sli(state, name, tick.at_ms, tick.id) for name in newly]
     if newly:

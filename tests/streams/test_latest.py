@@ -1,0 +1,76 @@
+"""The latest value: told with every scrape, stale when ticks say so, stalled when work makes no tokens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from contracts.events import Message, MetricsSnapshot, Sli, Tick
+from contracts.stage import fold
+from streams.core import latest
+from tests.streams.recording import START_MS, Server, snapshot
+
+STEP = fold(latest.advance)
+
+
+def slis(log: Sequence[Message]) -> list[Sli]:
+    return [m for m in STEP(None, list(log))[1] if isinstance(m, Sli)]
+
+
+def scrape(i: int, instance: str = "chat-0", *, server: Server | None = None, waiting: float = 3) -> MetricsSnapshot:
+    server = server or Server(random.Random(0), tokens=i)
+    return snapshot(server, START_MS + 2000 * i, i, instance=instance, waiting=waiting)
+
+
+def test_every_scrape_tells_its_instance_and_its_workload() -> None:
+    first, second = slis([scrape(0)])
+    assert (first.instance_id, second.instance_id) == ("chat-0", None)
+    assert second.size_s == 0
+    assert second.value("requests_waiting") == 3
+    assert second.cause == scrape(0).id
+
+
+def test_the_workload_sums_its_fresh_instances() -> None:
+    last = slis([scrape(0), scrape(0, "chat-1", waiting=4)])[-1]
+    assert (last.value("requests_waiting"), last.value("kv_cache_usage_ratio")) == (7, 0.5)
+    assert (last.instances, last.coverage_ratio) == (2, 1.0)
+
+
+def test_a_tick_tells_what_has_become_stale_once() -> None:
+    stale_s = latest.STALE_INTERVALS * 2.0
+    ticks = [Tick(at_ms=START_MS + int(stale_s * 1000) + s * 1000, partition=0) for s in (0, 1, 2)]
+    after = slis([scrape(0), *ticks])[2:]
+    assert [m.instance_id for m in after] == ["chat-0", None]
+    assert after[-1].coverage_ratio == 0
+    assert after[-1].value("requests_waiting") is None
+
+
+def test_a_target_that_does_not_answer_is_down_not_idle() -> None:
+    down = snapshot(None, START_MS + 2000, 1)
+    last = slis([scrape(0), down])[-1]
+    assert (last.instances_up, last.value("requests_waiting"), last.value("up_ratio")) == (0, None, 0.0)
+
+
+def test_work_without_tokens_is_stalled_after_a_while_and_tokens_end_it() -> None:
+    stuck = Server(random.Random(0), tokens=7)
+    log = [scrape(i, server=stuck) for i in range(7)]
+    assert not slis(log[:4])[-1].stalled
+    assert slis(log)[-1].stalled
+    assert not slis([*log, scrape(8, server=Server(random.Random(0), tokens=8))])[-1].stalled
+
+
+def test_an_idle_server_is_not_stalled() -> None:
+    idle = Server(random.Random(0))
+    log = [snapshot(idle, START_MS + 2000 * i, i, waiting=0, running=0) for i in range(9)]
+    assert not any(m.stalled for m in slis(log))
+
+
+def test_an_older_scrape_says_nothing() -> None:
+    assert slis([scrape(3), scrape(2), scrape(3)]) == slis([scrape(3)])
+
+
+def test_an_instance_unheard_of_for_long_leaves() -> None:
+    gone = Tick(at_ms=START_MS + int(latest.LEAVE_AFTER_S * 1000) + 10_000, partition=0)
+    newcomer = snapshot(Server(random.Random(0)), gone.at_ms, 0, instance="chat-1")
+    last = slis([scrape(0), gone, newcomer])[-1]
+    assert (last.instances, last.coverage_ratio) == (1, 1.0)

@@ -1,0 +1,178 @@
+"""When a workload's window is told, what it says, and what silence looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from pydantic import BaseModel
+
+from contracts.events import Alert, GaugeStats, InstanceWindow, Message, Sli, Tick
+from contracts.laws.histogram import Histogram
+from contracts.objectives import Objectives
+from contracts.stage import fold
+from streams.core.slis import SliFold, SliSettings, WorkloadState
+from tests.streams.recording import START_MS
+
+SETTINGS = SliSettings(objectives={"chat": Objectives(ttft_s=0.5)})
+STEP = fold(SliFold(SETTINGS).advance)
+
+
+def part(instance: str, window: int = 0, **changes: object) -> InstanceWindow:
+    """A healthy 10-s window: 10 requests, 8 of them within 0.5 s."""
+    start_ms = START_MS + 10_000 * window
+    good = InstanceWindow(
+        workload="chat",
+        instance_id=instance,
+        size_s=10,
+        start_ms=start_ms,
+        revision=0,
+        covered_ms=10_000,
+        span_ms=10_000,
+        newest_ms=start_ms + 9_500,
+        cause_ms=start_ms + 11_500,
+        scrapes=5,
+        scrapes_failed=0,
+        counters={
+            "requests_finished": 10.0,
+            "requests_failed": 1.0,
+            "generation_tokens": 500.0,
+            "prefix_cache_hits_tokens": 30.0,
+            "prefix_cache_queries_tokens": 120.0,
+        },
+        histograms={"ttft_s": Histogram(le=(0.25, 0.5, 1.0), counts=(4, 8, 10, 10), sum=4.0)},
+        gauges={
+            "requests_waiting": GaugeStats(mean=2.0, max=5.0, last=1.0),
+            "kv_cache_usage_ratio": GaugeStats(mean=0.5, max=0.7, last=0.5),
+        },
+    )
+    return good.model_copy(update=changes)
+
+
+def tick(window: int, after_s: float = 0.0) -> Tick:
+    """A tick `after_s` past the end of a 10-s window."""
+    return Tick(at_ms=int(START_MS + 10_000 * (window + 1) + after_s * 1000), partition=0)
+
+
+def run(log: Sequence[Message], state: BaseModel | None = None) -> tuple[BaseModel | None, list[Message]]:
+    return STEP(state, list(log))
+
+
+def told(outputs: Sequence[Message]) -> list[Sli]:
+    """The workload's own SLIs."""
+    return [m for m in outputs if isinstance(m, Sli) and m.instance_id is None]
+
+
+@pytest.fixture
+def two() -> BaseModel | None:
+    """A workload whose two members are known: their first window is behind them."""
+    return run([part("a"), part("b")])[0]
+
+
+def test_an_instance_speaks_at_once_and_the_workload_when_all_members_have(two: BaseModel) -> None:
+    state, first = run([part("a", 1)], two)
+    assert [m.instance_id for m in first if isinstance(m, Sli)] == ["a"]
+    _, second = run([part("b", 1)], state)
+    assert [m.instance_id for m in second if isinstance(m, Sli)] == ["b", None]
+
+
+def test_the_workload_is_the_sum_of_its_instances(two: BaseModel) -> None:
+    (sli,) = told(run([part("a", 1), part("b", 1)], two)[1])
+    assert sli.value("requests_per_s") == 2.0
+    assert sli.value("generation_tokens_per_s") == 100.0
+    assert sli.value("requests_waiting") == 4.0
+    assert sli.value("requests_waiting_max") == 10.0
+    assert sli.value("kv_cache_usage_ratio") == 0.5
+    assert sli.value("kv_cache_usage_max_ratio") == 0.7
+    assert sli.value("prefix_cache_hit_ratio") == 0.25
+    assert sli.value("error_ratio") == 0.1
+    assert sli.value("ttft_attainment_ratio") == 0.8
+    assert sli.attainment["ttft"].total == 20
+    assert sli.value("ttft_p50_s") == pytest.approx(0.25 + 0.25 * 2 / 8)
+    assert (sli.coverage_ratio, sli.instances, sli.instances_up) == (1.0, 2, 2)
+    assert sli.freshness_s == 0.5
+
+
+def test_rates_are_taken_over_the_span_of_each_instance(two: BaseModel) -> None:
+    (sli,) = told(run([part("a", 1), part("b", 1, span_ms=5_000)], two)[1])
+    assert sli.value("requests_per_s") == 1.0 + 2.0
+
+
+def test_a_silent_member_is_waited_for_until_its_grace_is_over(two: BaseModel) -> None:
+    state, _ = run([part("a", 1), tick(1, SETTINGS.grace_s - 1)], two)
+    assert isinstance(state, WorkloadState)
+    assert state.told_ms[10] == START_MS + 10_000
+    (sli,) = told(run([tick(1, SETTINGS.grace_s)], state)[1])
+    assert (sli.revision, sli.coverage_ratio, sli.instances) == (0, 0.5, 2)
+
+
+def test_late_evidence_makes_the_next_revision(two: BaseModel) -> None:
+    log = [part("a", 1), tick(1, SETTINGS.grace_s), part("b", 1)]
+    first, second = told(run(log, two)[1])
+    assert (first.revision, second.revision) == (0, 1)
+    assert first.id != second.id
+    assert second.value("requests_per_s") == 2.0
+
+
+def test_below_the_floor_values_are_missing_not_zero(two: BaseModel) -> None:
+    thin = {"covered_ms": 3_000, "scrapes": 2, "scrapes_failed": 3}
+    (sli,) = told(run([part("a", 1, **thin), part("b", 1, **thin)], two)[1])
+    assert sli.coverage_ratio == 0.3
+    assert sli.value("ttft_p95_s") is None
+    assert sli.value("requests_per_s") is None
+    assert sli.value("up_ratio") == 0.4
+
+
+def test_no_observations_are_missing_not_zero(two: BaseModel) -> None:
+    nothing = {"histograms": {"ttft_s": Histogram(le=(0.5,), counts=(0, 0))}, "counters": {"requests_finished": 0.0}}
+    (sli,) = told(run([part("a", 1, **nothing), part("b", 1, **nothing)], two)[1])
+    assert sli.value("ttft_p95_s") is None
+    assert sli.value("ttft_attainment_ratio") is None
+    assert sli.value("requests_per_s") == 0.0
+
+
+def test_when_everybody_falls_silent_windows_are_told_empty_and_one_alert_goes_out(two: BaseModel) -> None:
+    _, outputs = run([tick(w, SETTINGS.grace_s) for w in range(1, 5)], two)
+    empty = told(outputs)
+    assert [s.start_ms for s in empty] == [START_MS + 10_000 * w for w in range(1, 5)]
+    assert all(s.coverage_ratio == 0 and s.value("ttft_p95_s") is None for s in empty)
+    assert [m.name for m in outputs if isinstance(m, Alert)] == ["no_data"]
+
+
+def test_a_member_that_left_is_no_longer_waited_for(two: BaseModel) -> None:
+    away = int(SETTINGS.retire_s // 10) + 3
+    state, _ = run([m for w in range(1, away) for m in (part("a", w), tick(w, SETTINGS.grace_s))], two)
+    assert isinstance(state, WorkloadState)
+    assert set(state.frontier_ms) == {"a"}
+    (sli,) = told(run([part("a", away)], state)[1])
+    assert (sli.instances, sli.coverage_ratio) == (1, 1.0)
+
+
+def test_a_workload_of_which_nothing_is_heard_is_forgotten(two: BaseModel) -> None:
+    state, _ = run([tick(0, SETTINGS.retire_s + 60), tick(0, SETTINGS.forget_s + 200)], two)
+    assert state is None
+
+
+def test_a_clock_far_ahead_does_not_tell_windows_before_their_time(two: BaseModel) -> None:
+    state, _ = run([tick(0, 1.0)], two)
+    state, early = run([part("a", 400), part("b", 400)], state)
+    assert told(early) == []
+    first, second = told(run([part("a", 1, revision=1), part("b", 1, revision=1)], state)[1])
+    assert (first.start_ms, first.revision) == (START_MS + 10_000, 0)
+    assert (second.revision, second.value("requests_per_s")) == (1, 2.0)
+
+
+def test_stalled_needs_nobody_to_move(two: BaseModel) -> None:
+    stuck = {"stalled": True, "counters": {"generation_tokens": 0.0}}
+    (one,) = told(run([part("a", 1, **stuck), part("b", 1)], two)[1])
+    assert not one.stalled
+    _, outputs = run([part("a", 1, **stuck), part("b", 1, **stuck)], two)
+    assert told(outputs)[0].stalled
+    assert told(outputs)[0].value("stalled") == 1.0
+    assert [m.name for m in outputs if isinstance(m, Alert)] == ["stalled"]
+
+
+def test_histograms_with_other_edges_meet_on_the_edges_they_share(two: BaseModel) -> None:
+    fine = {"histograms": {"ttft_s": Histogram(le=(0.1, 0.5, 2.0), counts=(1, 9, 10, 10))}}
+    (sli,) = told(run([part("a", 1), part("b", 1, **fine)], two)[1])
+    assert sli.attainment["ttft"].good == 8 + 9
