@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from operator import add, le, lt, sub
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,9 +28,9 @@ class Histogram(BaseModel):
     def _shape(self) -> Self:
         if len(self.counts) != len(self.le) + 1:
             raise ValueError(f"{len(self.le)} edges need {len(self.le) + 1} counts, got {len(self.counts)}")
-        if any(b <= a for a, b in zip(self.le, self.le[1:], strict=False)):
+        if not all(map(lt, self.le, self.le[1:])):
             raise ValueError("edges must ascend")
-        if self.counts[0] < 0 or any(b < a for a, b in zip(self.counts, self.counts[1:], strict=False)):
+        if self.counts[0] < 0 or not all(map(le, self.counts, self.counts[1:])):
             raise ValueError("cumulative counts must not fall")
         return self
 
@@ -39,9 +40,9 @@ class Histogram(BaseModel):
         return self.counts[-1]
 
 
-def empty(le: Sequence[float]) -> Histogram:
+def empty(edges: Sequence[float]) -> Histogram:
     """No observations over the given edges."""
-    return Histogram(le=tuple(le), counts=(0,) * (len(le) + 1))
+    return Histogram(le=tuple(edges), counts=(0,) * (len(edges) + 1))
 
 
 def observe(hist: Histogram, values: Iterable[float]) -> Histogram:
@@ -58,16 +59,17 @@ def observe(hist: Histogram, values: Iterable[float]) -> Histogram:
     return Histogram(le=hist.le, counts=tuple(counts), sum=total)
 
 
+def _growth(older: Histogram, newer: Histogram) -> tuple[int, ...] | None:
+    """Cumulative growth a bucket, None when `newer` cannot have grown out of `older`."""
+    if older.le != newer.le:
+        return None
+    grown = tuple(map(sub, newer.counts, older.counts))
+    return grown if grown[0] >= 0 and all(map(le, grown, grown[1:])) else None
+
+
 def is_reset(older: Histogram, newer: Histogram) -> bool:
     """True when `newer` cannot have grown out of `older`: other edges, or any bucket went down."""
-    if older.le != newer.le:
-        return True
-    previous = 0
-    for a, b in zip(older.counts, newer.counts, strict=True):
-        if b - a < previous:
-            return True
-        previous = b - a
-    return False
+    return _growth(older, newer) is None
 
 
 def delta(older: Histogram | None, newer: Histogram) -> Histogram:
@@ -77,19 +79,19 @@ def delta(older: Histogram | None, newer: Histogram) -> Histogram:
     >>> delta(a, b).counts, delta(b, a).counts
     ((3, 4), (2, 3))
     """
-    if older is None or is_reset(older, newer):
+    grown = None if older is None else _growth(older, newer)
+    if older is None or grown is None:
         return newer
-    counts = tuple(b - a for a, b in zip(older.counts, newer.counts, strict=True))
-    return Histogram.model_construct(le=newer.le, counts=counts, sum=max(0.0, newer.sum - older.sum))
+    return Histogram.model_construct(le=newer.le, counts=grown, sum=max(0.0, newer.sum - older.sum))
 
 
-def restrict(hist: Histogram, le: tuple[float, ...]) -> Histogram:
+def restrict(hist: Histogram, edges: tuple[float, ...]) -> Histogram:
     """The same observations over fewer edges, exactly: counts are cumulative, so an edge can be left out."""
-    if hist.le == le:
+    if hist.le == edges:
         return hist
     at = dict(zip(hist.le, hist.counts, strict=False))
-    counts = (*(at[edge] for edge in le), hist.count)
-    return Histogram.model_construct(le=le, counts=counts, sum=hist.sum)
+    counts = (*(at[edge] for edge in edges), hist.count)
+    return Histogram.model_construct(le=edges, counts=counts, sum=hist.sum)
 
 
 def merge(parts: Iterable[Histogram]) -> Histogram | None:
@@ -105,9 +107,9 @@ def merge(parts: Iterable[Histogram]) -> Histogram | None:
         if total is None:
             total = part
             continue
-        le = total.le if total.le == part.le else tuple(edge for edge in total.le if edge in part.le)
-        counts = tuple(a + b for a, b in zip(restrict(total, le).counts, restrict(part, le).counts, strict=True))
-        total = Histogram.model_construct(le=le, counts=counts, sum=total.sum + part.sum)
+        shared = total.le if total.le == part.le else tuple(edge for edge in total.le if edge in part.le)
+        counts = tuple(map(add, restrict(total, shared).counts, restrict(part, shared).counts))
+        total = Histogram.model_construct(le=shared, counts=counts, sum=total.sum + part.sum)
     return total
 
 

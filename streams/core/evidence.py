@@ -23,12 +23,25 @@ class Growth(BaseModel):
     resets: int = 0
 
 
+def _began_anew(older: EngineSample, newer: EngineSample) -> bool:
+    return any(newer.counters[k] < v for k, v in older.counters.items() if k in newer.counters) or any(
+        is_reset(h, newer.histograms[k]) for k, h in older.histograms.items() if k in newer.histograms
+    )
+
+
+def continuous(older: Engines, newer: Engines) -> bool:
+    """The same engines with the same metrics, none of which fell: growth over such scrapes is one subtraction."""
+    return older.keys() == newer.keys() and not any(
+        sample.counters.keys() != newer[name].counters.keys()
+        or sample.histograms.keys() != newer[name].histograms.keys()
+        or _began_anew(sample, newer[name])
+        for name, sample in older.items()
+    )
+
+
 def _engine_growth(older: EngineSample | None, newer: EngineSample) -> Growth:
     """Growth of one engine; `older` None means that it started from zero."""
-    began_anew = older is not None and (
-        any(newer.counters[k] < v for k, v in older.counters.items() if k in newer.counters)
-        or any(is_reset(h, newer.histograms[k]) for k, h in older.histograms.items() if k in newer.histograms)
-    )
+    began_anew = older is not None and _began_anew(older, newer)
     base = EngineSample() if older is None or began_anew else older
     zero = older is None or began_anew
     # A metric that the older scrape did not have has no known beginning, unless the engine itself began from zero.

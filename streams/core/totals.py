@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.events import InstanceWindow
 from contracts.laws.histogram import Histogram, merge
+from contracts.objectives import Latency
+
+
+KEPT = frozenset((*(family.histogram for family in Latency), "queue_time_s"))
+"""The histograms that SLIs are made of; the others stay with the instance's own evidence."""
 
 
 class GaugeTotal(BaseModel):
@@ -53,7 +58,7 @@ def lift(part: InstanceWindow) -> Totals:
         any_tokens=part.counters.get("generation_tokens", 0.0) > 0,
         counters=part.counters,
         per_s={name: grown * 1000.0 / part.span_ms for name, grown in part.counters.items()} if part.span_ms else {},
-        histograms=part.histograms,
+        histograms={name: hist for name, hist in part.histograms.items() if name in KEPT},
         gauges={
             name: GaugeTotal.model_construct(
                 means=gauge.mean, maxima=gauge.max, max=gauge.max, instances=1, scrapes=part.scrapes

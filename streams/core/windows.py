@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import EngineSample, GaugeStats, InstanceWindow, Message, MetricsSnapshot, Tick
-from streams.core.evidence import Growth, add, growth, has_work, instance_gauges
+from streams.core.evidence import Growth, add, continuous, growth, has_work, instance_gauges
 
 SIZES_S = (10, 60, 300)
 TRUSTED_INTERVALS = 3.0
@@ -40,7 +40,10 @@ class GaugeSum(BaseModel):
 
 
 class OpenWindow(BaseModel):
-    """A window that may still grow."""
+    """A window that may still grow: what grew up to `base`, and since then the difference to the last scrape.
+
+    `base` moves only where growth is not one subtraction: at a restart, a clock step, an engine come or gone.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +54,8 @@ class OpenWindow(BaseModel):
     scrapes: int = 0
     scrapes_failed: int = 0
     idle_scrapes: int = 0
-    growth: Growth = Growth()
+    carried: Growth = Growth()
+    base: dict[str, EngineSample] = {}
     gauges: dict[str, GaugeSum] = {}
 
 
@@ -80,12 +84,8 @@ def window_start_ms(at_ms: int, size_s: int) -> int:
     return (at_ms - 1) // size_ms * size_ms
 
 
-def _overlap_ms(a: tuple[int, int], b: tuple[int, int]) -> int:
-    return max(0, min(a[1], b[1]) - max(a[0], b[0]))
-
-
 def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: MetricsSnapshot) -> InstanceWindow:
-    made = window.growth
+    made = add(window.carried, growth(window.base, state.engines, restarted=False))
     tokens = made.counters.get("generation_tokens", 0.0)
     first_tokens = made.histograms["ttft_s"].count if "ttft_s" in made.histograms else 0
     reached_again = window.start_ms < state.closed_to_ms.get(size_s, window.start_ms)
@@ -113,9 +113,7 @@ def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: Metric
     )
 
 
-def _grown(
-    window: OpenWindow, snapshot: MetricsSnapshot, pair: tuple[int, int] | None, pair_growth: Growth, covered_ms: int
-) -> OpenWindow:
+def _grown(window: OpenWindow, snapshot: MetricsSnapshot, pair: tuple[int, int] | None, covered_ms: int) -> OpenWindow:
     """The window with one more scrape in it; `pair` is the time from the scrape before, None where there is none."""
     if not snapshot.up:
         return window.model_copy(update={"scrapes_failed": window.scrapes_failed + 1})
@@ -131,10 +129,34 @@ def _grown(
             "newest_ms": snapshot.scraped_at_ms,
             "scrapes": window.scrapes + 1,
             "idle_scrapes": window.idle_scrapes + (0 if has_work(values) else 1),
-            "growth": add(window.growth, pair_growth) if pair else window.growth,
             "gauges": gauges,
         }
     )
+
+
+class _Link:
+    """How a new scrape joins the last readable one: the pair of times, whether it is trusted, what broke in between."""
+
+    def __init__(self, state: InstanceState, snapshot: MetricsSnapshot) -> None:
+        at_ms, last_ms = snapshot.scraped_at_ms, state.last_ms
+        self.stepped_back = at_ms < state.clock_ms
+        joins = snapshot.up and last_ms is not None and at_ms > last_ms and not self.stepped_back
+        self.pair = (last_ms, at_ms) if joins and last_ms is not None else None
+        self.trusted = self.pair is not None and at_ms - self.pair[0] <= TRUSTED_INTERVALS * snapshot.interval_s * 1000
+        starts = (state.incarnation_ms, snapshot.incarnation_ms)
+        restarted = None not in starts and starts[0] != starts[1]
+        self.breaks = snapshot.up and (
+            self.pair is None or restarted or not continuous(state.engines, snapshot.engines)
+        )
+        bridged = self.breaks and self.pair is not None
+        self.across = growth(state.engines, snapshot.engines, restarted=restarted) if bridged else Growth()
+
+    def covered_ms(self, window: OpenWindow, size_s: int) -> int:
+        """How much of the window this pair covers."""
+        if self.pair is None or not self.trusted:
+            return 0
+        end_ms = window.start_ms + size_s * 1000
+        return max(0, min(self.pair[1], end_ms) - max(self.pair[0], window.start_ms))
 
 
 def advance(
@@ -146,50 +168,44 @@ def advance(
         gone = state is not None and message.at_ms - state.clock_ms > FORGET_AFTER_S * 1000
         return (None if gone else state), []
     assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else
-    at_ms = message.scraped_at_ms
     if state is None:
-        state = InstanceState(order=message.order, clock_ms=at_ms)
+        state = InstanceState(order=message.order, clock_ms=message.scraped_at_ms)
     elif message.order <= state.order:
         return state, []
-    stepped_back = at_ms < state.clock_ms
-    pair = (state.last_ms, at_ms) if message.up and state.last_ms is not None and at_ms > state.last_ms else None
-    pair = None if stepped_back else pair
-    restarted = None not in (state.incarnation_ms, message.incarnation_ms) and (
-        state.incarnation_ms != message.incarnation_ms
-    )
-    made = growth(state.engines, message.engines, restarted=restarted) if pair else Growth()
-    trusted = pair is not None and pair[1] - pair[0] <= TRUSTED_INTERVALS * message.interval_s * 1000
-
+    link = _Link(state, message)
     outputs: list[Message] = []
     windows: dict[int, OpenWindow] = {}
     closed_to = dict(state.closed_to_ms)
     for size_s in sizes_s:
         if size_s < 2 * message.interval_s:
             continue  # a window must be able to hold two scrapes
-        start_ms = window_start_ms(at_ms, size_s)
+        start_ms = window_start_ms(message.scraped_at_ms, size_s)
         window = state.open.get(size_s)
         if window is not None and window.start_ms != start_ms:
-            if trusted and pair:
-                bounds = (window.start_ms, window.start_ms + size_s * 1000)
-                covered = window.covered_ms + _overlap_ms(pair, bounds)
-                window = window.model_copy(update={"covered_ms": covered})
-            outputs.append(_closed(state, window, size_s, message))
+            covered_ms = window.covered_ms + link.covered_ms(window, size_s)
+            outputs.append(_closed(state, window.model_copy(update={"covered_ms": covered_ms}), size_s, message))
             closed_to[size_s] = max(closed_to.get(size_s, 0), window.start_ms + size_s * 1000)
             window = None
-        window = window or OpenWindow(start_ms=start_ms, newest_ms=state.last_ms or 0)
-        bounds = (start_ms, start_ms + size_s * 1000)
-        covered = _overlap_ms(pair, bounds) if trusted and pair else 0
-        windows[size_s] = _grown(window, message, pair, made, covered)
+        window = window or OpenWindow(start_ms=start_ms, newest_ms=state.last_ms or 0, base=state.engines)
+        if link.breaks:
+            carried = add(window.carried, growth(window.base, state.engines, restarted=False), link.across)
+            window = window.model_copy(update={"carried": carried, "base": message.engines})
+        windows[size_s] = _grown(window, message, link.pair, link.covered_ms(window, size_s))
 
-    return InstanceState(
-        order=message.order,
-        clock_ms=at_ms,
-        steps_back=state.steps_back + int(stepped_back),
-        last_ms=at_ms if message.up else (None if stepped_back else state.last_ms),
-        incarnation_ms=message.incarnation_ms if message.up else state.incarnation_ms,
-        engines=message.engines if message.up else state.engines,
-        open=windows,
-        closed_to_ms=closed_to,
+    seen: dict[str, object] = {}
+    if message.up:
+        seen = {"last_ms": message.scraped_at_ms, "incarnation_ms": message.incarnation_ms, "engines": message.engines}
+    elif link.stepped_back:
+        seen = {"last_ms": None}
+    return state.model_copy(
+        update={
+            "order": message.order,
+            "clock_ms": message.scraped_at_ms,
+            "steps_back": state.steps_back + int(link.stepped_back),
+            "open": windows,
+            "closed_to_ms": closed_to,
+            **seen,
+        }
     ), outputs
 
 

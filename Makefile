@@ -1,0 +1,55 @@
+# OptiInfra: `make help` lists what there is. Everything is installed into .venv beside this file.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test test-kafka lint bench kafka clean
+
+# Python 3.11 or 3.12 by name, with venv. Override: make run PYTHON=/path/to/python3.12
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	2>/dev/null && { command -v $$p; break; }; done)
+BIN := .venv/bin
+ARGS ?=
+# Kafka's port and data for `make kafka`.
+KAFKA_PORT ?= 9092
+KAFKA_STATE ?= .optiinfra/kafka
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo '  options: ARGS="--speed 20 --for 2m" with run, NAME=scrape with bench, PYTHON=… for another interpreter'
+
+.venv/.run: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv found. Install one (Debian: apt install python3 python3-venv) or say PYTHON=/path/to/python." >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "Creating .venv with $(PYTHON) …"; "$(PYTHON)" -m venv .venv; }
+	@echo "Installing OptiInfra into .venv (a few minutes the first time) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis]'
+	@touch $@
+
+.venv/.dev: .venv/.run
+	@echo "Installing the development tools into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis,dev]'
+	@touch $@
+
+run: .venv/.run ## set up, then watch a simulated fleet live (Ctrl-C stops everything)
+	@$(BIN)/optiinfra up $(ARGS)
+
+test: .venv/.dev ## the whole suite on the embedded broker, then the shared and Kafka-only suites on Apache Kafka
+	$(BIN)/python -m pytest -m "not kafka" $(ARGS)
+	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(ARGS)
+
+test-kafka: .venv/.dev ## only the suites that run on Apache Kafka
+	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(ARGS)
+
+lint: .venv/.dev ## ruff, mypy --strict, import law
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev ## all of bench/, or one: make bench NAME=scrape
+	$(BIN)/python -m bench $(NAME)
+
+kafka: .venv/.run ## a real single-node Apache Kafka on loopback (Java 17 and Maven), data kept
+	@$(BIN)/python -m streams.brokers.apache --port $(KAFKA_PORT) --state-dir $(KAFKA_STATE)
+
+clean: ## remove .venv, caches and the state directory
+	rm -rf .venv .optiinfra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,131 @@
+"""The house rules that no linter knows: layout, names, laws with two users, words that have no place here."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("contracts", "connectors", "streams", "optiinfra")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def modules(*packages: str) -> Iterator[Path]:
+    for package in packages:
+        yield from (ROOT / package).rglob("*.py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names in an import, at whatever depth."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_import_name_is_ours(package: str) -> None:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).is_relative_to(ROOT)
+
+
+def test_modules_stay_short() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in modules(*PACKAGES) if (n := len(p.read_text().splitlines())) > 400}
+    assert not long, f"split along a noun: {long}"
+
+
+def test_every_module_opens_with_a_sentence() -> None:
+    silent = [str(p.relative_to(ROOT)) for p in modules(*PACKAGES) if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not silent
+
+
+def test_only_wiring_and_settings_read_the_environment() -> None:
+    allowed = {"optiinfra/wiring.py", "optiinfra/settings.py", "optiinfra/settings_load.py", "optiinfra/process.py"}
+    readers = {
+        str(p.relative_to(ROOT))
+        for p in modules(*PACKAGES)
+        if re.search(r"\bos\.(environ|getenv)\b", p.read_text()) or "from os import environ" in p.read_text()
+    }
+    assert readers <= allowed
+
+
+def test_every_law_has_two_users() -> None:
+    laws = {p.stem for p in (ROOT / "contracts/laws").glob("*.py")} - {"__init__"}
+    users: dict[str, set[str]] = {law: set() for law in laws}
+    for path in modules(*PACKAGES):
+        owner = path.relative_to(ROOT).parts[0]
+        parts = path.relative_to(ROOT).parts
+        if parts[:2] == ("contracts", "laws"):
+            continue
+        owner = "/".join(parts[:2]) if owner == "connectors" else owner
+        for name in imports(path):
+            law = name.removeprefix("contracts.laws.").split(".")[0]
+            if name.startswith("contracts.laws.") and law in laws:
+                users[law].add(owner)
+    lonely = {law: sorted(who) for law, who in users.items() if len(who) < 2}
+    assert not lonely, f"a law with one user belongs to that user: {lonely}"
+
+
+def test_only_streams_imports_faust() -> None:
+    guilty = [str(p) for p in modules("contracts", "connectors", "optiinfra") if {"faust", "mode"} & imports(p)]
+    assert not guilty
+
+
+def test_the_twins_coefficients_stay_with_the_twin() -> None:
+    outside = [
+        str(p.relative_to(ROOT))
+        for p in modules(*PACKAGES)
+        if any("twin.coefficients" in name for name in imports(p)) and "connectors/twin" not in str(p)
+    ]
+    assert not outside
+
+
+def test_every_dependency_has_its_line() -> None:
+    listed = (ROOT / "docs/dependencies.md").read_text()
+    project = PROJECT["project"]
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    names = {re.split(r"[<>=\[ ]", spec)[0].lower() for spec in wanted}
+    assert {name for name in names if f"`{name}`" not in listed} == set()
+
+
+def test_nothing_that_clashes_on_pypi_is_depended_on() -> None:
+    specs = str(PROJECT["project"])
+    assert "openai-agents" not in specs
+    assert '"rules' not in specs
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    assert f"## {PROJECT['project']['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_names_make_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= targets
+
+
+def test_no_path_of_somebodys_machine_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    paths = re.compile(r"/(home|root|Users|work)/\w")
+    guilty = [
+        name
+        for name in tracked
+        if (ROOT / name).suffix in {".py", ".md", ".toml", ".yaml", ".yml"}
+        and name != "tests/house/test_house.py"
+        and (ROOT / name).exists()
+        and paths.search((ROOT / name).read_text())
+    ]
+    assert not guilty
