@@ -17,7 +17,6 @@ from streams.core.totals import Totals, lift, plus
 from streams.core.values import Subject, sli_of
 from streams.core.windows import SIZES_S
 
-
 TICK_STEP_MS = 10_000
 """A tick that changes nothing else is remembered once in so much event time."""
 

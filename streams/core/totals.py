@@ -8,7 +8,6 @@ from contracts.events import InstanceWindow
 from contracts.laws.histogram import Histogram, merge
 from contracts.objectives import Latency
 
-
 KEPT = frozenset((*(family.histogram for family in Latency), "queue_time_s"))
 """The histograms that SLIs are made of; the others stay with the instance's own evidence."""
 
