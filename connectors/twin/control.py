@@ -1,0 +1,174 @@
+"""The control port of the twin: look at the fleet, break it, mend it, change its load. Not part of vLLM's face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connectors.twin.fleet import Fleet
+from contracts.errors import ConfigError, Conflict
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LoadFactor(_Body):
+    """Body of `PUT /load/{workload}`: what the workload's rate is multiplied by."""
+
+    factor: float = Field(ge=0, le=1000)
+
+
+class ResetBody(_Body):
+    """Body of `reset`: event seconds until the restarted process serves; by default its start-up delay."""
+
+    delay_s: float | None = Field(default=None, ge=0, le=86_400)
+
+
+class SlowBody(_Body):
+    """Body of `slow`: wall seconds by which pages come later."""
+
+    delay_s: float = Field(ge=0, le=600)
+
+
+class Empty(_Body):
+    """No parameters."""
+
+
+B = TypeVar("B", bound=_Body)
+
+
+def fleet_state(fleet: Fleet, address_of: Callable[[str], str | None], behind_s: float) -> dict[str, Any]:
+    """The whole fleet as plain data: times are event ms, `behind_s` is how far the model trails the clock."""
+    replicas = [
+        {
+            "replica": r.replica_id,
+            "workload": r.workload.name,
+            "phase": r.phase.value,
+            "frozen": r.frozen,
+            "drained": r.drained,
+            "page_delay_s": r.page_delay_s,
+            "address": address_of(r.replica_id),
+            "process_started_ms": int(r.process_started_ms),
+            "ready_at_ms": int(r.ready_at_ms),
+            "requests_running": r.engine.running if r.engine else 0,
+            "requests_waiting": r.engine.waiting if r.engine else 0,
+            "kv_cache_usage_ratio": round(r.engine.kv.usage_ratio, 6) if r.engine else 0.0,
+        }
+        for r in fleet.replicas.values()
+    ]
+    workloads = {
+        name: {
+            "model": spec.model,
+            "load_factor": fleet.loads[name].factor,
+            "requests_per_s": round(fleet.loads[name].rate_per_s(fleet.now_ms), 4),
+            **vars(fleet.router[name]),
+        }
+        for name, spec in fleet.workloads.items()
+    }
+    return {"now_ms": int(fleet.now_ms), "behind_s": round(behind_s, 3), "workloads": workloads, "replicas": replicas}
+
+
+class Control:
+    """Routes of the control port. `catch_up` advances the fleet to now, `applied` makes the ports follow a command."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        state: Callable[[], dict[str, Any]],
+        catch_up: Callable[[], Awaitable[float]],
+        applied: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._fleet, self._state, self._catch_up, self._applied = fleet, state, catch_up, applied
+
+    def app(self) -> web.Application:
+        """The application to serve on a loopback port."""
+        app = web.Application(middlewares=[_errors_as_json], client_max_size=64 * 1024)
+        app.add_routes(
+            [
+                web.get("/fleet", self._show),
+                web.post("/fleet/{workload}/replicas", self._add),
+                web.post("/fleet/{replica}/{action}", self._act),
+                web.put("/load/{workload}", self._set_load),
+            ]
+        )
+        return app
+
+    async def _show(self, _: web.Request) -> web.Response:
+        return web.json_response(self._state())
+
+    async def _add(self, request: web.Request) -> web.Response:
+        await _body(request, Empty)
+        await self._catch_up()
+        replica = self._fleet.add_replica(request.match_info["workload"])
+        await self._applied()
+        return web.json_response({"replica": replica.replica_id, "phase": replica.phase.value}, status=201)
+
+    async def _act(self, request: web.Request) -> web.Response:
+        fleet, replica_id, action = self._fleet, request.match_info["replica"], request.match_info["action"]
+        plain = {
+            "fail": fleet.fail,
+            "freeze": fleet.freeze,
+            "thaw": fleet.thaw,
+            "drain": fleet.drain,
+            "recover": fleet.recover,
+            "remove": fleet.remove,
+        }
+        if action not in (*plain, "reset", "slow"):
+            raise ConfigError(
+                f"no action {action!r}", where="control", fix=f"Actions: {', '.join((*plain, 'reset', 'slow'))}."
+            )
+        if action == "reset":
+            reset = await _body(request, ResetBody)
+            await self._catch_up()
+            fleet.reset(replica_id, reset.delay_s)
+        elif action == "slow":
+            slow = await _body(request, SlowBody)
+            await self._catch_up()
+            fleet.slow_page(replica_id, slow.delay_s)
+        else:
+            await _body(request, Empty)
+            await self._catch_up()
+            plain[action](replica_id)
+        await self._applied()
+        after = fleet.replicas[replica_id]
+        return web.json_response({"replica": replica_id, "phase": after.phase.value, "frozen": after.frozen})
+
+    async def _set_load(self, request: web.Request) -> web.Response:
+        load = await _body(request, LoadFactor)
+        await self._catch_up()
+        self._fleet.set_load_factor(request.match_info["workload"], load.factor)
+        return web.json_response({"workload": request.match_info["workload"], "factor": load.factor})
+
+
+async def _body(request: web.Request, model: type[B]) -> B:
+    """The request's JSON as `model`; an absent body is an empty object."""
+    raw = await request.read()
+    return model.model_validate_json(raw or b"{}")
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal says what was wrong and what to do."""
+    try:
+        return await handler(request)
+    except ValidationError as error:
+        details = json.loads(error.json(include_url=False, include_input=False, include_context=False))
+        told = "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['msg']}" for d in details)
+        return _refusal(422, told, "Send a JSON object with the fields named.")
+    except ConfigError as error:
+        return _refusal(404, error.message, error.fix)
+    except Conflict as error:
+        return _refusal(409, error.message, error.fix)
+    except web.HTTPException as error:
+        return _refusal(error.status, error.reason, "GET /fleet shows what there is.")
+
+
+def _refusal(status: int, message: str, fix: str) -> web.Response:
+    return web.json_response({"error": {"message": message, "fix": fix}}, status=status)

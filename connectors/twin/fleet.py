@@ -1,0 +1,249 @@
+"""Replicas and the router before them: who is there, who takes the next request, and what goes wrong on command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from connectors.twin.coefficients import STARTUP_S
+from connectors.twin.engine import Engine
+from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec
+from connectors.twin.spec import EngineSpec
+from contracts.errors import ConfigError, Conflict
+
+
+class Phase(StrEnum):
+    """The life of a replica. `failed` is a process that died and may be started again; `gone` was removed."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """One model behind one router, with its load."""
+
+    name: str
+    model: str
+    replicas: int
+    load: LoadSpec
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    route: str = "/v1/chat/completions"
+    startup_s: float = STARTUP_S
+
+
+def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
+    """Chat on three replicas and code on two, both of the 70B shape that the coefficients were measured on.
+
+    Rates are set so that most of a day meets TTFT 0.5 s and inter-token 0.1 s, and the peak and bursts queue.
+    """
+    code = LoadSpec(2.0, CODE_IN, CODE_OUT, Gaps.WEIBULL, 2.2, day_s, 0.35, shared_ratio=0.95, prefixes=16)
+    return (
+        WorkloadSpec("chat", "meta-llama/Llama-3.1-70B-Instruct", 3, LoadSpec(4.5, day_s=day_s, phase=0.3)),
+        WorkloadSpec("code", "meta-llama/Llama-3.3-70B-Instruct", 2, code, route="/v1/completions"),
+    )
+
+
+@dataclass(eq=False)
+class Replica:
+    """One server. `process_started_ms` and `ready_at_ms` are those of its present process, event ms; `engine` is None
+    while there is no process that serves. `refused` counts requests beyond the model's length (HTTP 400),
+    `models_listed` answers to `GET /v1/models`."""
+
+    replica_id: str
+    workload: WorkloadSpec
+    phase: Phase
+    process_started_ms: float
+    ready_at_ms: float
+    engine: Engine | None = None
+    frozen: bool = False
+    page_delay_s: float = 0.0
+    was_ready: bool = False
+    refused: int = 0
+    models_listed: int = 0
+
+    @property
+    def listens(self) -> bool:
+        """vLLM opens its port once the model is loaded."""
+        return self.engine is not None
+
+    @property
+    def drained(self) -> bool:
+        """Taken out of rotation, with nothing left to finish."""
+        return self.phase is Phase.DRAINING and self.engine is not None and self.engine.outstanding == 0
+
+
+@dataclass
+class RouterCounts:
+    """What the router saw of one workload: `arrived` = `sent` + `unserved` (no replica was ready) + `refused` (too
+    long for the model). Of those sent, `lost` were held by a process that ended."""
+
+    arrived: int = 0
+    sent: int = 0
+    unserved: int = 0
+    refused: int = 0
+    lost: int = 0
+
+
+class Fleet:
+    """All workloads, advanced together. Commands take effect at `now_ms`, the time of the last `advance`."""
+
+    def __init__(
+        self, workloads: tuple[WorkloadSpec, ...], *, seed: int, start_ms: int, day_origin_ms: int | None = None
+    ) -> None:
+        """Replicas stand ready at `start_ms`; each workload's day is at its phase at `day_origin_ms`, by default then
+        too. A fleet that is started again keeps the time of day by keeping the origin."""
+        self.now_ms = float(start_ms)
+        self.workloads = {spec.name: spec for spec in workloads}
+        self.loads = {spec.name: Load(spec.load, f"{seed}/{spec.name}", start_ms, day_origin_ms) for spec in workloads}
+        self.router = {spec.name: RouterCounts() for spec in workloads}
+        self.replicas: dict[str, Replica] = {}
+        self._numbers = dict.fromkeys(self.workloads, 0)
+        for spec in workloads:
+            for _ in range(spec.replicas):
+                replica = self._new_replica(spec, self.now_ms - spec.startup_s * 1000.0)
+                self._settle(replica, self.now_ms)
+
+    def advance(self, to_ms: float) -> None:
+        """Let everything happen up to `to_ms`; a time already passed changes nothing."""
+        for name, load in self.loads.items():
+            replicas = [r for r in self.replicas.values() if r.workload.name == name and r.phase is not Phase.GONE]
+            for request in load.arrivals(to_ms):
+                for replica in replicas:
+                    self._settle(replica, request.arrival_ms)
+                counts = self.router[name]
+                counts.arrived += 1
+                chosen = least_outstanding(replicas)
+                if chosen is None:
+                    counts.unserved += 1
+                elif chosen.engine is not None and chosen.engine.submit(request):
+                    counts.sent += 1
+                else:
+                    chosen.refused += 1
+                    counts.refused += 1
+            for replica in replicas:
+                self._settle(replica, to_ms)
+        self.now_ms = max(self.now_ms, to_ms)
+
+    def replica(self, replica_id: str) -> Replica:
+        """A replica that is not gone; ConfigError names those there are."""
+        found = self.replicas.get(replica_id)
+        if found is None or found.phase is Phase.GONE:
+            known = ", ".join(r.replica_id for r in self.replicas.values() if r.phase is not Phase.GONE)
+            raise ConfigError(f"no replica {replica_id!r}", where="fleet", fix=f"Replicas: {known}.")
+        return found
+
+    def add_replica(self, workload: str) -> Replica:
+        """Start one more replica; it is ready after its start-up delay."""
+        return self._new_replica(self._workload(workload), self.now_ms)
+
+    def drain(self, replica_id: str) -> None:
+        """Send it nothing more and let it finish."""
+        replica = self._expect(replica_id, "drain", lambda r: r.phase in (Phase.READY, Phase.DRAINING))
+        replica.phase = Phase.DRAINING
+
+    def remove(self, replica_id: str) -> None:
+        """End a replica that was drained, never reached service, or failed; Conflict for any other."""
+        replica = self._expect(replica_id, "remove", lambda r: r.drained or not r.listens)
+        replica.engine, replica.phase = None, Phase.GONE
+
+    def fail(self, replica_id: str) -> None:
+        """The process dies: its port closes and what it held is lost."""
+        replica = self._expect(replica_id, "fail", lambda r: r.phase is not Phase.FAILED)
+        self._end_process(replica)
+        replica.phase = Phase.FAILED
+
+    def recover(self, replica_id: str) -> None:
+        """Start the process of a failed replica again."""
+        self._start_process(self._expect(replica_id, "recover", lambda r: r.phase is Phase.FAILED), None)
+
+    def reset(self, replica_id: str, delay_s: float | None = None) -> None:
+        """Restart the process: counters begin at zero. It serves after `delay_s`, by default its start-up delay."""
+        replica = self.replica(replica_id)
+        self._end_process(replica)
+        self._start_process(replica, delay_s)
+        self._settle(replica, self.now_ms)
+
+    def freeze(self, replica_id: str) -> None:
+        """The process hangs: connections open, pages never come, requests wait; the router does not notice."""
+        replica = self._expect(replica_id, "freeze", lambda r: r.listens and not r.frozen)
+        if replica.engine is not None:
+            replica.engine.pause(self.now_ms)
+        replica.frozen = True
+
+    def slow_page(self, replica_id: str, delay_s: float) -> None:
+        """Pages take `delay_s` wall seconds longer; the engine is not touched."""
+        self.replica(replica_id).page_delay_s = delay_s
+
+    def thaw(self, replica_id: str) -> None:
+        """End `freeze` and `slow_page`."""
+        replica = self.replica(replica_id)
+        if replica.frozen and replica.engine is not None:
+            replica.engine.resume(self.now_ms)
+        replica.frozen, replica.page_delay_s = False, 0.0
+
+    def set_load_factor(self, workload: str, factor: float) -> None:
+        """Multiply a workload's rate by `factor` from now on."""
+        self.loads[self._workload(workload).name].set_factor(factor, self.now_ms)
+
+    def discoverable(self) -> list[Replica]:
+        """What a scraper should know of: whatever has served once and is not gone, failed and restarting ones too."""
+        return [r for r in self.replicas.values() if r.was_ready and r.phase is not Phase.GONE]
+
+    def _workload(self, name: str) -> WorkloadSpec:
+        if name not in self.workloads:
+            raise ConfigError(f"no workload {name!r}", where="fleet", fix=f"Workloads: {', '.join(self.workloads)}.")
+        return self.workloads[name]
+
+    def _expect(self, replica_id: str, verb: str, allowed: Callable[[Replica], bool]) -> Replica:
+        replica = self.replica(replica_id)
+        if not allowed(replica):
+            state = f"{replica.phase}, frozen" if replica.frozen else str(replica.phase)
+            held = replica.engine.outstanding if replica.engine else 0
+            raise Conflict(
+                f"cannot {verb} {replica_id}: it is {state} with {held} requests in flight",
+                where="fleet",
+                fix="Drain a replica before it is removed; recover a failed one; thaw a frozen one.",
+            )
+        return replica
+
+    def _new_replica(self, spec: WorkloadSpec, started_ms: float) -> Replica:
+        number = self._numbers[spec.name]
+        self._numbers[spec.name] += 1
+        ready_ms = started_ms + spec.startup_s * 1000.0
+        replica = Replica(f"{spec.name}-{number}", spec, Phase.STARTING, started_ms, ready_ms)
+        self.replicas[replica.replica_id] = replica
+        return replica
+
+    def _start_process(self, replica: Replica, delay_s: float | None) -> None:
+        replica.phase, replica.process_started_ms = Phase.STARTING, self.now_ms
+        delay_s = replica.workload.startup_s if delay_s is None else delay_s
+        replica.ready_at_ms = self.now_ms + delay_s * 1000.0
+
+    def _end_process(self, replica: Replica) -> None:
+        if replica.engine is not None:
+            self.router[replica.workload.name].lost += replica.engine.outstanding
+        replica.engine, replica.frozen, replica.page_delay_s = None, False, 0.0
+        replica.refused = replica.models_listed = 0
+
+    def _settle(self, replica: Replica, at_ms: float) -> None:
+        """Bring one replica to `at_ms`."""
+        if replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
+            replica.phase, replica.engine, replica.was_ready = Phase.READY, Engine(replica.workload.engine), True
+        elif replica.engine is not None:
+            replica.engine.advance(at_ms)
+
+
+def least_outstanding(replicas: Sequence[Replica]) -> Replica | None:
+    """The ready replica with the fewest requests waiting or running; the first of several; None when none is ready."""
+    best, fewest = None, -1
+    for replica in replicas:
+        if replica.phase is Phase.READY and replica.engine is not None:
+            outstanding = replica.engine.outstanding
+            if best is None or outstanding < fewest:
+                best, fewest = replica, outstanding
+    return best
