@@ -22,6 +22,10 @@ MAX_VALUE_BYTES = 1_000_000
 """Below Kafka's default `max.message.bytes` (1,048,588), with room for headers."""
 
 
+# A dead letter must fit a message itself, whatever stood in key and headers of what it reports.
+_SHORT, _MANY = 1000, 50
+
+
 @dataclass(frozen=True)
 class Record:
     """What goes on the wire. `headers` is in the order of writing."""
@@ -98,7 +102,7 @@ def headers_of(pairs: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | None) 
 def dead_letter(
     record: Record, error: BadMessage, *, source: str, at_ms: int, partition: int = -1, offset: int = -1
 ) -> DeadLetter:
-    """What goes to the `deadletter` topic for a record that nobody can read."""
+    """What goes to the `deadletter` topic for a record that nobody can read; long keys and headers are cut short."""
     return DeadLetter(
         source=source,
         topic=record.topic,
@@ -107,8 +111,8 @@ def dead_letter(
         reason=error.reason,
         detail=error.detail[:4000],
         at_ms=at_ms,
-        message_key=record.key.decode("utf-8", "replace"),
-        headers={k: v.decode("utf-8", "replace") for k, v in record.headers},
+        message_key=record.key[:_SHORT].decode("utf-8", "replace"),
+        headers={k[:_SHORT]: v[:_SHORT].decode("utf-8", "replace") for k, v in record.headers[:_MANY]},
         raw_base64=base64.b64encode(record.value[: DeadLetter.RAW_LIMIT]).decode(),
         raw_bytes=len(record.value),
     )

@@ -21,8 +21,9 @@ class Publisher(Protocol):
 class Store(Protocol):
     """The analytical store behind named queries (`streams/store/queries.py`), never SQL from a caller.
 
-    `insert` is all or nothing for its rows and safe to repeat (rows carry ids). Both raise Unavailable when the store
-    is away, ConfigError for a query or table that is not on the list.
+    `insert` is all or nothing for its rows and safe to repeat (rows carry ids); it raises BadMessage(STORE_REFUSED) for
+    rows refused for their content. Both raise Unavailable when the store is away, ConfigError for a query or table that
+    is not on the list.
     """
 
     async def insert(self, table: str, rows: Sequence[Row]) -> None: ...

@@ -101,7 +101,8 @@ def test_a_dead_letter_keeps_reason_place_and_bytes() -> None:
 
 
 def test_a_dead_letter_of_a_huge_message_still_fits() -> None:
-    bad = replace(encode(GOOD[0], source="test"), value=b"x" * (3 * MAX_VALUE_BYTES))
+    headers = tuple((f"h{i}" * 900, b"v" * 60_000) for i in range(90))
+    bad = Record("optiinfra.metrics.v1", b"k" * 700_000, b"x" * (3 * MAX_VALUE_BYTES), headers)
     letter = dead_letter(bad, BadMessage(Reason.NOT_JSON, "y" * 9000), source="stage", at_ms=7)
     assert letter.raw_bytes == 3 * MAX_VALUE_BYTES
     assert len(encode(letter, source="test").value) < MAX_VALUE_BYTES

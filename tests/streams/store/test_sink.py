@@ -1,0 +1,394 @@
+"""The sink between a real broker and a real store child: what is on the topics gets into the store, once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from contracts.clock import ClockAnchor, EventClock
+from contracts.errors import Reason, Unavailable
+from contracts.events import Alert, DeadLetter, Heartbeat, Message, Severity, WorkerState
+from contracts.ports import Row, Scalar, Store
+from contracts.topics import DEADLETTER, HEARTBEATS, SLIS
+from streams.brokers.embedded import MockCluster
+from streams.publisher import KafkaPublisher
+from streams.store.client import HttpStore
+from streams.store.sink import SinkOptions, run_sink
+from tests.conftest import Broker
+from tests.streams.store.children import StoreProcess, eventually, sli
+
+QUICK = SinkOptions(batch_s=0.1, retry_first_s=0.05, retry_most_s=0.2, heartbeat_s=0.1)
+CLOCK = EventClock(ClockAnchor(wall_anchor_ms=0, event_anchor_ms=1_700_000_000_000), lambda: 0.0, lambda: 0.0)
+
+
+class Wire(KafkaPublisher):
+    """The publisher that runs in earnest, and bytes that it never would write."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker.bootstrap, "test")
+        self._raw = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
+
+    async def start(self) -> None:
+        await super().start()
+        await self._raw.start()
+
+    async def stop(self) -> None:
+        await self._raw.stop()
+        await super().stop()
+
+    async def send_all(self, messages: Sequence[Message]) -> None:
+        await asyncio.gather(*(self.publish(message) for message in messages))
+
+    async def junk(self, topic: str, key: str, value: bytes, kind: str) -> None:
+        await self._raw.send_and_wait(topic, value, key=key.encode(), headers=[("ce_type", kind.encode())])
+
+
+@pytest.fixture
+async def wire(broker: Broker) -> AsyncIterator[Wire]:
+    wire = Wire(broker)
+    await wire.start()
+    yield wire
+    await wire.stop()
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[StoreProcess]:
+    """A store child that a test starts and kills itself."""
+    process = StoreProcess(tmp_path)
+    yield process
+    process.close()
+
+
+@asynccontextmanager
+async def sinking(
+    broker: Broker, wire: Wire, store: Store, name: str, options: SinkOptions = QUICK
+) -> AsyncIterator[asyncio.Event]:
+    """A sink that runs meanwhile; `name` is its worker and its group."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        run_sink(
+            bootstrap=broker.bootstrap,
+            embedded=broker.embedded,
+            store=store,
+            publisher=wire,
+            clock=CLOCK,
+            group=name,
+            worker=name,
+            options=options,
+            stop=stop,
+        )
+    )
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await running
+
+
+async def windows_of(store: HttpStore, workload: str) -> list[object]:
+    """Starts of the windows of one SLI that the store holds; none while it is away."""
+    with suppress(Unavailable):
+        rows = await store.query("sli_series", workload=workload, sli="ttft_p95_s", limit=100_000)
+        return [row["start_ms"] for row in rows]
+    return []
+
+
+async def letters_of(store: HttpStore, source: str, workload: str) -> list[Mapping[str, object]]:
+    """Dead letters that one sink wrote about records of one workload."""
+    rows = await store.query("deadletters_recent", source=source)
+    return [row for row in rows if row["message_key"] == workload]
+
+
+async def heartbeats(broker: Broker, worker: str) -> list[Heartbeat]:
+    """All heartbeats of a worker so far."""
+    reader = AIOKafkaConsumer(
+        HEARTBEATS.name,
+        bootstrap_servers=broker.bootstrap,
+        auto_offset_reset="earliest",
+        check_crcs=not broker.embedded,
+    )
+    await reader.start()
+    try:
+        (tp,) = reader.assignment()
+        end = (await reader.end_offsets([tp]))[tp]
+        records = []
+        while await reader.position(tp) < end:
+            records += (await reader.getmany(timeout_ms=200)).get(tp, [])
+        beats = [Heartbeat.model_validate_json(record.value) for record in records]
+        return [beat for beat in beats if beat.worker == worker]
+    finally:
+        await reader.stop()
+
+
+@pytest.mark.broker
+async def test_slis_alerts_and_dead_letters_reach_their_tables(
+    broker: Broker, wire: Wire, store: HttpStore, workload: str
+) -> None:
+    await wire.send_all([sli(workload, window) for window in range(40)])
+    await wire.publish(
+        Alert(workload=workload, name="stalled", severity=Severity.WARNING, subject="i", at_ms=1, summary="s")
+    )
+    await wire.publish(DeadLetter(source=workload, topic="t", reason=Reason.SCHEMA, detail="d", at_ms=2))
+
+    async def all_there() -> bool:
+        alerts = await store.query("alerts_recent", workload=workload)
+        letters = await store.query("deadletters_recent", source=workload)
+        return (len(await windows_of(store, workload)), len(alerts), len(letters)) == (40, 1, 1)
+
+    async with sinking(broker, wire, store, f"sink-{workload}"):
+        await eventually(all_there, "40 windows, an alert and a dead letter")
+
+
+@pytest.mark.broker
+async def test_reading_everything_again_changes_nothing(
+    broker: Broker, wire: Wire, store: HttpStore, workload: str
+) -> None:
+    await wire.send_all([sli(workload, window) for window in range(10)])
+
+    async def caught_up(worker: str) -> bool:
+        beats = await heartbeats(broker, worker)
+        return any(beat.lag == 0 and beat.handled >= 10 for beat in beats)
+
+    counts = []
+    for life in ("first", "second"):
+        name = f"sink-{workload}-{life}"  # a group of its own, which begins at the beginning
+        async with sinking(broker, wire, store, name):
+            await eventually(lambda name=name: caught_up(name), f"{life} reading")  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+        counts.append([row for row in await store.query("counts") if row["table"] == "slis"])
+    assert counts[0] == counts[1]
+    assert len(await windows_of(store, workload)) == 10
+
+
+@pytest.mark.broker
+async def test_a_sink_goes_on_where_its_group_stood(
+    broker: Broker, wire: Wire, store: HttpStore, workload: str
+) -> None:
+    name = f"sink-{workload}"
+    for life in (1, 2):
+        await wire.send_all([sli(workload, window) for window in range(5 * life - 5, 5 * life)])
+
+        async def there(life: int = life) -> bool:
+            return len(await windows_of(store, workload)) == 5 * life
+
+        async with sinking(broker, wire, store, name):
+            await eventually(there, f"windows of life {life}")
+    beats = await heartbeats(broker, name)
+    assert [beat.state for beat in beats if beat.state is not WorkerState.WORKING] == [
+        WorkerState.STARTING,
+        WorkerState.LEAVING,
+    ] * 2
+    last = beats[-1]
+    if broker.embedded:  # other tests write to the same topics of a broker that lasts
+        assert last.handled == 5
+
+
+@pytest.mark.broker
+async def test_a_store_that_is_away_at_the_start_and_in_the_middle_costs_no_row(
+    broker: Broker, wire: Wire, late: StoreProcess, workload: str
+) -> None:
+    """Down before the first row, then killed between inserts with more rows on their way: afterwards all are there."""
+    name = f"sink-{workload}"
+    async with HttpStore(late.url) as store, sinking(broker, wire, store, name):
+        for outage in range(3):
+            windows = range(outage * 60, outage * 60 + 60)
+            sent = asyncio.create_task(wire.send_all([sli(workload, window) for window in windows]))
+            if outage:
+                await asyncio.sleep(0)  # let some of them go out before the kill
+                late.end(signal.SIGKILL)
+            await sent
+
+            async def noticed(alerts: int = outage + 1) -> bool:
+                beats = await heartbeats(broker, name)
+                return bool(beats and (beats[-1].lag or 0) > 0 and beats[-1].emitted >= 2 * alerts - 1)
+
+            await eventually(noticed, f"outage {outage} to be noticed, with lag")
+            late.start()
+
+            async def all_there(most: int = windows.stop) -> bool:
+                return len(await windows_of(store, workload)) == most
+
+            await eventually(all_there, f"all rows after outage {outage}")
+
+        async def told() -> bool:
+            names = [row["name"] for row in await store.query("alerts_recent")]
+            return {"store_away", "store_back"} <= set(names)
+
+        await eventually(told, "alerts about the store")
+
+
+class Holding:
+    """A store that is away until `back` is set, and keeps what it is given after that: a fake of the port."""
+
+    def __init__(self) -> None:
+        self.back = asyncio.Event()
+        self.tries = 0
+        self.batches: list[Sequence[Row]] = []
+
+    async def insert(self, table: str, rows: Sequence[Row]) -> None:
+        self.tries += 1
+        if not self.back.is_set():
+            raise Unavailable("away")
+        if table == "slis":
+            self.batches.append(rows)
+
+    async def query(self, name: str, **params: Scalar) -> list[dict[str, Scalar]]:
+        raise NotImplementedError("the sink asks nothing")
+
+
+@pytest.mark.broker
+async def test_while_the_store_is_away_records_stay_on_kafka_and_not_in_memory(
+    broker: Broker, wire: Wire, workload: str
+) -> None:
+    holding, name, most_rows = Holding(), f"sink-{workload}", 50
+    options = replace(QUICK, batch_rows=most_rows)
+    async with sinking(broker, wire, holding, name, options):
+        await wire.send_all([sli(workload, window) for window in range(1000)])
+        tries = holding.tries
+
+        async def tried_on() -> bool:
+            return holding.tries > tries + 3
+
+        await eventually(tried_on, "more tries")
+        holding.back.set()
+
+        async def all_there() -> bool:
+            rows = [row for batch in holding.batches for row in batch if row["workload"] == workload]
+            return len({row["start_ms"] for row in rows}) == 1000
+
+        await eventually(all_there, "all windows")
+    rows_a_poll = 200 * 4
+    assert max(map(len, holding.batches)) <= most_rows + rows_a_poll
+
+
+@pytest.mark.broker
+async def test_a_sink_that_ends_while_the_store_is_away_leaves_its_rows_on_kafka(
+    broker: Broker, wire: Wire, workload: str
+) -> None:
+    holding, name = Holding(), f"sink-{workload}"
+    await wire.send_all([sli(workload, window) for window in range(20)])
+
+    async def tried() -> bool:
+        return holding.tries > 2
+
+    async with sinking(broker, wire, holding, name):
+        await eventually(tried, "an insert in vain")
+    holding.back.set()
+
+    async def all_there() -> bool:
+        rows = [row for batch in holding.batches for row in batch if row["workload"] == workload]
+        return len({row["start_ms"] for row in rows}) == 20
+
+    async with sinking(broker, wire, holding, name):
+        await eventually(all_there, "all windows")
+
+
+@pytest.mark.broker
+async def test_records_that_cannot_be_read_are_dead_letters_once(
+    broker: Broker, wire: Wire, store: HttpStore, workload: str
+) -> None:
+    await wire.publish(sli(workload, 0))
+    await wire.junk(SLIS.name, workload, b"{not json", SLIS.message.TYPE)
+    await wire.junk(SLIS.name, workload, f'{{"workload": "{workload}"}}'.encode(), SLIS.message.TYPE)
+    await wire.junk(SLIS.name, workload, b"{}", "optiinfra.slis.v2")
+    await wire.junk(DEADLETTER.name, workload, b"a letter that is none", DEADLETTER.message.TYPE)
+    await wire.publish(sli(workload, 1))
+    name = f"sink-{workload}"
+
+    async def all_there() -> bool:
+        beats = await heartbeats(broker, name)
+        done = any(beat.lag == 0 and beat.dead_letters >= 4 for beat in beats)
+        letters = await letters_of(store, name, workload)
+        return done and len(letters) == 3 and len(await windows_of(store, workload)) == 2
+
+    async with sinking(broker, wire, store, name):
+        await eventually(all_there, "both windows, and three letters: none about the letter")
+    found = await letters_of(store, name, workload)
+    assert {row["reason"] for row in found} == {"not_json", "schema", "unknown_version"}
+    (not_json,) = (row for row in found if row["reason"] == "not_json")
+    assert base64.b64decode(str(not_json["raw_base64"])) == b"{not json"
+    assert not_json["topic"] == SLIS.name
+
+
+@pytest.mark.broker
+async def test_rows_that_the_store_refuses_are_found_and_the_rest_goes_in(
+    broker: Broker, wire: Wire, store: HttpStore, workload: str
+) -> None:
+    """Event times before 1970 are no times to the store: good rows around them must not wait for them."""
+    bad = {7, 23}
+    messages = [sli(workload, n, **({"start_ms": -10_000 * n} if n in bad else {})) for n in range(40)]
+    await wire.send_all(messages)
+    name = f"sink-{workload}"
+
+    async def all_there() -> bool:
+        letters = await letters_of(store, name, workload)
+        return len(letters) == 2 and len(await windows_of(store, workload)) == 38
+
+    async with sinking(broker, wire, store, name):
+        await eventually(all_there, "38 windows and two dead letters")
+    letters = await letters_of(store, name, workload)
+    assert {row["reason"] for row in letters} == {Reason.STORE_REFUSED.value}
+    assert all("start_ms is -" in str(row["detail"]) for row in letters)
+
+
+async def test_what_a_full_broker_dropped_unread_is_told(
+    store: HttpStore, workload: str, mock_cluster: MockCluster
+) -> None:
+    """The embedded broker keeps 5 MiB of a partition: what a sink missed while it was down is counted and alerted."""
+    broker = Broker(mock_cluster.bootstrap, True, mock_cluster.make_topics)
+    wire, name = Wire(broker), f"sink-{workload}"
+    await wire.start()
+
+    def letter(number: int) -> DeadLetter:
+        raw = "QUJD" * (DeadLetter.RAW_LIMIT // 3)
+        return DeadLetter(
+            source=workload,
+            topic="t",
+            partition=0,
+            offset=number,
+            reason=Reason.SCHEMA,
+            detail="d",
+            at_ms=1,
+            raw_base64=raw,
+        )
+
+    async def numbers() -> set[object]:
+        return {row["offset"] for row in await store.query("deadletters_recent", source=workload)}
+
+    async def has(number: int) -> bool:
+        return number in await numbers()
+
+    async def alerts() -> list[str]:
+        rows = await store.query("alerts_recent")
+        return [str(row["summary"]) for row in rows if str(row["subject"]).startswith(name)]
+
+    async def told() -> bool:
+        return bool(await alerts())
+
+    async with sinking(broker, wire, store, name):
+        await wire.publish(letter(0))
+        await eventually(lambda: has(0), "the first letter")
+    for number in range(1, 31):
+        await wire.publish(letter(number))
+    async with sinking(broker, wire, store, name):
+        await eventually(lambda: has(30), "the last letter")
+        await eventually(told, "an alert about what is lost")
+    (summary,) = await alerts()
+    lost = set(range(31)) - {int(str(number)) for number in await numbers()}
+    assert lost
+    assert f"{name} lost {len(lost)} messages of {DEADLETTER.name} partition 0" in summary
+    await wire.stop()
+
+
+async def test_a_broker_that_is_not_there_is_unavailable_with_a_fix(
+    broker: Broker, wire: Wire, store: HttpStore
+) -> None:
+    with pytest.raises(Unavailable, match="optiinfra doctor"):
+        await run_sink(bootstrap="127.0.0.1:1", embedded=True, store=store, publisher=wire, clock=CLOCK, options=QUICK)
