@@ -17,13 +17,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--stage", required=True)
-    parser.add_argument("--name", required=True, help="group, changelog and worker name")
+    parser.add_argument("--group", required=True, help="names group and changelog")
+    parser.add_argument("--name", required=True, help="the worker's name")
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     stage = next(stage for stage in stages(SliSettings()) if stage.name == options.stage)
     run_stage_process(
-        dataclasses.replace(stage, name=options.name),
+        dataclasses.replace(stage, name=options.group),
         bootstrap=options.bootstrap,
         embedded=options.embedded,
         clock=EventClock(ClockAnchor(wall_anchor_ms=0, event_anchor_ms=0), time.time, time.monotonic),

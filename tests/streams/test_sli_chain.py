@@ -5,87 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pytest
-from pydantic import BaseModel
 
-from contracts.events import Alert, InstanceWindow, Message, MetricsSnapshot, Sli, Tick
+from contracts.events import Alert, InstanceWindow, Sli, Tick
 from contracts.topics import ALERTS, METRICS, PARTITIONS, SLIS, TICKS, WINDOWS, Topic, group_of
-from streams.brokers.admin import group_lag, tail
-from streams.core.slis import SliSettings
-from streams.stages import stages
+from streams.brokers.admin import group_lag
 from tests.conftest import Broker
-from tests.streams.faults import ROOT, Producer, drained, until
+from tests.streams.chain import PureChain, RealWorker, by_workload, put_out
+from tests.streams.faults import Producer, drained, until
 from tests.streams.recording import record
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 KILLS = 20
-REAL = {stage.name: stage for stage in stages(SliSettings())}
-
-
-class RealWorker:
-    """A worker process of one of our stages, started again at once when it is killed."""
-
-    def __init__(self, broker: Broker, stage: str, name: str) -> None:
-        self.stage, self.name = stage, name
-        command = [sys.executable, "-m", "tests.streams.sli_worker", "--bootstrap", broker.bootstrap]
-        self._command = [*command, "--stage", stage, "--name", name, *(["--embedded"] if broker.embedded else [])]
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, cwd=ROOT, start_new_session=True)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def kill_and_restart(self) -> None:
-        assert self._process.poll() is None, f"{self.name} ended by itself: {self._process.returncode}"
-        self.stop()
-        self._process = self._start()
-
-
-class PureChain:
-    """The same two stages as folds, without a broker: what must come out."""
-
-    def __init__(self) -> None:
-        self._states: dict[tuple[str, str], BaseModel | None] = {}
-        self.outputs: list[Message] = []
-
-    def _step(self, stage: str, key: str, message: Message) -> list[Message]:
-        self._states[stage, key], made = REAL[stage].step(self._states.get((stage, key)), [message])
-        return made
-
-    def scrapes(self, log: Iterable[MetricsSnapshot]) -> None:
-        for scrape in log:
-            for window in self._step("windows", REAL["windows"].state_key(scrape) or "", scrape):
-                self.outputs += [window, *self._step("slis", window.key, window)]
-
-    def ticks(self, ticks: Iterable[Tick]) -> None:
-        for tick in ticks:
-            for stage, key in sorted(self._states):
-                self.outputs += self._step(stage, key, tick)
-
-
-def by_workload(messages: Iterable[Message]) -> dict[tuple[str, str], list[Message]]:
-    """Each id once, in order, by type and workload; a repeat must be equal to the first."""
-    first: dict[str, Message] = {}
-    found: dict[tuple[str, str], list[Message]] = {}
-    for message in messages:
-        if first.setdefault(message.id, message) is message:
-            found.setdefault((message.TYPE, message.key), []).append(message)
-        assert first[message.id] == message, "a repeat says something else"
-    return found
-
-
-def put_out(broker: Broker, topic: Topic, workers: set[str]) -> list[Message]:
-    found = tail(broker.bootstrap, topic.name, from_beginning=True, follow=False)
-    return [each.message for each in found if each.message and each.record.header("ce_source") in workers]
 
 
 def ticks_at(seconds: Sequence[int], newest_ms: int) -> list[Tick]:

@@ -1,0 +1,67 @@
+"""What commands share: options that recur, durations, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from contracts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optiinfra.settings_load import Loaded
+
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State directory (default ./.optiinfra).", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+KafkaOption = Annotated[
+    str | None, typer.Option("--kafka", help="Bootstrap servers; else OPTIINFRA_KAFKA, else the running broker.")
+]
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_s(text: str) -> float:
+    """Wall seconds of `90s`, `2m`, `1h` or a bare number of seconds.
+
+    >>> duration_s("2m"), duration_s("90")
+    (120.0, 90.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) <= 0:
+        raise ConfigError(f"{text!r} is not a duration", where="--for", fix="Write 90s, 2m or 1h.")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def loaded(**flags: Any) -> Loaded:
+    """Settings with these flags on top; None means that a flag was not given."""
+    from optiinfra.settings_load import load
+
+    return load({name: value for name, value in flags.items() if value is not None})
+
+
+def print_json(data: object) -> None:
+    """JSON on stdout, indented, as it is meant for both people and programs."""
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout; `–` stands for what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, title in enumerate(columns):
+        table.add_column(title, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width; eighty columns would break words
+        console = Console(width=140)
+    console.print(table)

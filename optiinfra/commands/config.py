@@ -1,0 +1,43 @@
+"""`optiinfra config`: what the settings are, and where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from optiinfra.commands.common import JsonOption, StateOption, loaded, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, help="Settings: flag, then OPTIINFRA_* variable, then optiinfra.yaml.")
+
+
+@app.callback()
+def _group() -> None:
+    """Settings: flag, then OPTIINFRA_* variable, then optiinfra.yaml, then default."""
+
+
+@app.command()
+def check(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Check all settings, and print each with its origin. Passwords are masked; every mistake is told at once.
+
+    Example: `OPTIINFRA_KAFKA=broker:9092 optiinfra config check`
+    """
+    from optiinfra.settings import masked
+
+    found = loaded(state=state)
+    rows = [
+        (name, masked(value), found.origin(name)) for name, value in _leaves(found.settings.model_dump(mode="json"))
+    ]
+    if as_json:
+        print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
+        return
+    print_table(("setting", "value", "from"), rows)
+
+
+def _leaves(tree: Mapping[str, Any], base: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{base}{key}.")
+        else:
+            yield f"{base}{key}", value

@@ -1,0 +1,189 @@
+"""The live view: one refreshing table of workloads and replicas, and plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from contracts.events import Alert, Severity
+from contracts.objectives import Objectives
+from optiinfra.health import ChildView, Vitals
+from optiinfra.live import LiveState, Subject, WorkloadView
+
+STALE_S = 30.0
+"""Event seconds after which a value is shown dimmed: three of the smallest windows."""
+
+MISSING = "–"
+SHOWN_REPLICAS = 24
+_COLOURS = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What the header says: the parts, and that they are embedded or simulated where they are."""
+
+    broker: str
+    store: str
+    redis: str
+    fleet: str
+    speed: float
+    health_port: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that one frame is drawn from."""
+
+    about: About
+    live: LiveState
+    vitals: Vitals
+    objectives: Mapping[str, Objectives]
+    default: Objectives
+    now_ms: int
+    wall_s: float
+
+    def promise(self, workload: str) -> Objectives:
+        """The objectives of a workload."""
+        return self.objectives.get(workload, self.default)
+
+
+def render(scene: Scene) -> RenderableType:
+    """One frame."""
+    parts: list[RenderableType] = [_header(scene)]
+    if scene.live.workloads:
+        parts.append(_table(scene))
+    else:
+        parts.append(Text("waiting for the first scrapes …", style="dim"))
+    troubled = [child for child in scene.vitals.children if not child.up]
+    if troubled:
+        parts.append(Text("not up: " + ", ".join(f"{c.name} ({c.phase})" for c in troubled), style="yellow"))
+    parts += [_alert(alert) for alert in list(scene.live.alerts)[-5:]]
+    parts.append(_footer(scene))
+    return Group(*parts)
+
+
+def _header(scene: Scene) -> Text:
+    about = scene.about
+    clock = datetime.fromtimestamp(scene.now_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    text = Text("OptiInfra", style="bold")
+    text.append(f"  broker: {about.broker} · store: {about.store} · redis: {about.redis}\n", style="not bold")
+    text.append(f"fleet: {about.fleet} · event time {clock} at {about.speed:g}× wall", style="not bold")
+    return text
+
+
+def _table(scene: Scene) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("workload / replica", no_wrap=True, max_width=34)
+    for title in ("up", "req/s", "TTFT p95", "ITL p95", "attained", "queue", "run", "KV", "hit", "age"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name in sorted(scene.live.workloads):
+        view = scene.live.workloads[name]
+        table.add_row(*_row(Text(name, style="bold"), view, scene, scene.promise(name), _up(view)))
+        shown = sorted(view.replicas)[:SHOWN_REPLICAS]
+        for replica in shown:
+            subject = view.replicas[replica]
+            table.add_row(*_row(Text(f"  {replica}"), subject, scene, scene.promise(name), _up_one(subject)))
+        if len(view.replicas) > len(shown):
+            table.add_row(Text(f"  … {len(view.replicas) - len(shown)} more", style="dim"))
+    return table
+
+
+def _up(view: WorkloadView) -> Text:
+    newest = view.latest or view.window
+    if newest is None:
+        return Text(MISSING)
+    return Text(f"{newest.instances_up}/{newest.instances}", style="" if newest.instances_up else "red")
+
+
+def _up_one(subject: Subject) -> Text:
+    value = subject.value("up_ratio")
+    if value is None:
+        return Text(MISSING)
+    return Text("up") if value > 0 else Text("down", style="red")
+
+
+def _row(name: Text, subject: Subject, scene: Scene, promise: Objectives, up: Text) -> list[Text]:
+    age_s = max(0.0, (scene.now_ms - subject.newest_ms) / 1000) if subject.newest_ms else None
+    stale = age_s is None or age_s > STALE_S
+    attained = subject.value("ttft_attainment_ratio")
+    stalled = any(sli is not None and sli.stalled for sli in (subject.window, subject.latest))
+    cells = [
+        _number(subject.value("requests_per_s"), "{:.2f}"),
+        _number(subject.value("ttft_p95_s"), "{:.3f} s", above=promise.ttft_s),
+        _number(subject.value("itl_p95_s"), "{:.3f} s", above=promise.itl_s),
+        _number(attained, "{:.1%}", below=promise.attainment_target_ratio),
+        Text("stalled", style="bold red") if stalled else _number(subject.value("requests_waiting"), "{:.0f}"),
+        _number(subject.value("requests_running"), "{:.0f}"),
+        _number(subject.value("kv_cache_usage_ratio"), "{:.0%}", above=0.95),
+        _number(subject.value("prefix_cache_hit_ratio"), "{:.0%}"),
+        _number(age_s, "{:.0f} s"),
+    ]
+    row = [name, up, *cells]
+    if stale:
+        for cell in row[1:]:
+            cell.stylize("dim")
+    return row
+
+
+def _number(value: float | None, pattern: str, above: float | None = None, below: float | None = None) -> Text:
+    """A value, red when it breaks its bound; a dash when it is missing, which is not zero."""
+    if value is None:
+        return Text(MISSING, style="dim")
+    broken = (above is not None and value > above) or (below is not None and value < below)
+    return Text(pattern.format(value), style="red" if broken else "")
+
+
+def _alert(alert: Alert) -> Text:
+    clock = datetime.fromtimestamp(alert.at_ms / 1000, UTC).strftime("%H:%M:%S")
+    where = alert.subject if alert.workload == "-" else f"{alert.workload} {alert.subject}"
+    return Text(f"{clock} {alert.severity} {alert.name} {where}: {alert.summary}", style=_COLOURS[alert.severity])
+
+
+def _footer(scene: Scene) -> Text:
+    counts = scene.vitals.counts
+    numbers = " · ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in counts)
+    p50 = scene.live.latency_s()["scrape_to_sli_p50"]
+    latency = f" · scrape→SLI p50 {p50:.2f} s" if p50 is not None else ""
+    port = scene.about.health_port
+    return Text(
+        f"{numbers}{latency} · {scene.wall_s:.0f} s\nCtrl-C stops; optiinfra status; health on :{port}", style="dim"
+    )
+
+
+def line(scene: Scene) -> str:
+    """The same in one line, for logs and pipes."""
+    workloads = []
+    for name in sorted(scene.live.workloads):
+        view = scene.live.workloads[name]
+        ttft, rate = view.value("ttft_p95_s"), view.value("requests_per_s")
+        shown = [
+            f"{rate:.2f} req/s" if rate is not None else f"{MISSING} req/s",
+            f"TTFT p95 {ttft:.3f} s" if ttft is not None else f"TTFT p95 {MISSING}",
+        ]
+        workloads.append(f"{name}: {_up(view).plain} up, {', '.join(shown)}")
+    counts = " ".join(f"{name}={count}" for name, count in scene.vitals.counts.items())
+    down = [child.name for child in scene.vitals.children if not child.up]
+    trouble = f" | not up: {', '.join(down)}" if down else ""
+    return f"{scene.wall_s:.0f} s | {counts}{trouble} | {'; '.join(workloads) or 'no SLIs yet'}"
+
+
+def child_table(children: tuple[ChildView, ...]) -> Table:
+    """The processes, for `optiinfra status`."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("process", "state", "pid", "restarts", "health", "lag"):
+        table.add_column(title)
+    for child in children:
+        table.add_row(
+            child.name,
+            Text(child.phase, style="" if child.up else "red"),
+            str(child.pid or MISSING),
+            str(child.restarts),
+            child.health or MISSING,
+            MISSING if child.lag is None else str(child.lag),
+        )
+    return table

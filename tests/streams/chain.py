@@ -1,0 +1,88 @@
+"""Our real stages as worker processes, and the same stages as pure folds to compare them with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+
+from contracts.events import Message, MetricsSnapshot, Tick
+from contracts.topics import Topic
+from streams.brokers.admin import tail
+from streams.core.slis import SliSettings
+from streams.stages import stages
+from tests.conftest import Broker
+from tests.streams.faults import PATIENCE_S, ROOT
+
+REAL = {stage.name: stage for stage in stages(SliSettings())}
+
+
+class RealWorker:
+    """A worker process of one of our stages, started again at once when it is killed."""
+
+    def __init__(self, broker: Broker, stage: str, group: str, name: str | None = None) -> None:
+        """`group` names the stage's group and changelog for this test, `name` the worker (by default the same)."""
+        self.stage, self.group, self.name = stage, group, name or group
+        command = [sys.executable, "-m", "tests.streams.sli_worker", "--bootstrap", broker.bootstrap]
+        command += ["--stage", stage, "--group", group, "--name", self.name]
+        self._command = [*command, *(["--embedded"] if broker.embedded else [])]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=ROOT, start_new_session=True)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def kill_and_restart(self) -> None:
+        """SIGKILL, and a new process at once."""
+        assert self._process.poll() is None, f"{self.name} ended by itself: {self._process.returncode}"
+        self.stop()
+        self._process = self._start()
+
+    def leave_and_join(self) -> None:
+        """SIGTERM, a clean exit, and a new process."""
+        self._process.terminate()
+        assert self._process.wait(PATIENCE_S) == 0
+        self._process = self._start()
+
+
+class PureChain:
+    """The same two stages as folds, without a broker: what must come out."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[str, str], BaseModel | None] = {}
+        self.outputs: list[Message] = []
+
+    def _step(self, stage: str, key: str, message: Message) -> list[Message]:
+        self._states[stage, key], made = REAL[stage].step(self._states.get((stage, key)), [message])
+        return made
+
+    def scrapes(self, log: Iterable[MetricsSnapshot]) -> None:
+        for scrape in log:
+            for window in self._step("windows", REAL["windows"].state_key(scrape) or "", scrape):
+                self.outputs += [window, *self._step("slis", window.key, window)]
+
+    def ticks(self, ticks: Iterable[Tick]) -> None:
+        for tick in ticks:
+            for stage, key in sorted(self._states):
+                self.outputs += self._step(stage, key, tick)
+
+
+def by_workload(messages: Iterable[Message]) -> dict[tuple[str, str], list[Message]]:
+    """Each id once, in order, by type and workload; a repeat must be equal to the first."""
+    first: dict[str, Message] = {}
+    found: dict[tuple[str, str], list[Message]] = {}
+    for message in messages:
+        if first.setdefault(message.id, message) is message:
+            found.setdefault((message.TYPE, message.key), []).append(message)
+        assert first[message.id] == message, "a repeat says something else"
+    return found
+
+
+def put_out(broker: Broker, topic: Topic, workers: set[str]) -> list[Message]:
+    found = tail(broker.bootstrap, topic.name, from_beginning=True, follow=False)
+    return [each.message for each in found if each.message and each.record.header("ce_source") in workers]
