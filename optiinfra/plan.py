@@ -97,7 +97,9 @@ def make_plan(settings: Settings, state: StateDir, anchor: ClockAnchor, redis: R
     if has_store:
         specs.append(ours("sink", "store"))
     specs += [ours("scraper", *STAGES, *(() if settings.targets else ("twin",))), ours("ticker", *STAGES)]
-    endpoints = {"bootstrap": settings.kafka} if settings.kafka else {}
+    endpoints = {"store_port": str(free_port())} if has_store else {}
+    if settings.kafka:
+        endpoints["bootstrap"] = settings.kafka
     if redis.url:
         endpoints["redis_url"] = redis.url
     return Plan(

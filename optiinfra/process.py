@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -103,29 +103,32 @@ def main(argv: list[str]) -> int:
     die_with(orders.parent_pid)
     watch(orders.parent_pid)
     with logs.logging_to(name, orders.state_dir / "logs", str(orders.settings.get("log_level", "info"))):
-        return _run(name, orders)
+        asyncio.run(_run(name, orders))
+    return 1  # not reached: `_run` leaves the process
 
 
-def _run(name: str, orders: ChildOrders) -> int:
+async def _run(name: str, orders: ChildOrders) -> NoReturn:
+    """Serve, log how it ended, and leave from inside the loop: closing the loop of a broken Kafka client can hang, and a
+    process that hangs keeps its partitions."""
     log = structlog.get_logger(name)
     from optiinfra.wiring import entry_of  # after the orders: what a process imports is its own affair
 
+    code = 0
     try:
-        asyncio.run(serve(name, entry_of(name), orders))
+        await serve(name, entry_of(name), orders)
     except OptiInfraError as error:
         log.error("gave up", error=str(error), kind=type(error).__name__)
         sys.stderr.write(f"{error}\n")
-        return error.exit_code
+        code = error.exit_code
     except Exception as error:  # the edge of the process: it is logged, and the supervisor starts afresh
         log.exception("crashed")
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    exit_code = main(sys.argv[1:])
+        code = 1
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exit_code)  # threads of a broken Kafka client can keep an interpreter from ending
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

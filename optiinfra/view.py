@@ -79,7 +79,7 @@ def _header(scene: Scene) -> Text:
 def _table(scene: Scene) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("workload / replica", no_wrap=True, max_width=34)
-    for title in ("up", "req/s", "TTFT p95", "ITL p95", "attained", "queue", "run", "KV", "hit", "age"):
+    for title in ("up", "req/s", "TTFT p95", "ITL p95", "TTFT met", "queue", "run", "KV", "hit", "age"):
         table.add_column(title, justify="right", no_wrap=True)
     for name in sorted(scene.live.workloads):
         view = scene.live.workloads[name]

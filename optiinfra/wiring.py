@@ -43,12 +43,18 @@ def endpoint(orders: ChildOrders, name: str) -> str:
     return found
 
 
-def make_stages(settings: Settings) -> Mapping[str, Stage]:
+GRACE_WALL_S = 1.5
+"""A silent instance is waited for at least so long on the wall: at high speed, event seconds pass too quickly."""
+
+
+def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     """The stages with the objectives of the settings."""
     from streams.core.slis import SliSettings
     from streams.stages import stages
 
-    made = stages(SliSettings(objectives=dict(settings.workloads), default=settings.objectives))
+    settings = settings_of(orders)
+    limits = SliSettings(objectives=dict(settings.workloads), default=settings.objectives)
+    made = stages(replace(limits, grace_s=max(limits.grace_s, GRACE_WALL_S * orders.anchor.speed)))
     return {stage.name: stage for stage in made}
 
 
@@ -78,7 +84,7 @@ async def broker(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None
     """The embedded broker with every topic and changelog."""
     from streams.brokers.embedded import MockCluster
 
-    cluster = MockCluster(make_stages(settings_of(orders)))
+    cluster = MockCluster(make_stages(orders))
     ready({"bootstrap": cluster.bootstrap})
     await stop.wait()
     cluster.close()
@@ -91,9 +97,10 @@ async def store(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
 
     dsn = settings_of(orders).clickhouse
     target = parse_dsn(dsn) if dsn else Embedded(orders.state_dir / "store")
+    port = int(endpoint(orders, "store_port"))  # the same after a restart: the sink keeps its address
     told = orders.state_dir / "store.ready.json"
     told.unlink(missing_ok=True)
-    serving = asyncio.create_task(run_store(target=target, port=0, ready_file=told, stop=stop))
+    serving = asyncio.create_task(run_store(target=target, port=port, ready_file=told, stop=stop))
     while not serving.done() and not told.exists():  # noqa: ASYNC110 - the store tells by a file
         await asyncio.sleep(0.05)
     if told.exists():
@@ -110,6 +117,8 @@ async def twin(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
         clock=make_clock(orders),
         file_sd=twin_targets(orders),
         seed=settings.twin.seed,
+        day_s=settings.twin.day_s,
+        day_origin_ms=orders.anchor.event_anchor_ms,  # a restarted twin keeps its time of day
         workloads=twin_workloads(settings),
         on_ready=lambda info: ready({"twin_url": info.control_url}),
     )
@@ -145,7 +154,7 @@ def stage(name: str) -> Entry:
         settings = settings_of(orders)
         ready({})
         await run_stage(
-            make_stages(settings)[name],
+            make_stages(orders)[name],
             bootstrap=endpoint(orders, "bootstrap"),
             embedded=settings.kafka is None,
             clock=make_clock(orders),

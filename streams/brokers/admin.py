@@ -1,41 +1,34 @@
 """Looking after topics on any broker: make them as the table says, list them, read along, and measure a group's lag.
 
-Built on confluent-kafka: it agrees on protocol versions with the mock cluster as with Kafka 4, where kafka-python gives
-up on the mock after 30 s. All calls block; coroutines run them in a thread.
+All calls block; coroutines run them in a thread.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import confluent_kafka
 
 from contracts.codec import Record, decode, headers_of
-from contracts.errors import BadMessage, ConfigError, OptiInfraError, Unavailable
+from contracts.errors import BadMessage, ConfigError
 from contracts.events import Message
 from contracts.topics import PARTITIONS, TOPICS, Cleanup, changelog_of
-
-CALL_TIMEOUT_S = 10.0
-
-# Its stubs mark what it offers as not exported; this way the names stay as its documentation has them.
-kafka_admin: Any = importlib.import_module("confluent_kafka.admin")
+from streams.brokers import client as calls
+from streams.brokers.client import (
+    TopicPartition,
+    admin_client,
+    kafka_admin,
+    log_ends,
+    reader,
+    translated,
+    watermarks,
+)
 
 # A segment is compacted after it is closed: with Kafka's 1 GiB and seven days a changelog would replay for minutes.
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "segment.ms": "600000", "segment.bytes": "67108864"}
-_QUIET = logging.getLogger("streams.brokers.librdkafka")
-
-
-class TopicPartition(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    partition: int
 
 
 class Outcome(StrEnum):
@@ -93,10 +86,17 @@ def wanted_topics(stages: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]
 def reachable(bootstrap: str, timeout_s: float = 3.0) -> bool:
     """Whether a broker answers at `bootstrap` within the time."""
     try:
-        _admin(bootstrap).list_topics(timeout=timeout_s)
+        admin_client(bootstrap).list_topics(timeout=timeout_s)
     except confluent_kafka.KafkaException:
         return False
     return True
+
+
+def missing_topics(bootstrap: str, names: Iterable[str], timeout_s: float = 5.0) -> list[str]:
+    """Those of `names` that the broker does not have. Raises Unavailable."""
+    with translated(bootstrap):
+        found = admin_client(bootstrap).list_topics(timeout=timeout_s).topics
+    return [name for name in names if name not in found]
 
 
 def apply_topics(bootstrap: str, stages: Sequence[str], replication: int = 1) -> list[TopicReport]:
@@ -105,9 +105,9 @@ def apply_topics(bootstrap: str, stages: Sequence[str], replication: int = 1) ->
     Partitions are added to empty topics only: keys of a topic in use would move away from their state. Raises
     Unavailable when the broker is away, ConfigError when it makes no topics on request (the embedded one).
     """
-    client, wanted = _admin(bootstrap), wanted_topics(stages)
-    with _broker(bootstrap):
-        cluster = client.list_topics(timeout=CALL_TIMEOUT_S)
+    client, wanted = admin_client(bootstrap), wanted_topics(stages)
+    with translated(bootstrap):
+        cluster = client.list_topics(timeout=calls.CALL_TIMEOUT_S)
         found, present = cluster.topics, [name for name in wanted if name in cluster.topics]
         missing = [name for name in wanted if name not in found]
         if _is_mock(cluster):
@@ -117,8 +117,11 @@ def apply_topics(bootstrap: str, stages: Sequence[str], replication: int = 1) ->
             for name in missing
             for config in (wanted[name][1],)
         ]
-        created = client.create_topics(new, request_timeout=CALL_TIMEOUT_S) if new else {}
+        created = client.create_topics(new, request_timeout=calls.CALL_TIMEOUT_S) if new else {}
         reports = {name: _created(name, future) for name, future in created.items()}
+        log_ends(
+            bootstrap, {name: wanted[name][0] for name in missing}
+        )  # returns once every new partition has a leader
         actual = _configs(client, present)
         for name in present:
             count, config = wanted[name]
@@ -128,7 +131,7 @@ def apply_topics(bootstrap: str, stages: Sequence[str], replication: int = 1) ->
 
 def _created(name: str, future: Any) -> TopicReport:
     try:
-        future.result(timeout=CALL_TIMEOUT_S + 1)
+        future.result(timeout=calls.CALL_TIMEOUT_S + 1)
     except confluent_kafka.KafkaException as error:
         if error.args[0].code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
             raise
@@ -138,8 +141,8 @@ def _created(name: str, future: Any) -> TopicReport:
 
 def is_embedded(bootstrap: str) -> bool:
     """Whether the broker is the embedded one: the mock cluster says so in its cluster id. Raises Unavailable."""
-    with _broker(bootstrap):
-        return _is_mock(_admin(bootstrap).list_topics(timeout=CALL_TIMEOUT_S))
+    with translated(bootstrap):
+        return _is_mock(admin_client(bootstrap).list_topics(timeout=calls.CALL_TIMEOUT_S))
 
 
 def _is_mock(cluster: Any) -> bool:
@@ -157,9 +160,9 @@ def _embedded_reports(present: Sequence[str], missing: Sequence[str]) -> list[To
 
 def _configs(client: Any, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
     resources = [kafka_admin.ConfigResource(kafka_admin.ConfigResource.Type.TOPIC, name) for name in names]
-    answers = client.describe_configs(resources, request_timeout=CALL_TIMEOUT_S) if resources else {}
+    answers = client.describe_configs(resources, request_timeout=calls.CALL_TIMEOUT_S) if resources else {}
     return {
-        resource.name: {key: entry.value for key, entry in future.result(timeout=CALL_TIMEOUT_S + 1).items()}
+        resource.name: {key: entry.value for key, entry in future.result(timeout=calls.CALL_TIMEOUT_S + 1).items()}
         for resource, future in answers.items()
     }
 
@@ -174,9 +177,9 @@ def _mend(
     wanted: Mapping[str, str],
 ) -> TopicReport:
     done, differs = [], []
-    if partitions < wanted_partitions and not any(end for _, end in _ends(bootstrap, {name: partitions}).values()):
+    if partitions < wanted_partitions and not any(end for _, end in log_ends(bootstrap, {name: partitions}).values()):
         grow = client.create_partitions([kafka_admin.NewPartitions(name, wanted_partitions)])
-        grow[name].result(timeout=CALL_TIMEOUT_S + 1)
+        grow[name].result(timeout=calls.CALL_TIMEOUT_S + 1)
         done.append(f"partitions {partitions} → {wanted_partitions}")
     elif partitions != wanted_partitions:
         differs.append(
@@ -191,7 +194,7 @@ def _mend(
         ]
         topic = kafka_admin.ConfigResource(kafka_admin.ConfigResource.Type.TOPIC, name, incremental_configs=entries)
         for future in client.incremental_alter_configs([topic]).values():
-            future.result(timeout=CALL_TIMEOUT_S + 1)
+            future.result(timeout=calls.CALL_TIMEOUT_S + 1)
         done += [f"{key} {actual.get(key)} → {value}" for key, value in changes.items()]
     outcome = Outcome.DIFFERS if differs else Outcome.UPDATED if done else Outcome.OK
     return TopicReport(name, outcome, "; ".join(differs + done))
@@ -199,10 +202,10 @@ def _mend(
 
 def list_topics(bootstrap: str) -> list[TopicInfo]:
     """Every topic of the broker, by name, without Kafka's internal ones. Raises Unavailable."""
-    with _broker(bootstrap):
-        found = _admin(bootstrap).list_topics(timeout=CALL_TIMEOUT_S).topics
+    with translated(bootstrap):
+        found = admin_client(bootstrap).list_topics(timeout=calls.CALL_TIMEOUT_S).topics
         counts = {name: len(found[name].partitions) for name in sorted(found) if not name.startswith("__")}
-        ends = _ends(bootstrap, counts)
+        ends = log_ends(bootstrap, counts)
     marks = {name: [ends[TopicPartition(name, number)] for number in range(count)] for name, count in counts.items()}
     return [
         TopicInfo(name, counts[name], tuple(end for _, end in pairs), sum(end - start for start, end in pairs))
@@ -215,21 +218,19 @@ def group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[TopicPa
 
     The broker is asked; the group is not joined, so nothing rebalances. Raises Unavailable.
     """
-    with _broker(bootstrap), _reader(bootstrap, group) as consumer:
-        known = consumer.list_topics(timeout=CALL_TIMEOUT_S).topics
+    with translated(bootstrap), reader(bootstrap, group) as consumer:
+        known = consumer.list_topics(timeout=calls.CALL_TIMEOUT_S).topics
         parts = [
             confluent_kafka.TopicPartition(topic, number)
             for topic in topics
             if topic in known
             for number in known[topic].partitions
         ]
-        committed = consumer.committed(parts, timeout=CALL_TIMEOUT_S)
+        committed = consumer.committed(parts, timeout=calls.CALL_TIMEOUT_S)
+        standing = {TopicPartition(part.topic, part.partition): part.offset for part in committed}
         return {
-            TopicPartition(part.topic, part.partition): (
-                part.offset if part.offset >= 0 else None,
-                consumer.get_watermark_offsets(part, timeout=CALL_TIMEOUT_S)[1],
-            )
-            for part in committed
+            place: (offset if offset >= 0 else None, watermarks(consumer, place)[1])
+            for place, offset in standing.items()
         }
 
 
@@ -240,8 +241,8 @@ def tail(
 
     Raises ConfigError for a topic that the broker does not have, Unavailable when it is away.
     """
-    with _broker(bootstrap), _reader(bootstrap, "optiinfra-tail") as consumer:
-        found = consumer.list_topics(timeout=CALL_TIMEOUT_S).topics
+    with translated(bootstrap), reader(bootstrap, "optiinfra-tail") as consumer:
+        found = consumer.list_topics(timeout=calls.CALL_TIMEOUT_S).topics
         if topic not in found:
             raise ConfigError(f"no topic {topic!r}", where=bootstrap, fix="See optiinfra topics list.")
         start = confluent_kafka.OFFSET_BEGINNING if from_beginning else confluent_kafka.OFFSET_END
@@ -268,58 +269,3 @@ def _tailed(raw: Any) -> Tailed:
         return Tailed(record, raw.partition(), raw.offset(), decode(record), None)
     except BadMessage as problem:
         return Tailed(record, raw.partition(), raw.offset(), None, problem)
-
-
-def _ends(bootstrap: str, counts: Mapping[str, int]) -> dict[TopicPartition, tuple[int, int]]:
-    """First offset held and end of the log, per partition."""
-    with _reader(bootstrap, "optiinfra-admin") as consumer:
-        return {
-            TopicPartition(name, number): consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(name, number), timeout=CALL_TIMEOUT_S
-            )
-            for name, count in counts.items()
-            for number in range(count)
-        }
-
-
-def _admin(bootstrap: str) -> Any:
-    return kafka_admin.AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=_QUIET)
-
-
-@contextlib.contextmanager
-def _reader(bootstrap: str, group: str) -> Iterator[Any]:
-    """A consumer that never subscribes: it may ask and read, and the group does not notice."""
-    settings = {
-        "bootstrap.servers": bootstrap,
-        "group.id": group,
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 50,
-        "log_level": 0,
-    }
-    consumer = confluent_kafka.Consumer(settings, logger=_QUIET)
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-@contextlib.contextmanager
-def _broker(bootstrap: str) -> Iterator[None]:
-    """Turn the client's errors into ours."""
-    try:
-        yield
-    except confluent_kafka.KafkaException as error:
-        reason = error.args[0]
-        away = (
-            confluent_kafka.KafkaError._TRANSPORT,
-            confluent_kafka.KafkaError._ALL_BROKERS_DOWN,
-            confluent_kafka.KafkaError._TIMED_OUT,
-        )
-        if reason.code() in away:
-            raise Unavailable(
-                f"Kafka does not answer: {reason.str()}",
-                where=bootstrap,
-                fix="Start it (make kafka), or correct OPTIINFRA_KAFKA; unset, the embedded broker is used.",
-            ) from error
-        raise OptiInfraError(f"Kafka refused: {reason.str()}", where=bootstrap) from error

@@ -10,6 +10,8 @@ import pytest
 
 from contracts.clock import ClockAnchor
 from contracts.errors import ConfigError, Unavailable
+from contracts.events import Sli
+from contracts.laws.histogram import Histogram
 from contracts.objectives import Objectives
 from optiinfra.plan import STAGES, Plan, make_plan
 from optiinfra.process import ChildOrders
@@ -18,6 +20,7 @@ from optiinfra.settings import Settings, TwinSettings, TwinWorkloadSettings
 from optiinfra.statedir import StateDir
 from optiinfra.supervisor import start_order
 from optiinfra.wiring import endpoint, entry_of, make_stages, settings_of, twin_workloads
+from tests.streams.test_slis import part
 
 ANCHOR = ClockAnchor(wall_anchor_ms=1, event_anchor_ms=2, speed=3)
 NO_REDIS = RedisPlan(RedisKind.NONE)
@@ -46,7 +49,9 @@ def test_real_parts_are_not_started_and_are_named_without_passwords(tmp_path: Pa
         targets=("a.json",),
     )
     assert set(names(made)) == {"store", "sink", *STAGES, "scraper", "ticker"}
-    assert made.endpoints == {"bootstrap": "k:9092", "redis_url": "redis://:hush@cache:6379"}
+    assert made.endpoints["bootstrap"] == "k:9092"
+    assert made.endpoints["redis_url"] == "redis://:hush@cache:6379"
+    assert int(made.endpoints["store_port"]) > 0
     told = f"{made.broker} {made.store} {made.redis} {made.fleet}"
     assert told == "Apache Kafka at k:9092 ClickHouse at http://me:***@ch:8123 Redis at cache:6379 5 targets"
 
@@ -89,7 +94,21 @@ def test_every_planned_process_of_ours_has_an_entry(tmp_path: Path) -> None:
 
 
 def test_stages_get_the_objectives_of_the_settings() -> None:
-    assert tuple(make_stages(Settings.from_blob({"workloads": {"chat": {"ttft_s": 0.25}}}))) == STAGES
+    orders = ChildOrders(
+        settings={"workloads": {"chat": {"ttft_s": 0.25}}},
+        anchor=ClockAnchor(wall_anchor_ms=0, event_anchor_ms=0, speed=1),
+        state_dir=Path("state"),
+        parent_pid=1,
+        endpoints={},
+    )
+    made = make_stages(orders)
+    assert tuple(made) == STAGES
+    window = part("chat-0").model_copy(
+        update={"histograms": {"ttft_s": Histogram(le=(0.25, 0.5), counts=(1, 3, 4))}, "workload": "chat"}
+    )
+    _, (sli, *_) = made["slis"].step(None, [window])
+    assert isinstance(sli, Sli)
+    assert sli.attainment["ttft"].good == 1
 
 
 def test_twin_settings_change_known_workloads_and_add_new_ones() -> None:

@@ -1,0 +1,59 @@
+"""What all tests share: the broker of the shared suite, embedded by default, Apache Kafka with `--broker kafka`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from streams.brokers.admin import apply_topics
+from streams.brokers.embedded import MockCluster
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A running broker with every topic of the table. Topics and groups are shared with other tests on Apache Kafka:
+    tests use stage, worker and workload names of their own."""
+
+    bootstrap: str
+    embedded: bool
+    make_topics: Callable[[Sequence[str]], object]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker", choices=("embedded", "kafka"), default="embedded", help="what the shared suite runs against"
+    )
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Apache Kafka for the whole run; gives its bootstrap address."""
+    from streams.brokers.apache import ApacheKafka  # here: most runs need neither Java nor the jars
+
+    kafka = ApacheKafka(tmp_path_factory.mktemp("kafka"), port=0)
+    kafka.start()
+    apply_topics(kafka.bootstrap, [])
+    yield kafka.bootstrap
+    kafka.stop()
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """The broker of the shared suite. The embedded one is fresh for every test: it starts in milliseconds."""
+    if request.config.getoption("--broker") == "kafka":
+        bootstrap: str = request.getfixturevalue("apache_kafka")
+        yield Broker(bootstrap, False, lambda stages: apply_topics(bootstrap, stages))
+        return
+    cluster = MockCluster()
+    yield Broker(cluster.bootstrap, True, cluster.make_topics)
+    cluster.close()
+
+
+@pytest.fixture
+def mock_cluster() -> Iterator[MockCluster]:
+    """An embedded broker with its fault switches, whatever `--broker` says."""
+    cluster = MockCluster()
+    yield cluster
+    cluster.close()
