@@ -92,8 +92,8 @@ async def serve(name: str, entry: Entry, orders: ChildOrders) -> None:
     structlog.get_logger(name).info("stopped", asked=stop.is_set())
 
 
-def main(argv: list[str]) -> int:
-    """Be one child. Returns the exit code."""
+def main(argv: list[str]) -> NoReturn:
+    """Be one child, and exit as it ended."""
     if argv[:1] == ["--exec"]:
         parent_pid = int(argv[1])
         die_with(parent_pid)
@@ -104,12 +104,13 @@ def main(argv: list[str]) -> int:
     watch(orders.parent_pid)
     with logs.logging_to(name, orders.state_dir / "logs", str(orders.settings.get("log_level", "info"))):
         asyncio.run(_run(name, orders))
-    return 1  # not reached: `_run` leaves the process
 
 
 async def _run(name: str, orders: ChildOrders) -> NoReturn:
-    """Serve, log how it ended, and leave from inside the loop: closing the loop of a broken Kafka client can hang, and a
-    process that hangs keeps its partitions."""
+    """Serve, log how it ended, and leave from inside the loop.
+
+    Closing the loop of a broken Kafka client can hang, and a process that hangs keeps its partitions.
+    """
     log = structlog.get_logger(name)
     from optiinfra.wiring import entry_of  # after the orders: what a process imports is its own affair
 
@@ -131,4 +132,4 @@ async def _run(name: str, orders: ChildOrders) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -59,7 +59,7 @@ class App(faust.App):
         """Queues that are never emptied behind their reader's back.
 
         Faust resumes the flow twice when it recovers a table, and empties the queues of agents each time: what was
-        fetched between the two is gone, and an acknowledgement of the next record commits past it. Records from before
+        fetched between the two is gone. Records from before
         a rebalance are told by their generation instead.
         """
         return super().FlowControlQueue(maxsize, clear_on_resume=False)
@@ -98,7 +98,7 @@ def make_app(
         broker_session_timeout=session_timeout_s,
         broker_heartbeat_interval=session_timeout_s / 4,
         broker_request_timeout=REQUEST_TIMEOUT_S,
-        broker_commit_interval=0.5,
+        broker_commit_livelock_soft_timeout=10.0**9,  # the driver commits; Faust's own watch would see nothing move
         producer_request_timeout=REQUEST_TIMEOUT_S,
         producer_linger=0,
         stream_wait_empty=False,

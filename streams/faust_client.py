@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from contracts.codec import Record
@@ -24,8 +24,7 @@ _STOP_WITHIN_S = 10.0
 class StageClient:
     """Reads the inputs of a stage into `inbox`, recovers its changelog, writes, and knows what is assigned.
 
-    Events in `inbox` are Faust's; they must be acknowledged in the order of their partition, because Faust commits
-    past the first one that is missing.
+    Events in `inbox` are Faust's and are never acknowledged to it: offsets are committed by `commit` alone.
     """
 
     def __init__(
@@ -75,9 +74,15 @@ class StageClient:
         await self._app._crashed.wait()
         raise OptiInfraError(f"Faust crashed in stage {self._stage.name}: {self._app.crash_reason!r}")
 
-    async def commit(self) -> None:
-        """Commit what was acknowledged; Faust does so twice a second by itself."""
-        await asyncio.wait_for(self._app.consumer.commit(), _STOP_WITHIN_S)
+    async def commit(self, offsets: Mapping[Place, int]) -> bool:
+        """Move the group to these offsets, the next ones due; False when a rebalance came in between.
+
+        Not left to Faust: after a recovery it can hold an acknowledgement twice, and then never commits that
+        partition again.
+        """
+        places = {tp: offsets[tp.topic, tp.partition] for tp in self._app.consumer.assignment() if tp in offsets}
+        taken: bool = await self._app.consumer._thread.commit(places)
+        return taken
 
     async def leave(self) -> None:
         """Give the partitions back at once, which Faust's own stop leaves to the session time-out."""
@@ -135,10 +140,6 @@ class StageClient:
         """Queue a changelog record for the very partition that its inputs came from."""
         return await self._produce(changelog_of(self._stage.name), key.encode(), value, partition, [])
 
-    async def ack(self, event: Any) -> None:
-        """Acknowledge an event; see the class for the order."""
-        await self._stream.ack(event)
-
     async def _produce(
         self, topic: str, key: bytes, value: bytes | None, partition: int | None, headers: list[tuple[str, bytes]]
     ) -> Awaitable[Any]:
@@ -146,8 +147,7 @@ class StageClient:
         return sent
 
     async def _read(self, stream: Any) -> None:
-        self._stream = stream.noack()
-        async for event in self._stream.events():
+        async for event in stream.noack().events():
             await self.inbox.put(event)
 
     async def _recover(self, event: Any) -> None:

@@ -1,8 +1,8 @@
-"""Runs one stage on Kafka: reads, folds, writes outputs, then state, then acknowledges, in that order.
+"""Runs one stage on Kafka: reads, folds, writes outputs, then state, then commits, in that order.
 
 A crash between any two of these repeats outputs and never loses one. Faust owns the group, the partitions and the
-recovery from the changelog; what happens to a batch is decided here. On any error the process must end, because Faust
-would otherwise commit past what was not handled: `run_stage` raises, `run_stage_process` exits.
+recovery from the changelog; what happens to a batch is decided here. On any error the process must end, because a
+worker that goes on would commit past what was not handled: `run_stage` raises, `run_stage_process` exits.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from streams.offset_gap import OffsetGap, Place, Positions
 
 MAX_BATCH = 500
 """Records folded between two writes of state: large enough to save writes, small enough to redo after a crash."""
+
+COMMIT_INTERVAL_S = 0.5
+"""How often offsets are committed: after a crash so much work is done again, and its repeats change nothing."""
 
 _TICK_POLL_S = 0.05  # how soon a held tick is looked at again when no record comes
 _IDLE_POLL_S = 1.0
@@ -81,7 +84,7 @@ class StageDriver:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; raises on any error, after which the process must not go on."""
         await self._client.start()
-        parts = (self._client.crashed(), self._beat(), self._work(stop))
+        parts = (self._client.crashed(), self._beat(), self._commits(), self._work(stop))
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +94,7 @@ class StageDriver:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.commit()
+        await self._commit()
         await self._say(WorkerState.LEAVING)
         await self._client.leave()
 
@@ -120,6 +123,8 @@ class StageDriver:
         done: list[Any] = []
         for event in events:
             raw = event.message
+            if self._positions.repeated(raw.topic, raw.partition, raw.offset):
+                continue
             if gap := self._positions.gap(raw.topic, raw.partition, raw.offset):
                 gaps.append(await self._checked(gap))
             self._take(batch, event, done)
@@ -158,7 +163,7 @@ class StageDriver:
         incoming = Incoming(record, raw.partition, raw.offset)
         message = batch.decode(incoming)
         if raw.topic == TICKS.name:
-            # One that cannot be read waits in line too: acknowledged first, it would commit past the ticks before it.
+            # One that cannot be read waits in line too: settled first, it would commit past the ticks before it.
             self._gate.hold(raw.partition, message.at if message else 0, (event, incoming, message))
         else:
             if message is not None:
@@ -174,7 +179,7 @@ class StageDriver:
             done.append(event)
 
     async def _settle(self, effects: Effects, done: list[Any], gaps: list[OffsetGap], generation: int) -> None:
-        """Outputs, then state, then acknowledgements; each is awaited before the next begins."""
+        """Outputs, then state, each awaited; only then may the records behind them be committed."""
         alerts = [gap.alert(self._stage.name, self._clock.now_ms()) for gap in gaps]
         for alert in alerts:
             self._on_alert(alert)
@@ -194,11 +199,23 @@ class StageDriver:
         await self._rewrite(effects)
         for event in done:
             self._positions.settle(event.message.topic, event.message.partition, event.message.offset)
-            await self._client.ack(event)
-        self._checkpoint("acked")
+        self._checkpoint("settled")
         self._pulse.handled += len(done)
         self._pulse.emitted += effects.emitted
         self._pulse.dead_letters += effects.dead_letters
+
+    async def _commits(self) -> None:
+        """Commit what is settled, twice a second."""
+        while True:
+            await asyncio.sleep(COMMIT_INTERVAL_S)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        if self._client.generation != self._generation:
+            return  # what is settled belongs to a handing-out of partitions that is over
+        offsets = self._positions.uncommitted()
+        if offsets and await self._client.commit(offsets):
+            self._positions.committed(offsets)
 
     async def _rewrite(self, effects: Effects) -> None:
         """Where nothing compacts, write quiet states again before the broker drops them."""
@@ -239,7 +256,7 @@ async def run_stage(
 
     Raises Unavailable when the broker is away at the start, and whatever went wrong later; then the process must end.
     `on_alert` hears of lost offsets at once (they go to the alerts topic too). `checkpoint` is called as each part of a
-    batch is done (`outputs_sent`, `outputs_acked`, `state_sent`, `state_acked`, `acked`): tests kill there.
+    batch is done (`outputs_sent`, `outputs_acked`, `state_sent`, `state_acked`, `settled`): tests kill there.
     """
     driver = StageDriver(
         stage,

@@ -44,7 +44,9 @@ class Positions:
 
     def __init__(self) -> None:
         self._due: dict[Place, int] = {}
+        self._came: dict[Place, int] = {}
         self._settled: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
 
     def clear(self) -> None:
         """Forget all."""
@@ -54,6 +56,8 @@ class Positions:
         """The partitions have been handed out anew: remember only what was settled in those that stayed here."""
         kept = set(assigned)
         self._due.clear()
+        self._came.clear()
+        self._committed.clear()
         self._settled = {place: offset for place, offset in self._settled.items() if place in kept}
 
     def start(self, topic: str, partition: int, committed: int | None, earliest: int) -> OffsetGap | None:
@@ -71,15 +75,31 @@ class Positions:
         """Note that the effects of a record are written: outputs and state."""
         self._settled[topic, partition] = max(offset + 1, self._settled.get((topic, partition), 0))
 
+    def uncommitted(self) -> dict[Place, int]:
+        """Where the group may stand by now, for the partitions in which that has changed."""
+        return {place: offset for place, offset in self._settled.items() if offset > self._committed.get(place, -1)}
+
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """Note what the broker has taken."""
+        self._committed.update(offsets)
+
     def gap(self, topic: str, partition: int, offset: int) -> OffsetGap | None:
         """What lies between the record that was due and the one that came; a repeat is no gap."""
         due = self._due.get((topic, partition), offset)
         return OffsetGap(topic, partition, due, offset - due) if offset > due else None
 
+    def repeated(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether a record has come before since the partitions were handed out.
+
+        Faust reads some twice when it seeks after a recovery.
+        """
+        return offset < self._came.get((topic, partition), 0)
+
     def advance(self, topic: str, partition: int, offset: int) -> None:
         """Step past a record that was taken; a repeat moves nothing back."""
-        due = self._due.get((topic, partition), offset)
-        self._due[topic, partition] = max(due, offset + 1)
+        place = (topic, partition)
+        self._due[place] = max(self._due.get(place, offset), offset + 1)
+        self._came[place] = max(self._came.get(place, 0), offset + 1)
 
     def drained(self, topic: str, partition: int, highwater: int | None) -> bool:
         """Whether all that the broker holds has come; not so while nobody knows the end of the log."""

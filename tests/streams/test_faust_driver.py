@@ -22,7 +22,7 @@ from tests.streams.faults import Feeder, Producer, Worker, dead_letters, drained
 
 pytestmark = pytest.mark.broker
 
-POINTS = ("outputs_sent", "outputs_acked", "state_sent", "state_acked", "acked")
+POINTS = ("outputs_sent", "outputs_acked", "state_sent", "state_acked", "settled")
 
 
 @pytest.fixture
