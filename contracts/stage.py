@@ -53,7 +53,8 @@ class Stage:
             return None
         if self.scope is Scope.WORKLOAD:
             return message.key
-        return f"{message.key}/{getattr(message, 'instance_id', '')}"
+        # Names are untrusted and may hold a slash; a unit separator keeps ("a/b", "c") and ("a", "b/c") apart.
+        return f"{message.key}\x1f{getattr(message, 'instance_id', '')}"
 
 
 def fold(

@@ -144,6 +144,6 @@ class DeadLetter(Message):
 
     @property
     def id(self) -> str:
-        if self.offset < 0:
-            return cause_id("dead", self.source, self.topic, self.at_ms)
+        if self.offset < 0:  # not from a log: two pages of one millisecond differ by their key or content
+            return cause_id("dead", self.source, self.topic, self.at_ms, self.message_key, self.raw_base64)
         return cause_id("dead", self.source, self.topic, self.partition, self.offset)

@@ -55,7 +55,7 @@ class InstanceWindow(Message):
 
     @property
     def end_ms(self) -> int:
-        """Exclusive end of the window, event ms."""
+        """End of the window `(start, end]`, event ms."""
         return self.start_ms + self.size_s * 1000
 
     @property
@@ -86,7 +86,9 @@ class Sli(Message):
 
     Topic `optiinfra.slis.v1`, key workload, public. Written by stages `slis` and `latest`; read by rules, agents, the
     store, anyone. At least once, consumers drop an `id` they have seen. `size_s` is 10, 60 or 300; 0 is the latest
-    value, made from the newest scrapes alone. Later data makes revision n + 1; only revision 0 triggers rules.
+    value, made from the newest scrapes alone. Later data makes revision n + 1; only revision 0 triggers rules. A crash
+    while a silent member is waited for can tell one revision twice, of different evidence: then the ids differ, and the
+    later message supersedes the earlier.
     """
 
     TYPE: ClassVar[str] = "optiinfra.slis.v1"
@@ -99,7 +101,9 @@ class Sli(Message):
     coverage_ratio: float = Field(ge=0, le=1, description="share of the instance-time of the window that was observed")
     freshness_s: float = Field(ge=0, description="event seconds from the newest scrape used to the end of the window")
     cause_ms: int = Field(description="event time of the scrape or tick that made this message")
-    cause: str = Field(default="", description="id of the snapshot behind a latest value, part of its identity")
+    cause: str = Field(
+        default="", description="the evidence behind it, hashed: what is told of other evidence has another id"
+    )
     instances: int = Field(ge=0, description="instances that belong to the subject in this window")
     instances_up: int = Field(ge=0)
     stalled: bool = Field(default=False, description="requests wait or run and no token came: not missing, stuck")
@@ -108,7 +112,7 @@ class Sli(Message):
 
     @property
     def end_ms(self) -> int:
-        """Exclusive end of the window, event ms; the scrape's own time for the latest value."""
+        """End of the window `(start, end]`, event ms; the scrape's own time for the latest value."""
         return self.start_ms + self.size_s * 1000
 
     @property

@@ -23,10 +23,24 @@ class Growth(BaseModel):
     resets: int = 0
 
 
-def _began_anew(older: EngineSample, newer: EngineSample) -> bool:
+def _fell(older: EngineSample, newer: EngineSample) -> bool:
     return any(newer.counters[k] < v for k, v in older.counters.items() if k in newer.counters) or any(
         is_reset(h, newer.histograms[k]) for k, h in older.histograms.items() if k in newer.histograms
     )
+
+
+def carried(older: Engines, newer: Engines) -> dict[str, EngineSample]:
+    """The newest cumulative values known: what this scrape lacks (a refused sample, an engine that was not on the page)
+    stays as it was, so that the next scrape that has it catches up and nothing is lost."""
+    together = dict(newer)
+    for name, before in older.items():
+        now = newer.get(name)
+        if now is None:
+            together[name] = before.model_copy(update={"gauges": {}})
+        elif before.counters.keys() - now.counters.keys() or before.histograms.keys() - now.histograms.keys():
+            counters, histograms = before.counters | now.counters, before.histograms | now.histograms
+            together[name] = now.model_copy(update={"counters": counters, "histograms": histograms})
+    return together
 
 
 def continuous(older: Engines, newer: Engines) -> bool:
@@ -34,43 +48,35 @@ def continuous(older: Engines, newer: Engines) -> bool:
     return older.keys() == newer.keys() and not any(
         sample.counters.keys() != newer[name].counters.keys()
         or sample.histograms.keys() != newer[name].histograms.keys()
-        or _began_anew(sample, newer[name])
+        or _fell(sample, newer[name])
         for name, sample in older.items()
     )
 
 
 def _engine_growth(older: EngineSample | None, newer: EngineSample) -> Growth:
-    """Growth of one engine; `older` None means that it started from zero."""
-    began_anew = older is not None and _began_anew(older, newer)
-    base = EngineSample() if older is None or began_anew else older
-    zero = older is None or began_anew
-    # A metric that the older scrape did not have has no known beginning, unless the engine itself began from zero.
-    counters = {
-        k: counter_delta(0.0 if zero else base.counters[k], v).value
-        for k, v in newer.counters.items()
-        if zero or k in base.counters
-    }
-    histograms = {
-        k: delta(None if zero else base.histograms[k], h)
-        for k, h in newer.histograms.items()
-        if zero or k in base.histograms
-    }
-    return Growth(counters=counters, histograms=histograms, resets=int(began_anew))
+    """Growth of one engine; `older` None means that it started from zero. A metric that fell began anew by itself, as
+    PromQL has it; one that the older scrape did not have has no known beginning and adds nothing."""
+    if older is None:
+        return Growth(counters=dict(newer.counters), histograms=dict(newer.histograms))
+    return Growth(
+        counters={
+            k: counter_delta(older.counters[k], v).value for k, v in newer.counters.items() if k in older.counters
+        },
+        histograms={k: delta(older.histograms[k], h) for k, h in newer.histograms.items() if k in older.histograms},
+        resets=int(_fell(older, newer)),
+    )
 
 
 def growth(older: Engines, newer: Engines, *, restarted: bool) -> Growth:
     """What an instance did between two scrapes.
 
-    `restarted` (another process start time) makes every engine count from zero, as a counter that fell does. An engine
-    that only one of the scrapes has adds nothing: its beginning or its end is unknown.
+    `restarted` (another process start time) makes every engine count from zero. An engine that only one of the scrapes
+    has adds nothing: its beginning or its end is unknown.
     """
-    parts = [
-        _engine_growth(None if restarted else older[name], sample)
-        for name, sample in newer.items()
-        if restarted or name in older
-    ]
-    merged = add(*parts)
-    return merged.model_copy(update={"resets": max(merged.resets, 1)}) if restarted else merged
+    if restarted:
+        made = add(*(_engine_growth(None, sample) for sample in newer.values()))
+        return made.model_copy(update={"resets": 1})
+    return add(*(_engine_growth(older[name], sample) for name, sample in newer.items() if name in older))
 
 
 def add(*parts: Growth) -> Growth:
@@ -103,6 +109,7 @@ def has_work(gauges: Mapping[str, float]) -> bool:
     return gauges.get("requests_running", 0.0) + gauges.get("requests_waiting", 0.0) > 0
 
 
-def generated_tokens(snapshot: MetricsSnapshot) -> float:
-    """Tokens generated since the start of the server, over its engines."""
-    return sum(sample.counters.get("generation_tokens", 0.0) for sample in snapshot.engines.values())
+def generated_tokens(snapshot: MetricsSnapshot) -> float | None:
+    """Tokens generated since the start of the server, over its engines; None when no engine says."""
+    told = [s.counters["generation_tokens"] for s in snapshot.engines.values() if "generation_tokens" in s.counters]
+    return sum(told) if told else None

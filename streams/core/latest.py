@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, MetricsSnapshot, Sli, SliValue, Tick
 from streams.core.evidence import generated_tokens, has_work, instance_gauges
+from streams.core.values import COVERAGE_FLOOR
 
 STALE_INTERVALS = 3.0
 STALL_AFTER_S = 10.0
@@ -24,10 +25,12 @@ class Latest(BaseModel):
     at_ms: int
     interval_s: float
     up: bool
+    up_ms: int
+    """When it last answered; when it was first tried, if it never has."""
     gauges: dict[str, float] = {}
-    tokens: float = 0.0
+    tokens: float | None = None
     moved_ms: int
-    """When tokens last came, or the instance was last idle."""
+    """When tokens last came, or the instance was last idle, or did not tell."""
 
     @property
     def stalled(self) -> bool:
@@ -48,13 +51,15 @@ class LatestState(BaseModel):
 def _seen(before: Latest | None, snapshot: MetricsSnapshot) -> Latest:
     gauges = instance_gauges(snapshot.engines)
     tokens = generated_tokens(snapshot)
-    moved = before is None or not before.up or tokens != before.tokens or not has_work(gauges)
+    stood = before is not None and before.up and tokens is not None and tokens == before.tokens
+    moved = not stood or not has_work(gauges)
     moved_ms = snapshot.scraped_at_ms if moved or before is None else min(before.moved_ms, snapshot.scraped_at_ms)
     return Latest(
         order=snapshot.order,
         at_ms=snapshot.scraped_at_ms,
         interval_s=snapshot.interval_s,
         up=snapshot.up,
+        up_ms=snapshot.scraped_at_ms if snapshot.up or before is None else before.up_ms,
         gauges=gauges,
         tokens=tokens,
         moved_ms=moved_ms,
@@ -79,20 +84,23 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
     values = {"stalled": SliValue(value=float(stuck), samples=len(fresh))}
     if members:
         values["up_ratio"] = SliValue(value=len(fresh) / len(members), samples=len(members))
-    for name in ("requests_waiting", "requests_running", "kv_cache_usage_ratio"):
+    covered = len(fresh) >= COVERAGE_FLOOR * len(members)
+    for name in ("requests_waiting", "requests_running", "kv_cache_usage_ratio") if covered else ():
         seen_values = [seen.gauges[name] for seen in fresh if name in seen.gauges]
         if seen_values:
             total = sum(seen_values)
             mean = total / len(seen_values)
             values[name] = SliValue(value=mean if name.endswith("_ratio") else total, samples=len(seen_values))
-    newest_ms = max((seen.at_ms for seen in fresh), default=min((s.at_ms for s in members.values()), default=at_ms))
+    oldest_used_ms = min(
+        (seen.up_ms for seen in fresh), default=max((s.up_ms for s in members.values()), default=at_ms)
+    )
     return Sli(
         workload=state.workload,
         instance_id=instance_id,
         size_s=0,
         start_ms=at_ms,
         coverage_ratio=len(fresh) / len(members) if members else 0.0,
-        freshness_s=max(0.0, (at_ms - newest_ms) / 1000.0),
+        freshness_s=max(0.0, (at_ms - oldest_used_ms) / 1000.0),
         cause_ms=at_ms,
         cause=cause,
         instances=len(members),
@@ -130,7 +138,7 @@ def _tick(state: LatestState, tick: Tick) -> tuple[LatestState, list[Message]]:
     stale = _stale(state)
     state = state.model_copy(update={"stale": stale})
     newly = [name for name in stale if name not in before]
-    outputs: list[Message] = [_sli(state, name, tick.at_ms, tick.id) for name in newly]
+    outputs: list[Message] = [_sli(state, name, tick.at_ms, "tick") for name in newly]
     if newly:
-        outputs.append(_sli(state, None, tick.at_ms, tick.id))
+        outputs.append(_sli(state, None, tick.at_ms, "tick"))
     return state, outputs

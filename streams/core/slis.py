@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import Alert, InstanceWindow, Message, Severity, Sli, Tick
+from contracts.events import Alert, InstanceWindow, Message, Sli, Tick
+from contracts.laws.ids import cause_id
 from contracts.objectives import Objectives
+from streams.core import alarms
 from streams.core.totals import Totals, lift, plus
 from streams.core.values import Subject, sli_of
 from streams.core.windows import SIZES_S
+
+RAISED_LIMIT = 100
+"""Alerts remembered as raised; of more than so many the oldest would be sent again."""
 
 TICK_STEP_MS = 10_000
 """A tick that changes nothing else is remembered once in so much event time."""
@@ -26,7 +31,8 @@ class SliSettings:
     """Event-time limits, seconds.
 
     `grace_s`: how long a silent member is waited for after a window's end. `late_s`: how long a told window can be
-    revised. `ahead_s`: how far past the newest tick data may close a window (a scraper's clock may be ahead).
+    revised. `ahead_s`: how far past the newest tick data may close a window (a scraper's clock may be ahead), and
+    `park_s` how far ahead it is still kept until its time has come.
     `retire_s`: a member that has not reported for so long has left. `forget_s`: a workload that nobody reports on for
     so long is dropped, and its silence no longer told.
     """
@@ -35,6 +41,7 @@ class SliSettings:
     grace_s: float = 10.0
     late_s: float = 60.0
     ahead_s: float = 60.0
+    park_s: float = 900.0
     retire_s: float = 90.0
     forget_s: float = 900.0
     objectives: dict[str, Objectives] = field(default_factory=dict)
@@ -59,7 +66,8 @@ class Book(BaseModel):
 
 class WorkloadState(BaseModel):
     """Per workload. `frontier_ms[instance][size]` is the end of the newest window that an instance reported,
-    `told_ms[size]` the end of the newest window told."""
+    `joined_ms[instance]` the start of its first one, `told_ms[size]` the end of the newest window told. `raised` names
+    the alerts that are out and not over: each is sent once, until the workload has recovered."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,10 +75,10 @@ class WorkloadState(BaseModel):
     tick_ms: int = 0
     heard_ms: int = 0
     frontier_ms: dict[str, dict[int, int]] = {}
+    joined_ms: dict[str, int] = {}
     told_ms: dict[int, int] = {}
     books: dict[str, Book] = {}
-    silent: bool = False
-    stuck: bool = False
+    raised: tuple[str, ...] = ()
 
 
 class SliFold:
@@ -97,6 +105,9 @@ class SliFold:
         told_ms = state.told_ms.get(part.size_s, 0)
         if part.end_ms + self.settings.late_s * 1000 < told_ms:
             return state, [own]  # too old to revise the workload; a repeat of it would carry the same id
+        if state.tick_ms and part.end_ms > state.tick_ms + self.settings.park_s * 1000:
+            state, alerts = _raise(state, alarms.clock_ahead(part, state.tick_ms), True)
+            return state, [own, *alerts]
         name = f"{part.size_s}:{part.start_ms}"
         # A first report for a window that was told as empty can only revise it.
         book = state.books.get(name) or Book(
@@ -119,6 +130,7 @@ class SliFold:
             update={
                 "books": state.books | {name: book},
                 "frontier_ms": state.frontier_ms | {part.instance_id: frontier},
+                "joined_ms": {part.instance_id: part.start_ms} | state.joined_ms,
                 "heard_ms": max(state.heard_ms, part.cause_ms),
             }
         )
@@ -140,7 +152,8 @@ class SliFold:
             for instance, frontier in state.frontier_ms.items()
             if max(frontier.values()) + 2000 * min(frontier) >= leave_ms
         }
-        after = state.model_copy(update={"tick_ms": tick.at_ms, "frontier_ms": staying})
+        joined = {instance: state.joined_ms[instance] for instance in staying}
+        after = state.model_copy(update={"tick_ms": tick.at_ms, "frontier_ms": staying, "joined_ms": joined})
         after, told = self._close(after, tick.at_ms)
         after, silence = self._silence(after, tick.at_ms)
         # Most ticks find nothing due: the state is not written again for them.
@@ -168,7 +181,13 @@ class SliFold:
     def _complete(self, state: WorkloadState, book: Book) -> bool:
         if state.tick_ms and book.end_ms > state.tick_ms + self.settings.ahead_s * 1000:
             return False
-        return all(frontier.get(book.size_s, 0) >= book.end_ms for frontier in state.frontier_ms.values())
+        # A member without a report of this size either has just joined, or is scraped too rarely for it.
+        return all(
+            frontier[book.size_s] >= book.end_ms
+            if book.size_s in frontier
+            else state.joined_ms[instance] + book.size_s * 1000 <= book.start_ms
+            for instance, frontier in state.frontier_ms.items()
+        )
 
     def _silence(self, state: WorkloadState, cause_ms: int) -> tuple[WorkloadState, list[Message]]:
         """Tell windows that are overdue and for which nobody reported; after a long gap the newest of each size."""
@@ -188,24 +207,32 @@ class SliFold:
     def _tell(self, state: WorkloadState, name: str, cause_ms: int) -> tuple[WorkloadState, list[Message]]:
         book = state.books[name]
         revision = 0 if book.told is None else book.told + 1
-        expected = {i for i, frontier in state.frontier_ms.items() if frontier.get(book.size_s, 0) <= book.end_ms}
+        # Whoever was here when the window began ought to have reported it.
+        expected = {
+            instance
+            for instance, frontier in state.frontier_ms.items()
+            if state.joined_ms[instance] <= book.start_ms and book.size_s in frontier
+        }
+        evidence = cause_id(*(f"{instance}:{book.reported[instance]}" for instance in sorted(book.reported)))
         sli = self._sli(
-            Subject(state.workload, None, book.size_s, book.start_ms, revision),
+            Subject(state.workload, None, book.size_s, book.start_ms, revision, evidence),
             book.totals,
             members=len(expected | book.reported.keys()),
             cause_ms=cause_ms,
         )
         told_ms = max(state.told_ms.get(book.size_s, 0), book.end_ms)
-        update: dict[str, object] = {
-            "books": state.books | {name: book.model_copy(update={"told": revision})},
-            "told_ms": state.told_ms | {book.size_s: told_ms},
-        }
-        alerts: list[Message] = []
+        state = state.model_copy(
+            update={
+                "books": state.books | {name: book.model_copy(update={"told": revision})},
+                "told_ms": state.told_ms | {book.size_s: told_ms},
+            }
+        )
+        outputs: list[Message] = [sli]
         if revision == 0 and book.size_s == min(self.settings.sizes_s):
-            silent = book.totals.scrapes == 0
-            alerts = _turned(state, sli, silent)
-            update |= {"silent": silent, "stuck": sli.stalled}
-        return state.model_copy(update=update), [sli, *alerts]
+            for alert, holds in alarms.of_window(sli, book.totals, self._objectives(state.workload)):
+                state, alerts = _raise(state, alert, holds)
+                outputs += alerts
+        return state, outputs
 
     def _prune(self, state: WorkloadState) -> WorkloadState:
         keep = {
@@ -216,35 +243,19 @@ class SliFold:
         return state if len(keep) == len(state.books) else state.model_copy(update={"books": keep})
 
     def _sli(self, subject: Subject, totals: Totals, *, members: int, cause_ms: int) -> Sli:
-        objectives = self.settings.objectives.get(subject.workload, self.settings.default)
+        objectives = self._objectives(subject.workload)
         return sli_of(subject, totals, members=members, cause_ms=cause_ms, objectives=objectives)
 
+    def _objectives(self, workload: str) -> Objectives:
+        return self.settings.objectives.get(workload, self.settings.default)
 
-def _turned(state: WorkloadState, sli: Sli, silent: bool) -> list[Message]:
-    """Alerts for a workload that has just gone silent or got stuck: once, until it has recovered."""
-    alerts: list[Message] = []
-    if silent and not state.silent:
-        alerts.append(
-            Alert(
-                workload=state.workload,
-                name="no_data",
-                severity=Severity.WARNING,
-                subject=state.workload,
-                at_ms=sli.end_ms,
-                summary=f"no readable scrape of {state.workload} in the {sli.size_s} s before this moment",
-                fix="Check that the scraper runs (optiinfra status) and that the targets answer (optiinfra doctor).",
-            )
-        )
-    if sli.stalled and not state.stuck:
-        alerts.append(
-            Alert(
-                workload=state.workload,
-                name="stalled",
-                severity=Severity.CRITICAL,
-                subject=state.workload,
-                at_ms=sli.end_ms,
-                summary=f"requests of {state.workload} run or wait, and no token came for {sli.size_s} s",
-                fix="Look at the engine's log; a hung engine needs a restart.",
-            )
-        )
-    return alerts
+
+def _raise(state: WorkloadState, alert: Alert, holds: bool) -> tuple[WorkloadState, list[Message]]:
+    """Send an alert when its condition begins to hold, and take note when it is over."""
+    name = f"{alert.name}:{alert.subject}"
+    if holds == (name in state.raised):
+        return state, []
+    others = tuple(each for each in state.raised if each != name)
+    if not holds:
+        return state.model_copy(update={"raised": others}), []
+    return state.model_copy(update={"raised": (*others, name)[-RAISED_LIMIT:]}), [alert]

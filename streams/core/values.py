@@ -24,6 +24,7 @@ class Subject:
     size_s: int
     start_ms: int
     revision: int
+    cause: str = ""
 
 
 def _rates(totals: Totals) -> dict[str, SliValue]:
@@ -70,6 +71,10 @@ def _gauges(totals: Totals) -> dict[str, SliValue]:
         kv = totals.gauges["kv_cache_usage_ratio"]
         found["kv_cache_usage_ratio"] = SliValue(value=kv.means / kv.instances, samples=kv.scrapes)
         found["kv_cache_usage_max_ratio"] = SliValue(value=kv.max, samples=kv.scrapes)
+    if "prefix_cache_hit_ratio" in totals.gauges:  # engines of vLLM 0.6 to 0.8 tell the ratio itself, -1 while unknown
+        hits = totals.gauges["prefix_cache_hit_ratio"]
+        told = hits.means / hits.instances
+        found["prefix_cache_hit_ratio"] = SliValue(value=told if told >= 0 else None, samples=hits.scrapes)
     return found
 
 
@@ -85,7 +90,8 @@ def _latencies(totals: Totals, objectives: Objectives) -> tuple[dict[str, SliVal
         threshold_s = objectives.threshold_s(family)
         if threshold_s in hist.le:
             met[family.value] = attainment(hist, threshold_s)
-            values[f"{family}_attainment_ratio"] = SliValue(value=met[family.value].ratio, samples=hist.count)
+        ratio = met[family.value].ratio if family.value in met else None
+        values[f"{family}_attainment_ratio"] = SliValue(value=ratio, samples=hist.count)
     queue = totals.histograms.get("queue_time_s")
     if queue is not None:
         values["queue_time_p95_s"] = SliValue(value=quantile(queue, 0.95), samples=queue.count)
@@ -105,7 +111,7 @@ def sli_of(subject: Subject, totals: Totals, *, members: int, cause_ms: int, obj
     met: dict[str, Attainment] = {}
     if coverage >= COVERAGE_FLOOR:
         values, met = _latencies(totals, objectives)
-        values |= _rates(totals) | _ratios(totals) | _gauges(totals)
+        values |= _rates(totals) | _gauges(totals) | _ratios(totals)
     due = totals.scrapes + totals.scrapes_failed
     if due:
         values["up_ratio"] = SliValue(value=totals.scrapes / due, samples=due)
@@ -121,6 +127,7 @@ def sli_of(subject: Subject, totals: Totals, *, members: int, cause_ms: int, obj
         coverage_ratio=coverage,
         freshness_s=max(0.0, (subject.start_ms + size_ms - newest_ms) / 1000.0),
         cause_ms=cause_ms,
+        cause=subject.cause,
         instances=members,
         instances_up=totals.instances_up,
         stalled=stuck,

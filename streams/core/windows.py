@@ -4,9 +4,9 @@ A window `(start, end]` sums the pairs of neighbouring scrapes whose later one l
 or before its end minus the newest at or before its start, and stays right when a counter begins anew in between. It is
 final for the instance as soon as a scrape after its end is read: no grace is needed here, and no clock.
 
-Scrapes are ordered by `(scraper_epoch, seq)`. When event time steps back all the same (a scraper restarted on a
+Scrapes are ordered by `(scraper_epoch, seq)`. When event time steps back with a new epoch (a scraper restarted on a
 corrected clock), the pair across the step is dropped, and windows that are reached again carry the number of steps
-back as their revision.
+back as their revision. A metric that one scrape lacks keeps its last value until it is told again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import EngineSample, GaugeStats, InstanceWindow, Message, MetricsSnapshot, Tick
-from streams.core.evidence import Growth, add, continuous, growth, has_work, instance_gauges
+from streams.core.evidence import Growth, add, carried, continuous, growth, has_work, instance_gauges
 
 SIZES_S = (10, 60, 300)
 TRUSTED_INTERVALS = 3.0
@@ -86,7 +86,7 @@ def window_start_ms(at_ms: int, size_s: int) -> int:
 
 def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: MetricsSnapshot) -> InstanceWindow:
     made = add(window.carried, growth(window.base, state.engines, restarted=False))
-    tokens = made.counters.get("generation_tokens", 0.0)
+    tokens = made.counters.get("generation_tokens")
     first_tokens = made.histograms["ttft_s"].count if "ttft_s" in made.histograms else 0
     reached_again = window.start_ms < state.closed_to_ms.get(size_s, window.start_ms)
     return InstanceWindow(
@@ -102,7 +102,8 @@ def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: Metric
         scrapes=window.scrapes,
         scrapes_failed=window.scrapes_failed,
         resets=made.resets,
-        # Work at every scrape over a measured span, and neither a first nor a further token: stuck, not idle.
+        # Work at every scrape over a measured span, and neither a first nor a further token: stuck, not idle. Where
+        # the page does not tell tokens, nobody knows: not stuck.
         stalled=window.span_ms > 0 and window.idle_scrapes == 0 and tokens == 0 and first_tokens == 0,
         counters=made.counters,
         histograms=made.histograms,
@@ -140,16 +141,16 @@ class _Link:
     def __init__(self, state: InstanceState, snapshot: MetricsSnapshot) -> None:
         at_ms, last_ms = snapshot.scraped_at_ms, state.last_ms
         self.stepped_back = at_ms < state.clock_ms
-        joins = snapshot.up and last_ms is not None and at_ms > last_ms and not self.stepped_back
+        joins = snapshot.up and last_ms is not None and at_ms >= last_ms and not self.stepped_back
         self.pair = (last_ms, at_ms) if joins and last_ms is not None else None
         self.trusted = self.pair is not None and at_ms - self.pair[0] <= TRUSTED_INTERVALS * snapshot.interval_s * 1000
         starts = (state.incarnation_ms, snapshot.incarnation_ms)
         restarted = None not in starts and starts[0] != starts[1]
-        self.breaks = snapshot.up and (
-            self.pair is None or restarted or not continuous(state.engines, snapshot.engines)
-        )
+        keeps = snapshot.up and self.pair is not None and not restarted
+        self.engines = carried(state.engines, snapshot.engines) if keeps else dict(snapshot.engines)
+        self.breaks = snapshot.up and (self.pair is None or restarted or not continuous(state.engines, self.engines))
         bridged = self.breaks and self.pair is not None
-        self.across = growth(state.engines, snapshot.engines, restarted=restarted) if bridged else Growth()
+        self.across = growth(state.engines, self.engines, restarted=restarted) if bridged else Growth()
 
     def covered_ms(self, window: OpenWindow, size_s: int) -> int:
         """How much of the window this pair covers."""
@@ -172,29 +173,33 @@ def advance(
         state = InstanceState(order=message.order, clock_ms=message.scraped_at_ms)
     elif message.order <= state.order:
         return state, []
+    elif message.scraper_epoch == state.order[0] and message.scraped_at_ms < state.clock_ms:
+        # The life of one scraper has one monotonic clock: an earlier time is a note written late, not a step.
+        message = message.model_copy(update={"scraped_at_ms": state.clock_ms})
     link = _Link(state, message)
     outputs: list[Message] = []
     windows: dict[int, OpenWindow] = {}
     closed_to = dict(state.closed_to_ms)
     for size_s in sizes_s:
-        if size_s < 2 * message.interval_s:
-            continue  # a window must be able to hold two scrapes
+        made = size_s >= 2 * message.interval_s  # a window must be able to hold two scrapes
         start_ms = window_start_ms(message.scraped_at_ms, size_s)
         window = state.open.get(size_s)
-        if window is not None and window.start_ms != start_ms:
+        if window is not None and (window.start_ms != start_ms or not made):
             covered_ms = window.covered_ms + link.covered_ms(window, size_s)
             outputs.append(_closed(state, window.model_copy(update={"covered_ms": covered_ms}), size_s, message))
             closed_to[size_s] = max(closed_to.get(size_s, 0), window.start_ms + size_s * 1000)
             window = None
+        if not made:
+            continue
         window = window or OpenWindow(start_ms=start_ms, newest_ms=state.last_ms or 0, base=state.engines)
         if link.breaks:
-            carried = add(window.carried, growth(window.base, state.engines, restarted=False), link.across)
-            window = window.model_copy(update={"carried": carried, "base": message.engines})
+            up_to_now = add(window.carried, growth(window.base, state.engines, restarted=False), link.across)
+            window = window.model_copy(update={"carried": up_to_now, "base": link.engines})
         windows[size_s] = _grown(window, message, link.pair, link.covered_ms(window, size_s))
 
     seen: dict[str, object] = {}
     if message.up:
-        seen = {"last_ms": message.scraped_at_ms, "incarnation_ms": message.incarnation_ms, "engines": message.engines}
+        seen = {"last_ms": message.scraped_at_ms, "incarnation_ms": message.incarnation_ms, "engines": link.engines}
     elif link.stepped_back:
         seen = {"last_ms": None}
     return state.model_copy(

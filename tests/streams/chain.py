@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel
 
-from contracts.events import Message, MetricsSnapshot, Tick
+from contracts.events import Message, MetricsSnapshot, Sli, Tick
 from contracts.topics import Topic
 from streams.brokers.admin import tail
 from streams.core.slis import SliSettings
@@ -51,7 +51,7 @@ class RealWorker:
 
 
 class PureChain:
-    """The same two stages as folds, without a broker: what must come out."""
+    """The same stages as folds, without a broker: what must come out."""
 
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], BaseModel | None] = {}
@@ -63,6 +63,7 @@ class PureChain:
 
     def scrapes(self, log: Iterable[MetricsSnapshot]) -> None:
         for scrape in log:
+            self.outputs += self._step("latest", scrape.key, scrape)
             for window in self._step("windows", REAL["windows"].state_key(scrape) or "", scrape):
                 self.outputs += [window, *self._step("slis", window.key, window)]
 
@@ -73,12 +74,13 @@ class PureChain:
 
 
 def by_workload(messages: Iterable[Message]) -> dict[tuple[str, str], list[Message]]:
-    """Each id once, in order, by type and workload; a repeat must be equal to the first."""
+    """Each id once, in order, by stage and workload; a repeat must be equal to the first."""
     first: dict[str, Message] = {}
     found: dict[tuple[str, str], list[Message]] = {}
     for message in messages:
         if first.setdefault(message.id, message) is message:
-            found.setdefault((message.TYPE, message.key), []).append(message)
+            kind = "latest" if isinstance(message, Sli) and message.size_s == 0 else message.TYPE
+            found.setdefault((kind, message.key), []).append(message)
         assert first[message.id] == message, "a repeat says something else"
     return found
 

@@ -72,6 +72,21 @@ def snapshot(
     )
 
 
+def mangled(scrape: MetricsSnapshot, server: Server, rng: random.Random) -> MetricsSnapshot:
+    """The same page with what real pages have: a second engine, now and then a sample or an engine missing, or a
+    counter that dips."""
+    sample = scrape.engines["0"]
+    counters = dict(sample.counters)
+    if rng.random() < 0.03:
+        counters.pop(rng.choice(list(counters)))
+    if rng.random() < 0.02 and counters.get("requests_finished", 0) > 2:
+        counters["requests_finished"] -= 2
+    engines = {"0": sample.model_copy(update={"counters": counters}), "1": server.sample()}
+    if rng.random() < 0.03:
+        del engines["1"]
+    return scrape.model_copy(update={"engines": engines})
+
+
 def record(
     seed: int,
     *,
@@ -80,12 +95,15 @@ def record(
     scrapes: int = 120,
     faults: bool = True,
 ) -> list[MetricsSnapshot]:
-    """A seeded recording of several workloads: with `faults`, restarts, failed scrapes, a scraper that comes back with
-    a later epoch and another clock, duplicates, reordering and late messages are strewn in."""
+    """A seeded recording of several workloads: with `faults`, restarts, failed scrapes, samples and engines missing
+    from a page, counters that dip, an instance with a skewed clock, a scraper that comes back with a later epoch and
+    another clock, duplicates, reordering and late messages are strewn in."""
     rng = random.Random(seed)
     log: list[MetricsSnapshot] = []
     servers = {(w, f"{w}-{i}"): Server(rng) for w in workloads for i in range(instances)}
     phase = {name: rng.randrange(0, 2000) for name in servers}
+    if faults:
+        phase[rng.choice(list(phase))] += rng.choice((0, 7_000, 75_000))  # one instance is dated ahead
     epoch, shift_ms, seq = 1, 0, 0
     for step in range(scrapes):
         if faults and rng.random() < 0.02:
@@ -97,7 +115,8 @@ def record(
             if faults and rng.random() < 0.01:
                 server.restart(at_ms - 500)
             up = not (faults and rng.random() < 0.03)
-            log.append(snapshot(server if up else None, at_ms, seq, workload=workload, instance=instance, epoch=epoch))
+            scrape = snapshot(server if up else None, at_ms, seq, workload=workload, instance=instance, epoch=epoch)
+            log.append(mangled(scrape, server, rng) if faults and up else scrape)
     if faults:
         for _ in range(len(log) // 15):
             i = rng.randrange(len(log))

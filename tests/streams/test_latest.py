@@ -65,6 +65,28 @@ def test_an_idle_server_is_not_stalled() -> None:
     assert not any(m.stalled for m in slis(log))
 
 
+def test_too_few_fresh_instances_are_no_answer_for_the_workload() -> None:
+    fleet = [scrape(0, f"chat-{n}") for n in range(5)]
+    down = [snapshot(None, START_MS + 2000, 1, instance=f"chat-{n}") for n in range(1, 5)]
+    last = slis([*fleet, *down])[-1]
+    assert last.coverage_ratio == 0.2
+    assert last.value("requests_waiting") is None
+
+
+def test_an_instance_that_does_not_answer_grows_stale() -> None:
+    down = [snapshot(None, START_MS + 2000 * i, i) for i in range(1, 60)]
+    assert slis([scrape(0), *down])[-1].freshness_s == 118.0
+
+
+def test_an_engine_that_does_not_tell_tokens_is_not_stalled() -> None:
+    def untold(i: int) -> MetricsSnapshot:
+        seen = scrape(i)
+        sample = seen.engines["0"].model_copy(update={"counters": {}})
+        return seen.model_copy(update={"engines": {"0": sample}})
+
+    assert not slis([untold(i) for i in range(12)])[-1].stalled
+
+
 def test_an_older_scrape_says_nothing() -> None:
     assert slis([scrape(3), scrape(2), scrape(3)]) == slis([scrape(3)])
 

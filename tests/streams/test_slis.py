@@ -153,13 +153,59 @@ def test_a_workload_of_which_nothing_is_heard_is_forgotten(two: BaseModel) -> No
     assert state is None
 
 
-def test_a_clock_far_ahead_does_not_tell_windows_before_their_time(two: BaseModel) -> None:
+def test_a_clock_ahead_does_not_tell_windows_before_their_time(two: BaseModel) -> None:
     state, _ = run([tick(0, 1.0)], two)
-    state, early = run([part("a", 400), part("b", 400)], state)
+    state, early = run([part("a", 12), part("b", 12)], state)
     assert told(early) == []
     first, second = told(run([part("a", 1, revision=1), part("b", 1, revision=1)], state)[1])
     assert (first.start_ms, first.revision) == (START_MS + 10_000, 0)
     assert (second.revision, second.value("requests_per_s")) == (1, 2.0)
+
+
+def test_a_clock_far_ahead_is_told_once_and_fills_no_state(two: BaseModel) -> None:
+    state, _ = run([tick(0, 1.0)], two)
+    after, outputs = run([part("a", window) for window in range(400, 900)], state)
+    assert isinstance(state, WorkloadState)
+    assert isinstance(after, WorkloadState)
+    assert after.books == state.books
+    assert [m.name for m in outputs if isinstance(m, Alert)] == ["clock_ahead"]
+    assert sum(isinstance(m, Sli) and m.instance_id == "a" for m in outputs) == 500
+
+
+def test_a_member_that_was_here_and_did_not_report_lowers_the_coverage(two: BaseModel) -> None:
+    log = [m for w in (1, 2) for m in (part("a", w), tick(w, SETTINGS.grace_s))]
+    late = [part("b", 4), part("a", 3), part("a", 4)]
+    slis = {s.start_ms: s for s in told(run([*log, *late], two)[1]) if s.revision == 0}
+    assert slis[START_MS + 30_000].coverage_ratio == 0.5
+    assert slis[START_MS + 30_000].instances == 2
+
+
+def test_a_newcomer_is_not_missed_in_windows_before_it_came(two: BaseModel) -> None:
+    state, _ = run([part("c", 2)], two)
+    first = told(run([part("a", 1), part("b", 1)], state)[1])[0]
+    assert (first.instances, first.coverage_ratio) == (2, 1.0)
+
+
+def test_what_is_told_of_other_evidence_has_another_id(two: BaseModel) -> None:
+    without = told(run([part("a", 1), tick(1, SETTINGS.grace_s)], two)[1])[0]
+    together = told(run([part("a", 1), part("b", 1)], two)[1])[0]
+    assert (without.revision, together.revision) == (0, 0)
+    assert without.id != together.id
+
+
+def test_an_objective_between_edges_is_missing_and_told_once_with_the_nearest(two: BaseModel) -> None:
+    odd = {"histograms": {"ttft_s": Histogram(le=(0.3, 0.9), counts=(4, 8, 10))}}
+    _, outputs = run([part(i, w, **odd) for w in (1, 2, 3) for i in ("a", "b")], two)
+    assert all(s.value("ttft_attainment_ratio") is None for s in told(outputs))
+    (alert,) = [m for m in outputs if isinstance(m, Alert)]
+    assert alert.name == "objective_not_an_edge"
+    assert "ttft_s to 0.3" in alert.fix
+
+
+def test_old_engines_tell_their_hit_ratio_themselves(two: BaseModel) -> None:
+    gauge = {"gauges": {"prefix_cache_hit_ratio": GaugeStats(mean=0.4, max=0.5, last=0.4)}, "counters": {}}
+    (sli,) = told(run([part("a", 1, **gauge), part("b", 1, **gauge)], two)[1])
+    assert sli.value("prefix_cache_hit_ratio") == 0.4
 
 
 def test_stalled_needs_nobody_to_move(two: BaseModel) -> None:

@@ -23,7 +23,7 @@ def key_log(stage: Stage, seed: int) -> list[Message]:
     """The messages of one state key in log order, made by the stages before it where need be."""
     log: list[Message] = list(with_ticks(record(seed, workloads=("chat",), instances=2, scrapes=40)))
     if stage.name != "slis":
-        return [m for m in log if isinstance(m, Tick) or stage.state_key(m) in ("chat", "chat/chat-0")]
+        return [m for m in log if isinstance(m, Tick) or stage.state_key(m) in ("chat", "chat\x1fchat-0")]
     states: dict[str, BaseModel | None] = {}
     out: list[Message] = []
     for message in log:

@@ -157,6 +157,65 @@ def test_an_engine_that_vanishes_does_not_look_like_a_restart() -> None:
     assert windows(log)[0].resets == 0
 
 
+def without(scrape: MetricsSnapshot, counter: str) -> MetricsSnapshot:
+    sample = scrape.engines["0"]
+    counters = {name: value for name, value in sample.counters.items() if name != counter}
+    return scrape.model_copy(update={"engines": {"0": sample.model_copy(update={"counters": counters})}})
+
+
+def test_a_sample_that_one_scrape_lacks_is_made_up_by_the_next() -> None:
+    log, _ = steady(20)
+    holed = [without(m, "requests_finished") if i == 7 else m for i, m in enumerate(log)]
+    assert [w.counters["requests_finished"] for w in windows(holed)] == [
+        w.counters["requests_finished"] for w in windows(log)
+    ]
+
+
+def test_an_engine_that_one_scrape_lacks_is_made_up_by_the_next() -> None:
+    one, other = Server(random.Random(0)), Server(random.Random(1))
+    log = []
+    for i in range(12):
+        engines = {"0": one.sample(), "1": other.sample()} if i != 3 else {"0": one.sample()}
+        log.append(snapshot(one, START_MS + 500 + 2000 * i, i).model_copy(update={"engines": engines}))
+        one.serve(1)
+        other.serve(1)
+    assert [w.counters["requests_finished"] for w in windows(log)] == [4 * 2, 5 * 2]
+
+
+def test_a_counter_that_dips_restarts_alone() -> None:
+    log, _ = steady(12)
+    dipped = [m.engines["0"].counters | {"requests_failed": 4.0 if i >= 5 else 5.0} for i, m in enumerate(log)]
+    log = [
+        m.model_copy(update={"engines": {"0": m.engines["0"].model_copy(update={"counters": counters})}})
+        for m, counters in zip(log, dipped, strict=True)
+    ]
+    assert [w.counters["requests_finished"] for w in windows(log)] == [8, 10]
+
+
+def test_where_tokens_are_not_told_nobody_is_called_stalled() -> None:
+    server = Server(random.Random(0))
+    log = [without(snapshot(server, START_MS + 500 + 2000 * i, i, waiting=4), "generation_tokens") for i in range(8)]
+    assert not windows(log)[0].stalled
+
+
+def test_an_earlier_time_within_a_scrapers_life_is_no_clock_step() -> None:
+    log, _ = steady(20)
+    late = [
+        m.model_copy(update={"scraped_at_ms": m.scraped_at_ms - 5000}) if i in (3, 7) else m for i, m in enumerate(log)
+    ]
+    closed = windows(late)
+    assert {w.revision for w in closed} == {0}
+    assert sum(w.counters["requests_finished"] for w in closed) == sum(
+        w.counters["requests_finished"] for w in windows(log)
+    )
+
+
+def test_a_longer_scrape_interval_does_not_swallow_the_open_window() -> None:
+    log, server = steady(8)
+    rare = [snapshot(server, log[-1].scraped_at_ms + 30_000 * i, 8 + i, interval_s=30) for i in (1, 2)]
+    assert [w.start_ms for w in windows([*log, *rare])] == [START_MS, START_MS + 10_000]
+
+
 def test_an_instance_nobody_scrapes_is_forgotten() -> None:
     state, _ = STEP(None, list(steady(12)[0]))
     assert isinstance(state, InstanceState)
