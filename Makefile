@@ -1,7 +1,7 @@
 # OptiInfra: `make help` lists what there is. Everything is installed into .venv beside this file.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kafka lint bench kafka clean
+.PHONY: help run test test-kafka lint bench kafka clean python
 
 # Python 3.11 or 3.12 by name, with venv. Override: make run PYTHON=/path/to/python3.12
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
@@ -50,6 +50,9 @@ bench: .venv/.dev ## all of bench/, or one: make bench NAME=scrape
 
 kafka: .venv/.run ## a real single-node Apache Kafka on loopback (Java 17 and Maven), data kept
 	@$(BIN)/python -m streams.brokers.apache --port $(KAFKA_PORT) --state-dir $(KAFKA_STATE)
+
+python: # prints the interpreter that .venv is made with; empty when there is none
+	@echo $(PYTHON)
 
 clean: ## remove .venv, caches and the state directory
 	rm -rf .venv .optiinfra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,7 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
 FETCH_WAIT_MS = 20
-"""Default wait of a fetch that finds nothing. Figures for 5, 20 and 50 ms: docs/adr/0001."""
+"""Default wait of a fetch that finds nothing. Figures for 5, 20 and 50 ms: docs/adr/0003."""
 
 SESSION_TIMEOUT_S = 6.0
 """How long a lost worker keeps its partitions; the least that Kafka grants (`group.min.session.timeout.ms`)."""
