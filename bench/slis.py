@@ -84,7 +84,7 @@ def run_stock(bootstrap: str, name: str) -> None:
 
 def handled(bootstrap: str, name: str) -> int:
     """Messages that the group has committed."""
-    return sum(done or 0 for done, _ in group_lag(bootstrap, group_of(name), [METRICS.name]).values())
+    return sum(done for done, _ in group_lag(bootstrap, group_of(name), [METRICS.name]).values())
 
 
 def messages_per_s(kind: str, records: Sequence[Record], name: str) -> float:
