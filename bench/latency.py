@@ -1,7 +1,7 @@
 """How long a scrape takes to become an SLI: a whole `optiinfra up`, against Prometheus with a recording rule.
 
-Both scrape the same simulated fleet every 2 s, at the same time. Prometheus evaluates its rule every second; its latency
-is from the time of a scrape to the first moment at which the recorded series shows it.
+Both scrape the same simulated fleet every 2 s, at the same time. Prometheus evaluates its rules every second; its
+latency is from the time of a scrape to the first moment at which the recorded series shows it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ groups:
   - name: bench
     rules:
       - record: optiinfra_bench:ttft_p95_s
-        expr: histogram_quantile(0.95, sum by (workload, le) (rate({{__name__="vllm:time_to_first_token_seconds_bucket"}}[10s])))
+        expr: >-
+          histogram_quantile(0.95, sum by (workload, le)
+          (rate({{__name__="vllm:time_to_first_token_seconds_bucket"}}[10s])))
       - record: {RULE}
         expr: max(timestamp({{__name__="vllm:num_requests_running"}}))
 """
