@@ -84,7 +84,7 @@ class TargetFiles:
             for target in targets:
                 first = by_id.setdefault(target.instance_id, target)
                 if (first.url, first.workload) != (target.url, target.workload):
-                    self._fault(path, f"instance {target.instance_id!r} is also {first.url}: the first one is asked")
+                    self._fault(path, f"instance {target.instance_id!r} is also {first.shown}: the first one is asked")
         return list(by_id.values())
 
     def _fault(self, path: Path, message: str) -> None:

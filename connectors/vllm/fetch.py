@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlsplit
+
 import aiohttp
 
 MAX_ERROR_CHARS = 500
@@ -56,8 +59,18 @@ async def fetch(session: aiohttp.ClientSession, url: str, *, max_page_bytes: int
     except TimeoutError:
         raise FetchError(f"no page within {session.timeout.total:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise FetchError(f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]) from None
+        raise FetchError(f"{type(error).__name__}: {_reason(error, url)}"[:MAX_ERROR_CHARS]) from None
 
 
 def _too_large(limit: int, detail: str) -> str:
     return f"page larger than {limit:,} bytes ({detail})"
+
+
+def _reason(error: Exception, url: str) -> str:
+    """What went wrong, without the query of the URL: aiohttp names the URL, or repeats bytes of an answer that do."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return "nobody can be asked at such a URL"
+    if isinstance(error, aiohttp.ClientResponseError):  # `Bad status line: <bytes of the answer>`
+        return re.split(r"[:'\"\n]", error.message, maxsplit=1)[0].strip()
+    query = urlsplit(url).query
+    return str(error).replace(query, "…") if query else str(error)

@@ -50,6 +50,7 @@ class Follower:
         self.grid = Grid.of(target.instance_id, bench.options.interval_ms, bench.epoch_ms)
         self.backoff = Backoff(target.instance_id, bench.options.backoff_cap_slots)
         self.shape: Shape | None = None
+        self.newest_ms = 0
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -101,7 +102,7 @@ class Follower:
     def _read(self, raw: bytes, openmetrics: bool) -> tuple[Reading, None] | tuple[None, str]:
         try:
             page = self.bench.reader.read(raw, hint=self.shape, openmetrics=openmetrics)
-            self.shape = page.shape
+            self.shape = page.shape if page.shape.fast is not None else None  # as a hint the rest is of no use
             return self.bench.translator.translate(page), None
         except BadMessage as error:
             self.bench.reports.malformed_page(self.target, raw, error)
@@ -119,6 +120,9 @@ class Follower:
         duration_s: float = 0.0,
     ) -> None:
         bench = self.bench
+        # A scrape that waited for its turn is stamped after the due times of the slots missed meanwhile. `seq` orders
+        # the snapshots, and event time within an epoch must not run against it.
+        self.newest_ms = asked_ms = max(asked_ms, self.newest_ms)
         if reading is not None:
             bench.stats.problems += len(reading.problems)
         snapshot = MetricsSnapshot(

@@ -47,7 +47,7 @@ class Reports:
         if fault in self._told:
             return
         self._told.add(fault)
-        self._dead_letter(target.url, target.workload, raw, error)
+        self._dead_letter(target.shown, target.workload, raw, error)
 
     def refused(self, message: Message, error: BadMessage) -> None:
         """Keep a snapshot that the codec refuses."""

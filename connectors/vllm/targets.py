@@ -11,6 +11,7 @@ Format: https://prometheus.io/docs/prometheus/latest/configuration/configuration
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -35,12 +36,20 @@ _SHAPES_FIX = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One server to ask. `instance_id` is unique over all targets; `labels` are further labels of file_sd."""
+    """One server to ask. `instance_id` is unique over all targets; `labels` are further labels of file_sd.
 
-    url: str
+    The query of `url` may hold a secret, so messages and logs say `shown` instead.
+    """
+
+    url: str = field(repr=False)
     workload: str
     instance_id: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def shown(self) -> str:
+        """The URL without its query: scheme, host, port and path."""
+        return self.url.partition("?")[0]
 
 
 @dataclass(slots=True)
@@ -78,8 +87,9 @@ def _checked(found: _Found) -> list[Target]:
         first, first_place = targets.setdefault(target.instance_id, (target, place))
         if (first.url, first.workload) != (target.url, target.workload):
             found.faults.append(
-                f"{place}: instance {target.instance_id!r} is {target.url} of {target.workload!r} here"
-                f" and {first.url} of {first.workload!r} at {first_place}: give them different `instance` names"
+                f"{place}: instance {target.instance_id!r} is {target.shown} of {target.workload!r} here and"
+                f" {first.shown}{' with another query' if first.shown == target.shown != first.url else ''}"
+                f" of {first.workload!r} at {first_place}: give them different `instance` names"
             )
     if found.faults:
         raise ConfigError("\n".join(found.faults), fix="Nothing was loaded: correct these places.")
@@ -91,7 +101,7 @@ def _parse(text: str, file: str, found: _Found) -> None:
         value, lines = _read(text, file)
     except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
         found.faults.append(
-            f"{file}{_place_of(error)}: not {'JSON' if file.endswith('.json') else 'YAML'}: {_short(error)}"
+            f"{file}{_place_of(error)}: not {'JSON' if file.endswith('.json') else 'YAML'}: {_problem(error)}"
         )
         return
 
@@ -139,7 +149,7 @@ def _group(group: Any, path: tuple[str | int, ...], place: Any, found: _Found) -
     kept = {k: v for k, v in labels.items() if not k.startswith("__") and k not in ("workload", "instance")}
     for i, address in enumerate(group["targets"]):
         where = place(*path, "targets", i)
-        if not isinstance(address, str) or "/" in address or not address:
+        if not isinstance(address, str) or not address or set(address) & set("/?#"):
             found.faults.append(
                 f"{where}: {_short(address)} is not `host:port`;"
                 f" scheme and path go into __scheme__ and __metrics_path__"
@@ -164,10 +174,11 @@ def _add(url: Any, names: Mapping[str, Any], labels: Mapping[str, str], place: s
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        found.faults.append(f"{place}: {_short(url)} is no URL: {error}")
+        reason = "" if "@" in url else f": {error}"  # it may repeat a password
+        found.faults.append(f"{place}: {_short(url)} is no URL{reason}")
         return
     if parts.scheme not in ("http", "https"):
-        hint = f" Did you mean http://{url}?" if "://" not in url else ""
+        hint = f" Did you mean http://{_without_query(url)}?" if "://" not in url and "@" not in url else ""
         found.faults.append(f"{place}: {_short(url)} does not begin with http:// or https://.{hint}")
     elif parts.username is not None or parts.password is not None:
         found.faults.append(f"{place}: the URL of {host} holds credentials, which would end up in messages and logs")
@@ -222,10 +233,21 @@ def _place_of(error: Exception) -> str:
     return f":{mark.line + 1}" if mark is not None else ""
 
 
+def _problem(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return str(error.problem if isinstance(error, yaml.MarkedYAMLError) else error)[:200]
+
+
 def _short(value: object) -> str:
-    if isinstance(value, json.JSONDecodeError):
-        return value.msg
-    if isinstance(value, yaml.MarkedYAMLError):
-        return str(value.problem)
-    shown = ascii(value) if isinstance(value, str) else str(value)
+    """What stands in a file, for a message: short, printable, and nothing of a URL that may be a secret."""
+    if isinstance(value, str):
+        value = ascii(_without_query(value)) if "@" not in value else "what has an @ (credentials are not shown)"
+    elif not isinstance(value, int | float | None):
+        value = f"a {type(value).__name__}"
+    shown = str(value)
     return shown if len(shown) <= 80 else shown[:79] + "…"
+
+
+def _without_query(url: str) -> str:
+    return re.split(r"[?#]", url, maxsplit=1)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -34,16 +34,15 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A canonical metric and its upstream names, best first."""
+    """A canonical metric and its upstream names, best first.
+
+    A page is read by one of them, never by two: an old and a new name count the same events.
+    """
 
     metric: Metric
     upstream: tuple[Upstream, ...]
     doc: str
     source: str
-
-    def choose(self, on_page: Collection[str]) -> Upstream | None:
-        """The one name to read, of those `on_page`; never two, since an old and a new name count the same events."""
-        return next((u for u in self.upstream if u.name in on_page), None)
 
 
 @dataclass(frozen=True)

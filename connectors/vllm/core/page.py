@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from contracts.errors import BadMessage, Reason
 
@@ -36,6 +37,11 @@ _TYPE = re.compile(rb"#[ \t]+TYPE[ \t]+([^ \t]+)[ \t]+([a-z]+)" + _WS + rb"*")
 _EOF = re.compile(rb"#[ \t]+EOF" + _WS + rb"*")
 
 _SEPARATOR = b";"
+
+MAX_SHAPE_BYTES = 8 * 1024 * 1024
+"""A page whose shape would take more is read strictly every time. vLLM's own take about 270 KB an engine."""
+_LINE_BYTES, _SAMPLE_BYTES = 96, 800
+"""What a line, and a wanted sample with its place in the plan, take beside their text: measured, rounded up."""
 _Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
@@ -110,13 +116,16 @@ def malformed(detail: str) -> BadMessage:
 
 
 class PageReader:
-    """Reads the pages of many servers and remembers their shapes (at most `max_shapes`, then it begins anew)."""
+    """Reads the pages of many servers, and gives one shape to all whose pages look the same.
 
-    def __init__(self, wanted: Collection[str], *, prefix: str = "", max_shapes: int = 512) -> None:
+    A shape lives for as long as somebody keeps it as a hint, and no longer: a page that changes its labels with every
+    scrape leaves nothing behind. So a fleet takes at most MAX_SHAPE_BYTES a server, and far less where pages are alike.
+    """
+
+    def __init__(self, wanted: Collection[str], *, prefix: str = "") -> None:
         self._wanted = frozenset(name.encode() for name in wanted)
         self._prefix = prefix.encode()
-        self._max_shapes = max_shapes
-        self._shapes: dict[tuple[Hashable, ...], Shape] = {}
+        self._shapes: WeakValueDictionary[tuple[Hashable, ...], Shape] = WeakValueDictionary()
 
     def read(self, raw: bytes, *, hint: Shape | None = None, openmetrics: bool = False) -> Page:
         """Read a page; `hint` is the shape of the server's last page. Raises BadMessage naming the line."""
@@ -173,18 +182,13 @@ class PageReader:
         if openmetrics and not eof:
             raise malformed(f"line {len(lines)}: no # EOF: the page was cut off")
         shape = Shape(tuple(samples), types, speaks, eof, None)
-        if cacheable and keys:
+        size_bytes = len(raw) + _LINE_BYTES * len(lines) + _SAMPLE_BYTES * len(samples)
+        if cacheable and keys and size_bytes <= MAX_SHAPE_BYTES:
             pick_literal = _picker(literal)
             fixed = pick_literal(lines)
             fast = _Fast(len(lines), pick_literal, fixed, _picker(plain), keys, _picker(wanted_at))
-            shape = self._shared((fixed, tuple(keys), tuple(plain)), replace(shape, fast=fast))
+            shape = self._shapes.setdefault((fixed, tuple(keys), tuple(plain)), replace(shape, fast=fast))
         return Page(shape, tuple(values))
-
-    def _shared(self, layout: tuple[Hashable, ...], shape: Shape) -> Shape:
-        """One object for all servers whose pages look the same, so that the shapes of a fleet fit in memory."""
-        if len(self._shapes) >= self._max_shapes:
-            self._shapes.clear()
-        return self._shapes.setdefault(layout, shape)
 
 
 def _picker(positions: Sequence[int]) -> _Pick:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from connectors.vllm.core.mapping import MetricMap
-from connectors.vllm.core.page import Page, PageReader, SampleKey
+from connectors.vllm.core.page import MAX_SHAPE_BYTES, Page, PageReader, SampleKey
+from connectors.vllm.core.snapshot import Translator
 from contracts.errors import BadMessage, Reason
 
 Samples = list[tuple[SampleKey, float]]
@@ -160,6 +162,39 @@ def test_only_the_numbers_are_read_when_only_they_change(metric_map: MetricMap, 
 def test_servers_whose_pages_look_alike_share_a_shape(metric_map: MetricMap, page_032: bytes) -> None:
     reader = PageReader(metric_map.wanted, prefix=metric_map.prefix)
     assert reader.read(page_032).shape is reader.read(page_032.replace(b" 26.0\n", b" 27.0\n")).shape
+
+
+def test_shapes_that_nobody_keeps_are_let_go() -> None:
+    reader, hint = PageReader({"m"}), None
+    for scrape in range(50):
+        hint = reader.read(f'm 1\nother{{adapter="a{scrape}"}} 1\n'.encode(), hint=hint).shape
+        assert len(reader._shapes) == 1  # of which nothing else can be seen, but memory
+
+
+def test_a_page_whose_shape_is_too_large_is_read_strictly() -> None:
+    rows = 2 + MAX_SHAPE_BYTES // 100
+    raw = b"m 7\n" + b"x 1\n" * rows
+    reader = PageReader({"m"})
+    page = reader.read(raw)
+    assert page.shape.fast is None
+    assert ours(reader.read(raw, hint=page.shape)) == [(SampleKey("m", ()), 7.0)]
+    assert reader.read(raw[: 4 * (rows // 2)]).shape.fast is not None
+
+
+def test_the_size_of_a_shape_is_not_underrated(metric_map: MetricMap) -> None:
+    """Pages that are only just small enough, of wanted and of other samples, take no more than the limit."""
+    for name, row_bytes in (("vllm:prompt_tokens_total", 970), ("x", 130)):
+        raw = "".join(
+            f'{name}{{engine="{i % 4}",le="{i:06}"}} 1\n' for i in range(MAX_SHAPE_BYTES // row_bytes)
+        ).encode()
+        reader, translator = PageReader(metric_map.wanted, prefix=""), Translator(metric_map)
+        tracemalloc.start()
+        shape = reader.read(raw).shape
+        translator.translate(Page(shape, (1.0,) * len(shape.samples)))
+        held, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert shape.fast is not None
+        assert 0.5 * MAX_SHAPE_BYTES < held < MAX_SHAPE_BYTES
 
 
 def test_a_family_without_a_type_line_is_read(metric_map: MetricMap, page_032: bytes) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +13,14 @@ import pytest
 from aiohttp import web
 
 from connectors.vllm.core.schedule import Grid, shard_of
-from connectors.vllm.discovery import FixedTargets, TargetFiles, TargetsSource
-from connectors.vllm.options import ScrapeOptions, ScrapeStats
+from connectors.vllm.discovery import FixedTargets, TargetFiles
+from connectors.vllm.options import ScrapeOptions
 from connectors.vllm.scraper import run_scraper
 from connectors.vllm.targets import Target
 from contracts.clock import EventClock
 from contracts.errors import ConfigError, Reason
 from contracts.events import Message, MetricsSnapshot
-
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
-
-
-@asynccontextmanager
-async def scraping(
-    source: TargetsSource | list[Target], publisher: Any, clock: EventClock, **options: Any
-) -> AsyncIterator[ScrapeStats]:
-    """Runs the scraper for the length of a block, then stops it and waits until it has published all."""
-    stop, stats = asyncio.Event(), ScrapeStats()
-    task = asyncio.create_task(
-        run_scraper(
-            FixedTargets(source) if isinstance(source, list) else source,
-            publisher,
-            clock,
-            epoch_ms=clock.now_ms(),
-            options=ScrapeOptions(**options),
-            stats=stats,
-            stop=stop,
-        )
-    )
-    task.add_done_callback(lambda _: publisher._changed.set())
-    yield stats
-    stop.set()
-    await task
-
-
-def answers(
-    raw: bytes, content_type: str = "text/plain", **response: Any
-) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def handler(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=raw, content_type=content_type, **response)
-
-    return handler
+from tests.connectors.vllm.loopback import Serve, answers, scraping, tried, unused_port
 
 
 async def test_each_slot_of_each_instance_is_one_message(
@@ -79,17 +44,6 @@ async def test_each_slot_of_each_instance_is_one_message(
         assert up[-1].engines["0"].counters["prompt_tokens"] == 11879
         assert up[-1].incarnation_ms == 1795207470460
         assert (up[-1].workload, up[-1].interval_s, up[-1].error) == ("chat", 2.0, None)
-
-
-def tried(publisher: Any) -> list[MetricsSnapshot]:
-    """Snapshots of slots that a busy test machine did not miss."""
-    return [m for m in publisher.snapshots if not (m.error or "").startswith("missed")]
-
-
-def unused_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 FAILURES: dict[str, tuple[dict[str, Any], str]] = {
@@ -151,6 +105,36 @@ async def test_a_page_that_hangs_costs_its_slots_and_no_others(
     assert "missed: previous scrape still running" in {m.error for m in of_hung}
     assert stats.missed >= 2
     assert any(m.up for m in publisher.snapshots if m.instance_id == "fine")
+
+
+async def test_event_time_of_an_instance_never_falls_while_others_hold_the_only_place(
+    serve: Serve, publisher: Any, clock: EventClock, page_032: bytes
+) -> None:
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(3600)
+        raise AssertionError("nobody waits that long")
+
+    hung, fine = await serve(hang), await serve(answers(page_032))
+    targets = [Target(hung, "chat", f"hung{i}") for i in range(3)] + [Target(fine, "chat", "fine")]
+
+    def of(instance: str) -> list[MetricsSnapshot]:
+        return [m for m in publisher.snapshots if m.instance_id == instance]
+
+    def was_late() -> bool:
+        """The healthy one was asked after later slots were due, and these were told as missed."""
+        pairs = pairwise(of("fine"))
+        return sum(a.up and a.scraped_at_ms > b.scheduled_at_ms and not b.up for a, b in pairs) >= 2
+
+    # One place, and three that hang for 0.25 s: the turn of the healthy one comes slots (of 0.1 s) after it was due.
+    async with scraping(targets, publisher, clock, timeout_s=0.25, concurrency=1, backoff_cap_s=2.0):
+        await publisher.until(was_late)
+    for target in targets:
+        mine = of(target.instance_id)
+        grid = Grid.of(target.instance_id, 2000, mine[0].scraper_epoch)
+        assert [m.seq for m in mine] == list(range(mine[0].seq, mine[0].seq + len(mine)))
+        assert [m.scheduled_at_ms for m in mine] == [grid.due_ms(m.seq) for m in mine]
+        stamps = [m.scraped_at_ms for m in mine]
+        assert stamps == sorted(stamps)
 
 
 async def test_a_large_page_without_a_length_is_read_no_further_than_the_limit(

@@ -30,7 +30,7 @@ def test_a_live_page_gives_the_golden_values(
         "engines": {k: v.model_dump(mode="json") for k, v in reading.engines.items()},
     }
     golden = fixtures / f"{name}.golden.json"
-    if request.config.getoption("--update-golden", default=False):
+    if request.config.getoption("--update-golden"):
         golden.write_text(json.dumps(got, indent=1) + "\n")
     assert got == json.loads(golden.read_text())
 

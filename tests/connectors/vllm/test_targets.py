@@ -36,6 +36,12 @@ def test_a_static_list_is_read() -> None:
     ]
 
 
+def test_what_is_shown_of_a_target_has_no_query() -> None:
+    _, target = parse_targets(STATIC, "t.yaml")
+    assert target.shown == "https://gpu.example/custom"
+    assert "x=1" not in repr(target)
+
+
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_a_prometheus_file_sd_file_is_read(suffix: str) -> None:
     assert parse_targets(json.dumps(FILE_SD), f"sd.{suffix}") == [
@@ -61,6 +67,21 @@ BAD = {
     "no scheme": ("targets: [{url: 'a:8000', workload: w}]", ["Did you mean http://a:8000?"]),
     "other scheme": ("targets: [{url: 'ftp://a', workload: w}]", ["does not begin with http:// or https://"]),
     "credentials": ("targets: [{url: 'http://u:geheim@a:1', workload: w}]", ["holds credentials"]),
+    "query": ("targets: [{url: 'a:8000/m?token=geheim', workload: w}]", ["Did you mean http://a:8000/m?"]),
+    "query and port": (
+        "targets: [{url: 'http://a:99999/m?token=geheim', workload: w}]",
+        ["'http://a:99999/m' is no URL"],
+    ),
+    "credentials and scheme": ("targets: [{url: 'ftp://u:geheim@a', workload: w}]", ["does not begin with http"]),
+    "credentials as port": ("targets: [{url: 'http://u:geheim/@a', workload: w}]", ["is no URL"]),
+    "URL for a mapping": ("targets: ['http://a:1/m?token=geheim']", ["a target is a mapping", "'http://a:1/m'"]),
+    "list for a mapping": ("targets: [['http://a:1/m?token=geheim']]", ["a target is a mapping", "not a list"]),
+    "URL as key": ("targets: [{'http://a:1/m?token=geheim': 1}]", ["unknown key 'http://a:1/m'"]),
+    "query in file_sd": ("[{targets: ['a:1?token=geheim'], labels: {workload: w}}]", ["'a:1' is not `host:port`"]),
+    "two queries": (
+        "targets: [{url: 'http://a/m?token=geheim', workload: w}, {url: 'http://a/m?token=geheim2', workload: w}]",
+        ["is http://a/m of 'w' here and http://a/m with another query of 'w'"],
+    ),
     "no host": ("targets: [{url: 'http:///x', workload: w}]", ["names no host"]),
     "bad port": ("targets: [{url: 'http://a:99999', workload: w}]", ["is no URL"]),
     "number as workload": ("targets: [{url: 'http://a:1', workload: 7}]", ["workload is text of 1 to 200"]),
@@ -152,10 +173,11 @@ def test_one_broken_file_does_not_hold_up_another(tmp_path: Path) -> None:
 
 def test_an_instance_that_two_files_claim_belongs_to_the_first(tmp_path: Path) -> None:
     for name, port in (("a.yaml", 1), ("b.yaml", 2)):
-        (tmp_path / name).write_text(f"targets: [{{url: 'http://h:{port}', workload: w, instance: i}}]")
+        (tmp_path / name).write_text(f"targets: [{{url: 'http://h:{port}/m?token=geheim', workload: w, instance: i}}]")
     files = TargetFiles([tmp_path / "a.yaml", tmp_path / "b.yaml"])
-    assert [t.url for t in files.poll()] == ["http://h:1/metrics"]
-    assert "is also http://h:1/metrics" in files.take_faults()[0][1]
+    assert [t.url for t in files.poll()] == ["http://h:1/m?token=geheim"]
+    [(_, fault)] = files.take_faults()
+    assert "is also http://h:1/m: the first" in fault
 
 
 def test_shards_part_the_instances_between_them() -> None:
