@@ -54,5 +54,9 @@ kafka: .venv/.run ## a real single-node Apache Kafka on loopback (Java 17 and Ma
 python: # prints the interpreter that .venv is made with; empty when there is none
 	@echo $(PYTHON)
 
-clean: ## remove .venv, caches and the state directory
-	rm -rf .venv .optiinfra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+# Who runs holds the lock; what is kept under it must not be pulled away (Kafka's data has a reset of its own).
+clean: ## remove .venv, caches and state; Kafka's data in .optiinfra/kafka stays, save with KAFKA_TOO=1
+	@test ! -e .optiinfra/lock || "$(or $(PYTHON),python3)" -c 'import fcntl; fcntl.flock(open(".optiinfra/lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' \
+	2>/dev/null || { echo "optiinfra runs here: end it first (Ctrl-C in its terminal; optiinfra status tells its process)." >&2; exit 4; }
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@test ! -d .optiinfra || find .optiinfra -mindepth 1 -maxdepth 1 $(if $(KAFKA_TOO),,! -name kafka) -exec rm -rf {} +

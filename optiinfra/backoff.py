@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Backoff:
     """Wall seconds: double from `first_s` to `longest_s`; begin anew after `healthy_s` alive. `alarm_deaths` deaths
-    inside `alarm_within_s` are a crash loop: a person is told, and attempts go on every `slow_s`."""
+    inside `alarm_within_s` are a crash loop: a person is told, and attempts go on every `slow_s`. Who fell with a
+    broker that was away starts again `fell_s` after it answers, and no death is counted."""
 
     first_s: float = 0.5
     longest_s: float = 10.0
@@ -16,6 +17,7 @@ class Backoff:
     alarm_deaths: int = 5
     alarm_within_s: float = 60.0
     slow_s: float = 30.0
+    fell_s: float = 1.0
 
 
 @dataclass(frozen=True)

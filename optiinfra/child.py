@@ -11,13 +11,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from contracts.errors import Unavailable
+
+_log = structlog.get_logger("supervisor")
 
 Endpoints = dict[str, str]
 Probe = Callable[[], Awaitable[Mapping[str, str] | None]]
 """Asks a program that cannot speak our protocol whether it is ready: its endpoints, or None for not yet."""
 
 PROBE_EVERY_S = 0.1
+GONE_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ChildSpec:
     orders: Callable[[Mapping[str, str]], str] = lambda endpoints: ""
     probe: Probe | None = None
     ready_within_s: float = 60.0
-    stop_within_s: float = 8.0
+    stop_within_s: float = 20.0  # a static member's planned stop on Kafka takes up to 10 s
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -103,7 +108,7 @@ class Child:
     async def ready(self) -> Endpoints | None:
         """Wait until the child works; its endpoints, or None when it died or took longer than its spec allows."""
         waiting = asyncio.ensure_future(self._probe() if self.spec.probe else asyncio.shield(self._said))
-        gone = asyncio.ensure_future(self._process.wait())
+        gone = asyncio.ensure_future(self._end())
         try:
             await asyncio.wait({waiting, gone}, timeout=self.spec.ready_within_s, return_when=asyncio.FIRST_COMPLETED)
             return waiting.result() if waiting.done() and not waiting.cancelled() else None
@@ -119,10 +124,22 @@ class Child:
         return dict(found)
 
     async def wait(self) -> int:
-        """The exit code, negative for a signal."""
-        code = await self._process.wait()
+        """The exit code, negative for a signal; what the child had started goes with it."""
+        code = await self._end()
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)
+        return code
+
+    async def _end(self) -> int:
+        """The exit code, once the child itself is gone. asyncio alone would wait until every grandchild has closed the
+        pipe that it inherited; they are ended instead, since a group without its leader does nobody's work."""
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            while (code := self._process.returncode) is None:
+                await asyncio.wait({ended}, timeout=GONE_POLL_S)
+        finally:
+            ended.cancel()
+        self.kill()
         return code
 
     def last_words(self) -> str:
@@ -140,22 +157,24 @@ class Child:
         return self._process.returncode is None
 
     def kill(self) -> None:
-        """SIGKILL to the child and everything it started."""
+        """SIGKILL to the child and everything it started, also when the child itself is gone."""
         self._signal(signal.SIGKILL)
 
     async def stop(self) -> None:
         """SIGTERM; SIGKILL when that did not end it within the spec's bound."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), self.spec.stop_within_s)
+            await asyncio.wait_for(self._end(), self.spec.stop_within_s)
         except TimeoutError:
+            _log.warning(
+                "killed: it did not stop in time", child=self.spec.name, pid=self.pid, s=self.spec.stop_within_s
+            )
             self.kill()
-            await self._process.wait()
+            await self._end()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.running:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)  # the child leads its own process group
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)  # the child leads its own process group, which may outlive it
 
 
 def _small(path: Path) -> bool:

@@ -27,7 +27,6 @@ class Collector:
         self._live, self._now_ms = live, now_ms
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
-        self.heard_wall_s = 0.0
         self.unreadable = 0
         self._log = structlog.get_logger("collector")
 
@@ -72,8 +71,6 @@ class Collector:
             for records in batches.values():
                 for raw in records:
                     self._take(raw.topic, raw.key, raw.value, raw.headers)
-            if batches:
-                self.heard_wall_s = time.monotonic()
             await asyncio.sleep(0)  # a long backlog must not keep the health server waiting
 
     def _take(self, topic: str, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
@@ -82,7 +79,7 @@ class Collector:
             self._live.scrape_seen(record.header("ce_id") or "")
             return
         try:
-            self._live.apply(decode(record), self._now_ms())
+            self._live.apply(decode(record), self._now_ms(), time.monotonic())
         except BadMessage as error:
             # The stages dead-letter it; a reader outside the pipeline counts it and says so.
             self.unreadable += 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import socket
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -49,16 +47,6 @@ def _python(settings: Settings) -> Iterator[Finding]:
     version = platform.python_version()
     good = (3, 11) <= sys.version_info[:2] < (3, 13)
     yield Finding("python", Grade.OK if good else Grade.BROKEN, version, "" if good else "Use Python 3.11 or 3.12.")
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
-    durable = importlib.util.find_spec("durable") is not None
-    if durable:
-        yield Finding("durable_rules", Grade.OK, "installed")
-    else:
-        lacks = [what for what, there in (("Python headers", header.exists()), ("a C compiler", compiler)) if not there]
-        detail = f"not installed{'; lacks ' + ' and '.join(lacks) if lacks else ''}: the built-in engine decides"
-        fix = "apt install python3-dev gcc, then " if lacks else ""
-        yield Finding("durable_rules", Grade.MISSING, detail, f"{fix}pip install 'optiinfra[durable]'.")
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
@@ -115,13 +103,22 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _connects(name: str, url: str, default_port: int) -> Finding:
+    shown, fix = masked(url), "Start it, or correct the address."
     try:
         parts = urlsplit(url)
         place = (parts.hostname or "localhost", parts.port or default_port)
+    except ValueError:  # its words quote the address
+        return Finding(name, Grade.BROKEN, f"{shown} is not an address", fix)
+    try:
         with socket.create_connection(place, timeout=CONNECT_WITHIN_S):
-            return Finding(name, Grade.OK, f"{masked(url)} answers")
-    except (OSError, ValueError) as error:
-        return Finding(name, Grade.BROKEN, f"{masked(url)}: {error}", "Start it, or correct the address.")
+            return Finding(name, Grade.OK, f"{shown} answers")
+    except (OSError, ValueError) as error:  # a host name that cannot be encoded is a ValueError
+        return Finding(
+            name,
+            Grade.BROKEN,
+            f"{shown}: {(isinstance(error, OSError) and error.strerror) or type(error).__name__}",
+            fix,
+        )
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

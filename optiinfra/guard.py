@@ -15,12 +15,17 @@ from optiinfra.live import LiveState
 from optiinfra.plan import STAGES
 from optiinfra.supervisor import Phase, Supervisor
 from optiinfra.watchdog import Finding, Health, Limits, Memory, Offsets, Reading, judge
+from optiinfra.wiring import is_ours
 from streams.brokers import admin
 from streams.core.slis import SliSettings
 from streams.stages import stages
 from streams.store.client import HttpStore
 
 LOOK_EVERY_S = 5.0
+LOOK_SOON_S = 1.0
+"""How often a broker that is away is asked."""
+AFTERMATH_S = 20.0
+"""So long after a broker is back, whoever gives up still does so for its absence: groups and leaders come back last."""
 
 BEATING = ("sink", "scraper", "ticker")
 """Workers that are judged by their heartbeats alone: a sink that waits for its store is not stuck."""
@@ -42,6 +47,10 @@ class Guard:
         self.findings: dict[str, Finding] = {}
         self.broker = Check(False, "not asked yet")
         self._away = False
+        self._back_s: float | None = None
+        self._bootstrap = ""
+        self._asking = asyncio.Lock()
+        supervisor.excuse = self.excuses
         self.store: Check | None = Check(False, "not asked yet") if "store" in supervisor.kept else None
 
     def finding(self, name: str) -> Finding:
@@ -56,28 +65,46 @@ class Guard:
                 await self.look(address)
             if self.store is not None:
                 self.store = await self._ask_store()
-            await asyncio.sleep(LOOK_EVERY_S if address else 0.2)
+            await asyncio.sleep((LOOK_SOON_S if self._away else LOOK_EVERY_S) if address else 0.2)
 
     async def look(self, bootstrap: str) -> None:
         """Look once at the broker and at every worker."""
-        answers = await asyncio.to_thread(admin.reachable, bootstrap)
-        self._tell_broker(bootstrap, answers)
+        answers = await self._ask_broker(bootstrap)
         for name in (*STAGES, *BEATING):
             kept = self._supervisor.kept.get(name)
             if kept is None or kept.phase is not Phase.RUNNING or kept.child is None:
+                self.findings.pop(name, None)  # its phase says more than the last verdict on it
                 continue
             offsets = await self._offsets(bootstrap, name) if answers and name in INPUTS else None
-            await self._judge(name, kept.child.pid, kept.started_wall_ms, offsets, answers)
+            if kept.child is not None:  # it may have ended while the broker was asked
+                self._judge(name, kept.child.pid, kept.started_s, offsets, answers)
+
+    async def excuses(self, name: str) -> bool:
+        """Whether a worker that gave up just now may have done so because the broker is away, or was until lately."""
+        if name not in (*STAGES, *BEATING) or not self._bootstrap or "broker" in self._supervisor.kept:
+            return False  # an embedded broker is a child itself, and who falls with it is known
+        if not await self._ask_broker(self._bootstrap):
+            return True
+        return self._back_s is not None and time.monotonic() - self._back_s < AFTERMATH_S
+
+    async def _ask_broker(self, bootstrap: str) -> bool:
+        self._bootstrap = bootstrap
+        async with self._asking:  # answers that overtake one another would tell of an outage twice
+            answers = await asyncio.to_thread(admin.reachable, bootstrap)
+            self._tell_broker(bootstrap, answers)
+        return answers
 
     def _tell_broker(self, bootstrap: str, answers: bool) -> None:
         """Note whether the broker answers, and say so when that changed."""
         before, self.broker = self.broker, Check(answers, bootstrap if answers else f"{bootstrap} does not answer")
         if before.ok and not answers:
             self._away = True
+            self._supervisor.broker_answers.clear()
             fix = "Start it again; scrapes are kept meanwhile, as far as memory goes, and nothing else is lost."
             self._announcer.alert("broker_away", Severity.CRITICAL, bootstrap, "the broker does not answer", fix)
         elif answers and self._away:
-            self._away = False
+            self._away, self._back_s = False, time.monotonic()
+            self._supervisor.broker_answers.set()
             self._announcer.alert("broker_back", Severity.INFO, bootstrap, "the broker answers again")
 
     async def _offsets(self, bootstrap: str, stage: str) -> Offsets | None:
@@ -87,18 +114,19 @@ class Guard:
             return None
         return {(place.topic, place.partition): marks for place, marks in found.items()}
 
-    async def _judge(self, name: str, pid: int, started_wall_ms: int, offsets: Offsets | None, answers: bool) -> None:
-        beats = [beat for beat in self._live.beats.values() if beat.pid == pid]
+    def _judge(self, name: str, pid: int, started_s: float, offsets: Offsets | None, answers: bool) -> None:
+        # Others may share this Kafka: their workers have other names, though perhaps our pids.
+        own = [b for b in self._live.beats.values() if b.pid == pid and is_ours(b.worker, name)]
         reading = Reading(
             pid=pid,
-            started_wall_ms=started_wall_ms,
+            started_s=started_s,
             offsets=offsets,
-            beat_wall_ms=max((beat.at_wall_ms for beat in beats), default=None),
-            working=any(beat.state is WorkerState.WORKING for beat in beats),
+            beat_s=max((self._live.beats_heard_s[beat.worker] for beat in own), default=None),
+            heard_s=self._live.heard_s,
+            working=any(beat.state is WorkerState.WORKING for beat in own),
             broker_answers=answers,
         )
-        now_wall_ms = int(time.time() * 1000)
-        memory, finding = judge(self._memory.get(name, Memory()), reading, now_wall_ms, self._limits)
+        memory, finding = judge(self._memory.get(name, Memory()), reading, time.monotonic(), self._limits)
         self._memory[name], self.findings[name] = memory, finding
         if finding.health.stuck and self._supervisor.restart(name, f"stuck: {finding.detail}"):
             self._announcer.alert(

@@ -64,6 +64,7 @@ class HealthServer:
     async def start(self, port: int) -> None:
         """Bind. Raises Conflict when the port is in use."""
         app = web.Application()
+        app.router.add_get("/", self._index)
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
@@ -85,6 +86,9 @@ class HealthServer:
         """Close the port."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _index(self, request: web.Request) -> web.Response:
+        return web.Response(text="/health/live\n/health/ready\n/metrics\n")
 
     async def _live(self, request: web.Request) -> web.Response:
         return web.json_response({"live": True})

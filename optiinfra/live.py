@@ -87,7 +87,8 @@ class Counts:
 class LiveState:
     """Folds messages of slis, alerts, deadletter, heartbeats and metrics; repeats change nothing.
 
-    `window_s` is the window that people look at. `now_ms` is event time at receipt, an argument: this reads no clock.
+    `window_s` is the window that people look at. `now_ms` is event time at receipt and `heard_s` the same moment on the
+    monotonic clock, both arguments: this reads no clock.
     """
 
     def __init__(self, *, speed: float, window_s: int = 10) -> None:
@@ -96,13 +97,20 @@ class LiveState:
         self.alerts: deque[Alert] = deque(maxlen=50)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=50)
         self.beats: dict[str, Heartbeat] = {}
+        self.beats_heard_s: dict[str, float] = {}
         self.latency: Histogram = empty(LATENCY_EDGES_S)
         self.counts = Counts()
         self.alerts_by_name: dict[str, int] = {}
         self.newest_sli_ms = 0
         self._seen: dict[str, Seen] = {}
 
-    def apply(self, message: Message, now_ms: int) -> None:
+    @property
+    def heard_s(self) -> float | None:
+        """When the newest heartbeat of any worker came in, None before the first. They share one partition, so whoever
+        was not heard by then had said nothing."""
+        return max(self.beats_heard_s.values(), default=None)
+
+    def apply(self, message: Message, now_ms: int, heard_s: float = 0.0) -> None:
         """Fold in one message, received at event time `now_ms`."""
         if not self._seen.setdefault(message.TYPE, Seen()).first_time(message.id):
             return
@@ -120,9 +128,8 @@ class LiveState:
             self.counts = Counts(counts.scrapes, counts.slis, counts.alerts, counts.dead_letters + 1)
             self.dead_letters.append(message)
         elif isinstance(message, Heartbeat):
-            held = self.beats.get(message.worker)
-            if held is None or message.at_wall_ms >= held.at_wall_ms:
-                self.beats[message.worker] = message
+            self.beats[message.worker] = message  # in log order, which a step of the worker's clock does not change
+            self.beats_heard_s[message.worker] = heard_s
 
     def scrape_seen(self, ident: str) -> None:
         """Count a scrape by its id alone: nobody here needs what is in it."""

@@ -31,7 +31,11 @@ class Picture:
     ) -> None:
         self.settings, self.plan, self.clock = settings, plan, clock
         self.live, self.supervisor, self.guard = live, supervisor, guard
-        self.about = About(plan.broker, plan.store, plan.redis, plan.fleet, clock.anchor.speed, settings.health_port)
+        anchor = clock.anchor
+        ahead_ms = anchor.event_anchor_ms - anchor.wall_anchor_ms
+        self.about = About(
+            plan.broker, plan.store, plan.redis, plan.fleet, anchor.speed, settings.health_port, ahead_ms
+        )
         self.started_s = time.monotonic()
 
     @property

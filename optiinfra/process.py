@@ -39,7 +39,7 @@ class ChildOrders(BaseModel):
     `endpoints` holds what earlier children said when they became ready: `bootstrap`, `store_url`, `redis_url`, …
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     settings: dict[str, Any] = {}
     anchor: ClockAnchor

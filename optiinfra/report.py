@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts.catalog.slis import SLIS
+from contracts.errors import ConfigError
 from optiinfra.live import LiveState, Subject
 from optiinfra.statedir import disk_errors
+
+
+def check_path(path: Path) -> None:
+    """Raises ConfigError when a report could not be written there: better before a long run than after it."""
+    folder = path.parent
+    if path.is_dir():
+        problem = "it is a directory"
+    elif not folder.is_dir():
+        problem = f"{folder} is not a directory"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "it is not writable"
+    else:
+        return
+    raise ConfigError(f"no report can be written to {path}: {problem}", where="--json", fix="Name another file.")
 
 
 class LatencyReport(BaseModel):
@@ -54,7 +70,7 @@ class Report(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it as JSON. Raises Unavailable when the disk does not take it."""
-        with disk_errors(path.parent):
+        with disk_errors(path, "the report"):
             path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from contracts.clock import EventClock
 from contracts.errors import OptiInfraError
 from contracts.events import Severity
 from optiinfra.announcer import Announcer
+from optiinfra.attend import Work, attend
 from optiinfra.collector import Collector
 from optiinfra.guard import Guard
 from optiinfra.health import HealthServer
@@ -26,13 +27,14 @@ from optiinfra.report import Report
 from optiinfra.settings import Settings
 from optiinfra.statedir import CLOCK_RESERVE_S, StateDir
 from optiinfra.supervisor import Change, Event, Supervisor
-from optiinfra.view import line, render
+from optiinfra.view import alert_line, line, render
 from optiinfra.wiring import open_publisher
 from streams.publisher import KafkaPublisher
 
 FRAME_S = 0.5
 LINE_EVERY_S = 10.0
 START_WITHIN_S = 90.0
+LOCK_EVERY_S = 1.0
 
 
 class Run:
@@ -59,14 +61,18 @@ class Run:
         self._publisher: KafkaPublisher | None = None
         self._leaving: list[asyncio.Future[None]] = []
         self._settled = False
+        self._reading = False
+        self._table = False
+        self._alerts_told = 0
+        self.stop_asked = asyncio.Event()
+        self.failure: OptiInfraError | None = None
         self._log = structlog.get_logger("up")
 
     async def run(self, for_s: float | None) -> Report:
-        """Run until SIGINT, SIGTERM or `for_s` wall seconds have passed; everything is stopped when this returns."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        """Run until a signal asks for the end or `for_s` wall seconds have passed; everything is stopped when this
+        returns. `failure` then says what ended the run before its time, if anything did."""
+        stop = self.stop_asked
+        self._listen()
         await self.health.start(self.settings.health_port)
         background: list[asyncio.Task[None]] = []
         try:
@@ -74,9 +80,18 @@ class Run:
                 await self._connect(self.settings.kafka, from_end=True)
             self.picture.started_s = time.monotonic()
             self.supervisor.start()
-            works = (self.announcer.run(), self._keep_notes(), self.guard.run(lambda: self._bootstrap))
-            background += [asyncio.create_task(work) for work in works]
-            await self._starting(stop)
+            works: dict[str, Work] = {
+                "announcer": self.announcer.run,
+                "notes": self._keep_notes,
+                "lock": self._keep_lock,
+                "guard": lambda: self.guard.run(lambda: self._bootstrap),
+                "alerts": self._tell_alerts,
+            }
+            for name, work in works.items():
+                task = asyncio.create_task(attend(name, work, self._work_failed), name=f"attend-{name}")
+                task.add_done_callback(self._work_ended)
+                background.append(task)
+            await self._starting(stop, for_s)
             await self._show(stop, for_s)
             return self.picture.report()
         finally:
@@ -86,11 +101,51 @@ class Run:
     def _bootstrap(self) -> str:
         return self.supervisor.endpoints.get("bootstrap", "")
 
-    async def _starting(self, stop: asyncio.Event) -> None:
+    def _listen(self) -> None:
+        """SIGINT, SIGTERM and SIGHUP (the terminal was closed) ask for a clean stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop_asked.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it shall run on
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _hung_up(self) -> None:
+        if self.console.is_terminal:
+            self.console.quiet = True  # whoever writes to a terminal that is gone fails
+        self.stop_asked.set()
+
+    def _work_failed(self, name: str, what: str) -> None:
+        fix = f"See {self.state.logs}/supervisor.jsonl."
+        self.announcer.alert("supervision_failing", Severity.CRITICAL, name, f"{name}: {what}", fix)
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        """Work without which nobody looks after the children is over: so is the run."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            if not isinstance(error, OptiInfraError):
+                error = OptiInfraError(f"{type(error).__name__}: {error}", where=task.get_name())
+            self._give_up(error)
+
+    def _reader_ended(self, task: asyncio.Task[None]) -> None:
+        """The collector is over though nobody closed it: from here on the picture would stand still."""
+        if not self._reading:
+            return
+        error = None if task.cancelled() else task.exception()
+        what = f"{type(error).__name__}: {error}" if error else "it ended"
+        self._log.error("collector failed", what=what, exc_info=error)
+        self._give_up(OptiInfraError(what, where="collector", fix=f"See {self.state.logs}/supervisor.jsonl."))
+        self._work_failed("collector", what)
+
+    def _give_up(self, error: OptiInfraError) -> None:
+        self.failure = self.failure or error
+        self.stop_asked.set()
+
+    async def _starting(self, stop: asyncio.Event, for_s: float | None) -> None:
         """Wait until all is ready; say so and go on when something takes too long, for it may yet come."""
         ready = asyncio.ensure_future(self.supervisor.all_ready())
         stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({ready, stopped}, timeout=START_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        within_s = START_WITHIN_S if for_s is None else min(START_WITHIN_S, for_s)
+        await asyncio.wait({ready, stopped}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         for task in (ready, stopped):
             task.cancel()
         await asyncio.gather(ready, stopped, return_exceptions=True)
@@ -112,10 +167,11 @@ class Run:
             while await pause(LINE_EVERY_S):
                 self.console.print(line(self.picture.scene()), markup=False, highlight=False, soft_wrap=True)
             return
+        self._table = True
         with Live(console=self.console, auto_refresh=False, transient=False, vertical_overflow="crop") as screen:
             go_on = True
             while go_on:
-                screen.update(render(self.picture.scene()), refresh=True)
+                screen.update(render(self.picture.scene(), self.console.width), refresh=True)
                 go_on = await pause(FRAME_S)
 
     async def _stop(self, background: list[asyncio.Task[None]]) -> None:
@@ -124,6 +180,8 @@ class Run:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        self._print_alerts()
+        self._reading = False
         await self.collector.close()
         if self._publisher is not None:
             self._leaving.append(asyncio.ensure_future(self._publisher.stop()))
@@ -131,6 +189,7 @@ class Run:
         await asyncio.gather(*self._leaving, return_exceptions=True)
         await self.health.stop()
         try:
+            self.state.check_owned()  # else the clock's mark there is another's
             self.state.settle(self.clock.now_ms())
         except OptiInfraError as error:  # the reserve that was noted before holds as well
             self._log.error("clock not noted", error=str(error))
@@ -144,7 +203,12 @@ class Run:
             # Its broker is gone, and it waits for it some seconds before it gives up: nobody has to wait along.
             self._leaving.append(asyncio.ensure_future(self._publisher.stop()))
             self._publisher = self.announcer.publisher = None
+        self._reading = False
         await self.collector.follow(bootstrap, from_end=from_end)
+        self._reading = True
+        for task in asyncio.all_tasks():
+            if task.get_name() == "collector":
+                task.add_done_callback(self._reader_ended)
         self._publisher = self.announcer.publisher = await open_publisher(bootstrap, "supervisor")
 
     async def _heard(self, event: Event) -> None:
@@ -181,6 +245,26 @@ class Run:
             self.state.write("run.json", self.picture.run_info(self.state.logs))
         except OptiInfraError as error:
             self._log.error("run.json not written", error=str(error))
+
+    async def _keep_lock(self) -> None:
+        """Raises Unavailable once the state directory is not ours any more: it was deleted under us."""
+        while True:
+            self.state.check_owned()
+            await asyncio.sleep(LOCK_EVERY_S)
+
+    async def _tell_alerts(self) -> None:
+        """Print alerts as they come wherever no table shows them: headless, and while all starts."""
+        while True:
+            self._print_alerts()
+            await asyncio.sleep(FRAME_S)
+
+    def _print_alerts(self) -> None:
+        alerts, count = self.live.alerts, self.live.counts.alerts
+        new = min(len(alerts), count - self._alerts_told)
+        self._alerts_told = count
+        if new and not self._table:
+            for alert in list(alerts)[-new:]:
+                self.console.print(alert_line(alert), highlight=False, soft_wrap=True)
 
     async def _keep_notes(self) -> None:
         """Keep run.json and the clock's mark fresh; a disk that fills up is told once, and work goes on."""

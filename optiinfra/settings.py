@@ -88,20 +88,22 @@ class Settings(BaseSettings):
 
 
 def masked(value: object) -> object:
-    """A value fit for people's eyes: the password of a URL becomes `***`.
+    """An address fit for people's eyes: whatever stands before its last `@`, and secrets among its parameters, become
+    `***`; so does all of it when it cannot be read as a URL. What is mistyped can hold a password as well.
 
-    >>> masked("redis://app:s3cret@cache:6379/0")
-    'redis://app:***@cache:6379/0'
+    >>> masked("redis://app:s3cret@cache:6379/0"), masked("app:s3cret@cache:6379")
+    ('redis://***@cache:6379/0', '***@cache:6379')
     """
-    if not isinstance(value, str) or "://" not in value:
+    if not isinstance(value, str):
         return value
-    parts = urlsplit(value)
-    credentials, at, host = parts.netloc.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    netloc = f"{user}{colon and ':***'}{at}{host}"
-    pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
-    query = "&".join(f"{k}{eq}{'***' if eq and _SECRET.search(k) else v}" for k, eq, v in pairs)
-    return parts._replace(netloc=netloc, query=query).geturl()
+    _, at, place = value.rpartition("@")
+    scheme = re.match(r"[a-z]+://", value, re.IGNORECASE)
+    shown = f"{scheme[0] if scheme else ''}***@{place}" if at else value
+    try:
+        _ = urlsplit(shown).port
+    except ValueError:
+        return "***"
+    return _PARAMETER.sub(r"\1***", shown)
 
 
-_SECRET = re.compile("pass|token|secret|key", re.IGNORECASE)
+_PARAMETER = re.compile(r"([?&][^=&#]*(?:pass|token|secret|key)[^=&#]*=)[^&#]*", re.IGNORECASE)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +25,9 @@ FLAGS: dict[Place, str] = {("twin", "seed"): "--seed", ("health_port",): "--port
 """Flags whose name is not simply that of their setting."""
 
 
+_TARGETS = f"{ENV_PREFIX}TARGETS".lower()
+
+
 @dataclass(frozen=True)
 class Loaded:
     """Settings and, by dotted name, where each value that is not a default came from."""
@@ -39,7 +43,8 @@ class Loaded:
 
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
     """Read and check everything. Raises ConfigError with one line for each mistake, each with its place and fix."""
-    env = os.environ if environ is None else environ
+    # What is set to nothing is not set: `OPTIINFRA_STATE=` must not mean the directory one happens to stand in.
+    env = {name: text for name, text in (os.environ if environ is None else environ).items() if text}
     file = _config_file(env)
     errors: list[str] = []
     sources: list[tuple[str, dict[str, Any]]] = []
@@ -48,7 +53,7 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
         tree, lines, problems = read_yaml(file)
         errors += problems
         sources.append(("file", tree))
-    sources.append(("env", _from_environment(environ)))
+    sources.append(("env", _from_environment(env)))
     sources.append(("flag", {k: v for k, v in (flags or {}).items() if v not in (None, (), [])}))
     merged: dict[str, Any] = {}
     origins: dict[Place, str] = {}
@@ -64,6 +69,8 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
         for one in error.errors(include_url=False, include_input=False):
             errors.append(_explain(one["type"], tuple(map(str, one["loc"])), one["msg"], origins, file, lines))
     errors += _thresholds(merged, origins)
+    if settings is not None:
+        errors += _addresses(settings, origins)
     if errors or settings is None:
         raise ConfigError("\n".join(sorted(set(errors), key=_line_of)))
     return Loaded(settings, {".".join(place): origin for place, origin in origins.items()}, file)
@@ -78,12 +85,16 @@ def _config_file(env: Mapping[str, str]) -> Path | None:
     return Path(named)
 
 
-def _from_environment(environ: Mapping[str, str] | None) -> dict[str, Any]:
-    """What `OPTIINFRA_*` says. Variables that are no setting are left alone: Kubernetes injects such names itself."""
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """What `OPTIINFRA_*` says. Variables that are no setting are left alone: Kubernetes injects such names itself.
+    Target files are written as paths with commas between them, or as a JSON list."""
+    lowered = {name.lower(): text for name, text in env.items()}
+    targets = lowered.get(_TARGETS, "").strip()
+    if targets and not targets.startswith("["):
+        lowered[_TARGETS] = json.dumps([path.strip() for path in targets.split(",") if path.strip()])
     try:
         source = EnvSettingsSource(Settings)
-        if environ is not None:
-            source.env_vars = {k.lower(): v for k, v in environ.items()}
+        source.env_vars = lowered
         found = dict(source())
     except SettingsError as error:
         raise ConfigError(f"{error}", where="environment", fix="Lists and objects are written as JSON.") from error
@@ -220,6 +231,27 @@ def _thresholds(merged: Mapping[str, Any], origins: Mapping[Place, str]) -> list
                 errors.append(str(error))
             except (TypeError, ValueError):
                 continue  # not a number: the model has said so already
+    return errors
+
+
+def _addresses(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
+    """Addresses that their clients could not use; what was written is not repeated, since it can hold a password."""
+    from optiinfra.redis_child import find_redis
+    from streams.store.target import parse_dsn
+
+    checks: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
+        ("clickhouse", settings.clickhouse, parse_dsn),
+        ("redis", settings.redis, find_redis),
+    )
+    errors: list[str] = []
+    for name, address, check in checks:
+        try:
+            if address is not None:
+                check(address)
+        except ConfigError as error:
+            # A cause is a ValueError of urllib, and quotes what it could not read.
+            problem = error.message if error.__cause__ is None else error.message.partition(":")[0]
+            errors.append(f"{origins.get((name,), 'settings')}: {name}: {problem}. {error.fix}")
     return errors
 
 

@@ -13,7 +13,7 @@ from contracts.errors import ConfigError, Unavailable
 from optiinfra import logs
 from optiinfra.plan import STAGES, make_plan
 from optiinfra.redis_child import find_redis
-from optiinfra.report import Report
+from optiinfra.report import Report, check_path
 from optiinfra.run import Run
 from optiinfra.settings import Settings
 from optiinfra.statedir import StateDir
@@ -27,11 +27,17 @@ AHEAD_MS = 60_000
 async def run_up(
     settings: Settings, console: Console, *, headless: bool, for_s: float | None, report_path: Path | None
 ) -> Report:
-    """One `up`, whole. Raises Conflict (second `up`, port), Unavailable (Kafka, disk) or ConfigError (targets)."""
+    """One `up`, whole. Raises Conflict (second `up`, port), Unavailable (Kafka, disk) or ConfigError (targets, report);
+    what ends a run before its time is raised after its report is written."""
+    if report_path is not None:
+        check_path(report_path)
     state = StateDir(settings.state)
     with state.owned(), logs.logging_to("supervisor", state.logs, settings.log_level):
         anchor = state.anchor(int(time.time() * 1000), settings.speed)
         targets = count_targets(settings.targets)
+        if settings.targets and not targets:
+            files = ", ".join(str(path) for path in settings.targets)
+            console.print(f"warning: no server is named in {files}; it is read again when it changes", style="yellow")
         _check_time(settings, state, anchor)
         clock = EventClock(anchor, time.time, time.monotonic)
         state.reserve(clock.now_ms(), anchor.speed)
@@ -43,11 +49,14 @@ async def run_up(
         console.print(parts, soft_wrap=True, markup=False)
         if for_s is None:
             console.print("starting; Ctrl-C stops everything")
-        report = await Run(settings, state, plan, clock, console, headless=headless).run(for_s)
+        run = Run(settings, state, plan, clock, console, headless=headless)
+        report = await run.run(for_s)
     console.print("stopped; nothing is left running")
     if report_path is not None:
         report.write(report_path)
         console.print(f"report: {report_path}")
+    if run.failure is not None:
+        raise run.failure
     return report
 
 

@@ -7,22 +7,29 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.clock import ClockAnchor
-from contracts.errors import Conflict, OptiInfraError, Unavailable
+from contracts.errors import Conflict, Unavailable
 
 CLOCK_RESERVE_S = 15.0
 """Wall seconds of event time that are reserved ahead on disk: a SIGKILL cannot make event time go back."""
 
-KAFKA_DIR = "kafka"
-"""Where `make kafka` keeps its data; never touched from here."""
+LOCK_WITHIN_S = 1.0
+"""Wall seconds for which a lock is tried again: somebody who only looks at it holds it for a moment."""
+
+OUR_FILES = ("clock.json", "run.json", "store.ready.json", "store.ready.tmp")
+OUR_DIRS = ("logs", "redis", "store", "twin")
+"""All that an `up` makes here besides its lock, and all that is ever deleted. Not among them is `kafka`, where
+`make kafka` keeps its data."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,6 +65,7 @@ class StateDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
+        self._lock: IO[str] | None = None
 
     @property
     def logs(self) -> Path:
@@ -74,32 +82,65 @@ class StateDir:
     def owned(self) -> Iterator[None]:
         """Hold the directory's lock. Raises Conflict with the owner's pid when another `up` runs."""
         self.sub("logs")
-        with disk_errors(self.path), (self.path / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise self._conflict() from None
-            lock.seek(0)
-            lock.truncate()
-            lock.write(str(os.getpid()))
-            lock.flush()
+        with self._locked() as lock:
+            with disk_errors(self.path):
+                lock.seek(0)
+                lock.truncate()
+                lock.write(str(os.getpid()))
+                lock.flush()
+            self._lock = lock
             try:
                 yield
             finally:
-                lock.truncate(0)
+                self._lock = None
+                with suppress(OSError):  # the lock itself ends with the file that is closed; its text is for people
+                    lock.truncate(0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[IO[str]]:
+        """The lock file, held alone."""
+        until_s = time.monotonic() + LOCK_WITHIN_S
+        while True:
+            with disk_errors(self.path):
+                lock = (self.path / "lock").open("a+")
+            with lock:
+                held = _try_lock(lock, fcntl.LOCK_EX)
+                # A `reset` may have deleted the file between our opening and our locking it: then it locks nothing.
+                if held and self._is_lock(lock):
+                    yield lock
+                    return
+            if time.monotonic() >= until_s:
+                raise self._conflict()
+            time.sleep(0.02)
+
+    def _is_lock(self, lock: IO[str]) -> bool:
+        """Whether the open file still is the one that others find under the lock's name."""
+        try:
+            there = (self.path / "lock").stat()
+        except OSError:
+            return False
+        return os.path.samestat(os.fstat(lock.fileno()), there)
+
+    def check_owned(self) -> None:
+        """Raises Unavailable when the lock that we hold is not the directory's any more: it was deleted or replaced,
+        and another `up` may begin here at any moment."""
+        if self._lock is None or not self._is_lock(self._lock):
+            raise Unavailable(
+                "the state directory of this run was removed or replaced while it ran",
+                where=str(self.path),
+                fix="Start again with `optiinfra up`; to delete what is kept, stop first and use `optiinfra reset`.",
+            )
 
     def owner_pid(self) -> int | None:
-        """The pid of the `up` that runs here, or None."""
+        """The pid of the `up` that runs here, or None; 0 when it has not written it yet."""
         try:
-            with (self.path / "lock").open("r+") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    text = lock.read().strip()
-                    return int(text) if text.isdigit() else 0
+            with (self.path / "lock").open() as lock:
+                if _try_lock(lock, fcntl.LOCK_SH):  # shared: those who look do not get into one another's way
+                    return None
+                text = lock.read().strip()
+                return int(text) if text.isdigit() else 0
         except OSError:
             return None
-        return None
 
     def _conflict(self) -> Conflict:
         pid = self.owner_pid() or "?"
@@ -126,7 +167,7 @@ class StateDir:
         """A stored file, None when it is missing or unreadable (an older version's, say)."""
         try:
             return model.model_validate_json((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValidationError, json.JSONDecodeError):
+        except (OSError, UnicodeDecodeError, ValidationError, json.JSONDecodeError):
             return None
 
     def run_info(self) -> RunInfo | None:
@@ -148,45 +189,70 @@ class StateDir:
         """Note, at a clean stop, exactly where event time ended."""
         self.write("clock.json", ClockMark(event_high_ms=event_ms + 1))
 
-    def looks_ours(self) -> bool:
-        """Whether an `up` has run here: what else lies in a directory is not ours to delete."""
-        return (self.path / "lock").is_file()
-
-    def reset(self) -> list[str]:
-        """Delete what is kept here, save for the data of a real Kafka, which may be running and has a reset of its own.
-
-        Raises Conflict while an `up` runs. Returns the names that were deleted.
-        """
-        if self.owner_pid() is not None:
-            raise self._conflict()
-        if not self.path.is_dir():
+    def ours(self) -> list[str]:
+        """The names here that `reset` deletes; empty where no `up` has run, since then nothing here is ours."""
+        if not (self.path / "lock").is_file():
             return []
-        gone = sorted(entry.name for entry in self.path.iterdir() if entry.name != KAFKA_DIR)
         with disk_errors(self.path):
-            for name in gone:
+            return sorted(entry.name for entry in self.path.iterdir() if _is_ours(entry))
+
+    def reset(self) -> tuple[list[str], list[str]]:
+        """Delete what an `up` has made here, by name, and nothing else: people put state where other things lie.
+
+        Raises Conflict while an `up` runs, and keeps one from starting meanwhile. Returns the names that were deleted
+        and those that are left.
+        """
+        if not self.ours():
+            return [], []
+        with self._locked(), disk_errors(self.path):
+            gone = self.ours()
+            for name in sorted(gone, key=lambda name: name == "lock"):  # the lock last: until then it keeps others out
                 entry = self.path / name
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        return gone
+                shutil.rmtree(entry) if _is_dir(entry) else entry.unlink()
+            return gone, sorted(entry.name for entry in self.path.iterdir())
+
+
+def _try_lock(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_dir(entry: Path) -> bool:
+    """Whether it is a directory itself: what a link leads to is somewhere else."""
+    return stat.S_ISDIR(entry.lstat().st_mode)
+
+
+def _is_ours(entry: Path) -> bool:
+    """Whether an `up` makes something of this name and kind; `.clock.json.x7k2` is one that was being written."""
+    if _is_dir(entry):
+        return entry.name in OUR_DIRS
+    name = entry.name
+    return name in (*OUR_FILES, "lock") or any(name.startswith(f".{ours}.") for ours in OUR_FILES)
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into Unavailable with the remedy."""
+def disk_errors(path: Path, what: str = "the state directory") -> Iterator[None]:
+    """Turn whatever the disk refuses (full, read-only, gone, broken) into Unavailable with the remedy."""
     try:
         yield
-    except OptiInfraError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable(
-                "the disk of the state directory is full",
+                f"the disk of {what} is full",
                 where=str(path),
                 fix="Free some space, or move with --state DIR; `optiinfra reset` deletes what is kept here.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno == errno.ENOENT:
             raise Unavailable(
-                f"the state directory cannot be written ({error.strerror})",
+                f"{what} is not there, or was removed meanwhile",
                 where=str(path),
-                fix="Make it writable, or choose another with --state DIR.",
+                fix="Start again with `optiinfra up`, which makes it.",
             ) from error
-        raise
+        raise Unavailable(
+            f"{what} cannot be read or written ({error.strerror or error})",
+            where=str(path),
+            fix="Make it writable, or choose another with --state DIR.",
+        ) from error

@@ -18,7 +18,7 @@ from optiinfra.child import Child, ChildSpec
 
 
 class Change(StrEnum):
-    """What happened to a child; it fell when it was ended because a part that it needs had died."""
+    """What happened to a child; it fell when it ended because a part that it needs had died or was away."""
 
     STARTING = "starting"
     READY = "ready"
@@ -58,20 +58,24 @@ class Kept:
         self.phase = Phase.WAITING
         self.child: Child | None = None
         self.restarts = 0
-        self.started_wall_ms = 0
+        self.started_s = 0.0
         self.ready = asyncio.Event()
         self.why = ""
         self.fell = False
+        self.code = 0
 
 
 Listener = Callable[[Event], Awaitable[None]]
+Excuse = Callable[[str], Awaitable[bool]]
+"""Whether a child of this name that gave up may have done so for want of the broker."""
 
 
 class Supervisor:
     """Keeps a set of children running until `stop`.
 
-    `listener` hears every event, in order; it must not raise. `after_ready` of a name runs before the child counts as
-    ready (topics are made there); an OptiInfraError from it counts as a failed start.
+    `listener` hears every event, in order; what it raises is logged. `after_ready` of a name runs before the child
+    counts as ready (topics are made there); an OptiInfraError from it counts as a failed start. Whoever watches the
+    broker sets `excuse` and keeps `broker_answers`: a child that is excused fell, and starts again once it answers.
     """
 
     def __init__(
@@ -93,6 +97,9 @@ class Supervisor:
         self._after_ready = dict(after_ready or {})
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
+        self.excuse: Excuse | None = None
+        self.broker_answers = asyncio.Event()
+        self.broker_answers.set()
         self._log = structlog.get_logger("supervisor")
 
     @property
@@ -127,14 +134,19 @@ class Supervisor:
         """Stop everything in reverse order of dependence; returns when no child is left."""
         self._stop.set()  # whoever waits or backs off starts no more, and nothing is cancelled half-way through a start
         for layer in reversed(layers([self.kept[name].spec for name in self.order])):
-            await asyncio.gather(*(self._stop_one(self.kept[name]) for name in layer))
+            ends = await asyncio.gather(*(self._stop_one(self.kept[name]) for name in layer), return_exceptions=True)
+            for name, error in zip(layer, ends, strict=True):
+                if error is not None:  # the layers below are to be stopped all the same
+                    self._log.error("stopping failed", child=name, exc_info=error)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _stop_one(self, kept: Kept) -> None:
-        if kept.child is not None and kept.child.running:
-            await kept.child.stop()
-            await self._tell(kept, Change.STOPPED)
-        kept.phase = Phase.STOPPED
+        try:
+            if kept.child is not None and kept.child.running:
+                await kept.child.stop()
+                await self._tell(kept, Change.STOPPED)
+        finally:
+            kept.phase = Phase.STOPPED
 
     async def _keep(self, kept: Kept) -> None:
         """One child's life: wait for its dependencies, run, mourn, back off, again."""
@@ -154,6 +166,12 @@ class Supervisor:
             if kept.fell:  # not its own fault: it starts again as soon as what it fell with is back
                 kept.fell = False
                 await self._tell(kept, Change.FELL, why)
+                continue
+            if kept.code > 0 and self.excuse is not None and await self.excuse(kept.spec.name):
+                await self._tell(kept, Change.FELL, why)
+                kept.phase = Phase.WAITING
+                await self._unless_stopped(self.broker_answers.wait())
+                await self._unless_stopped(asyncio.sleep(self._backoff.fell_s))
                 continue
             deaths, verdict = after_death(deaths, self._backoff, started_s, time.monotonic())
             self._log.warning("child died", child=kept.spec.name, why=why, again_in_s=verdict.delay_s)
@@ -176,9 +194,9 @@ class Supervisor:
 
     async def _run_once(self, kept: Kept) -> str:
         """Start, wait for readiness, wait for the end. Returns why it ended."""
-        spec, kept.why = kept.spec, ""
+        spec, kept.why, kept.code = kept.spec, "", 0
         kept.phase = Phase.STARTING
-        kept.started_wall_ms = int(time.time() * 1000)
+        kept.started_s = time.monotonic()
         try:
             child = kept.child = await Child.start(spec, self.endpoints, self._logs)
         except OptiInfraError as error:
@@ -203,7 +221,7 @@ class Supervisor:
             kept.why = f"not ready within {spec.ready_within_s:g} s"
             await self._tell(kept, Change.NOT_READY, kept.why)
             child.kill()
-        code = await child.wait()
+        code = kept.code = await child.wait()
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         why = kept.why or child.last_words()
         return f"{ended}: {why}" if why else ended
@@ -235,7 +253,10 @@ class Supervisor:
     ) -> None:
         pid = kept.child.pid if kept.child is not None else 0
         self._log.info("child", child=kept.spec.name, change=change.value, pid=pid, detail=detail)
-        await self._listener(Event(kept.spec.name, change, detail, pid, endpoints))
+        try:
+            await self._listener(Event(kept.spec.name, change, detail, pid, endpoints))
+        except Exception:  # noqa: BLE001 - whoever shows and alerts may fail; no child is left unkept for that
+            self._log.exception("listener failed", child=kept.spec.name, change=change.value)
 
 
 def layers(specs: Sequence[ChildSpec]) -> list[list[str]]:

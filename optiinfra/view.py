@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,15 @@ from optiinfra.live import LiveState, Subject, WorkloadView
 STALE_S = 30.0
 """Event seconds after which a value is shown dimmed: three of the smallest windows."""
 
+AHEAD_MS = 60_000
+"""Event time that is so far ahead of the wall is told at speed 1, where people take it for wall time."""
+
+COLUMNS = ("up", "req/s", "TTFT p95 s", "ITL p95 s", "TTFT met", "queue", "run", "KV", "hit", "age s")
+SPARE = ("hit", "run", "KV", "ITL p95 s", "age s", "queue")
+"""Columns that are left out where the terminal is narrow, the first ones first."""
+WIDE = 100
+NAME_LEAST, NAME_MOST = 16, 34
+
 MISSING = "–"
 SHOWN_REPLICAS = 24
 _COLOURS = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -25,7 +35,8 @@ _COLOURS = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.
 
 @dataclass(frozen=True)
 class About:
-    """What the header says: the parts, and that they are embedded or simulated where they are."""
+    """What the header says: the parts, and that they are embedded or simulated where they are; by how much event time
+    was ahead of the wall when the run began."""
 
     broker: str
     store: str
@@ -33,6 +44,7 @@ class About:
     fleet: str
     speed: float
     health_port: int
+    ahead_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,17 +64,17 @@ class Scene:
         return self.objectives.get(workload, self.default)
 
 
-def render(scene: Scene) -> RenderableType:
-    """One frame."""
+def render(scene: Scene, width: int = 140) -> RenderableType:
+    """One frame for a terminal of so many columns."""
     parts: list[RenderableType] = [_header(scene)]
     if scene.live.workloads:
-        parts.append(_table(scene))
+        parts.append(_table(scene, width))
     else:
         parts.append(Text("waiting for the first scrapes …", style="dim"))
     troubled = [child for child in scene.vitals.children if not child.up]
     if troubled:
         parts.append(Text("not up: " + ", ".join(f"{c.name} ({c.phase})" for c in troubled), style="yellow"))
-    parts += [_alert(alert) for alert in list(scene.live.alerts)[-5:]]
+    parts += [alert_line(alert) for alert in list(scene.live.alerts)[-5:]]
     parts.append(_footer(scene))
     return Group(*parts)
 
@@ -73,23 +85,39 @@ def _header(scene: Scene) -> Text:
     text = Text("OptiInfra", style="bold")
     text.append(f"  broker: {about.broker} · store: {about.store} · redis: {about.redis}\n", style="not bold")
     text.append(f"fleet: {about.fleet} · event time {clock} at {about.speed:g}× wall", style="not bold")
+    if about.speed == 1 and about.ahead_ms > AHEAD_MS:
+        text.append(f" ({about.ahead_ms / 60_000:.0f} min ahead of the wall)", style="yellow")
     return text
 
 
-def _table(scene: Scene) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("workload / replica", no_wrap=True, max_width=34)
-    for title in ("up", "req/s", "TTFT p95", "ITL p95", "TTFT met", "queue", "run", "KV", "hit", "age"):
-        table.add_column(title, justify="right", no_wrap=True)
+def _table(scene: Scene, width: int) -> Table:
+    """The names give way to the numbers: a name that is cut is still one to know, a number that is cut is none."""
+    names, rows = [], []
     for name in sorted(scene.live.workloads):
         view = scene.live.workloads[name]
-        table.add_row(*_row(Text(name, style="bold"), view, scene, scene.promise(name), _up(view)))
+        names.append(Text(name, style="bold"))
+        rows.append(_row(view, scene, scene.promise(name), _up(view)))
         shown = sorted(view.replicas)[:SHOWN_REPLICAS]
         for replica in shown:
             subject = view.replicas[replica]
-            table.add_row(*_row(Text(f"  {replica}"), subject, scene, scene.promise(name), _up_one(subject)))
+            names.append(Text(f"  {replica}"))
+            rows.append(_row(subject, scene, scene.promise(name), _up_one(subject)))
         if len(view.replicas) > len(shown):
-            table.add_row(Text(f"  … {len(view.replicas) - len(shown)} more", style="dim"))
+            names.append(Text(f"  … {len(view.replicas) - len(shown)} more", style="dim"))
+            rows.append([Text("")] * len(COLUMNS))
+    widths = {
+        title: 1 + max(cell_len(title), *(row[number].cell_len for row in rows)) for number, title in enumerate(COLUMNS)
+    }
+    for number, title in enumerate(SPARE):
+        if width < WIDE and (number < 3 or width - sum(widths.values()) <= NAME_LEAST):
+            del widths[title]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    room = width - sum(widths.values()) - 1
+    table.add_column("workload / replica", no_wrap=True, max_width=max(1, min(NAME_MOST, room)))
+    for title in widths:
+        table.add_column(title, justify="right", no_wrap=True)
+    for name_cell, row in zip(names, rows, strict=True):
+        table.add_row(name_cell, *(cell for title, cell in zip(COLUMNS, row, strict=True) if title in widths))
     return table
 
 
@@ -107,27 +135,27 @@ def _up_one(subject: Subject) -> Text:
     return Text("up") if value > 0 else Text("down", style="red")
 
 
-def _row(name: Text, subject: Subject, scene: Scene, promise: Objectives, up: Text) -> list[Text]:
+def _row(subject: Subject, scene: Scene, promise: Objectives, up: Text) -> list[Text]:
     age_s = max(0.0, (scene.now_ms - subject.newest_ms) / 1000) if subject.newest_ms else None
     stale = age_s is None or age_s > STALE_S
     attained = subject.value("ttft_attainment_ratio")
     stalled = any(sli is not None and sli.stalled for sli in (subject.window, subject.latest))
     cells = [
+        up,
         _number(subject.value("requests_per_s"), "{:.2f}"),
-        _number(subject.value("ttft_p95_s"), "{:.3f} s", above=promise.ttft_s),
-        _number(subject.value("itl_p95_s"), "{:.3f} s", above=promise.itl_s),
+        _number(subject.value("ttft_p95_s"), "{:.3f}", above=promise.ttft_s),
+        _number(subject.value("itl_p95_s"), "{:.3f}", above=promise.itl_s),
         _number(attained, "{:.1%}", below=promise.attainment_target_ratio),
         Text("stalled", style="bold red") if stalled else _number(subject.value("requests_waiting"), "{:.0f}"),
         _number(subject.value("requests_running"), "{:.0f}"),
         _number(subject.value("kv_cache_usage_ratio"), "{:.0%}", above=0.95),
         _number(subject.value("prefix_cache_hit_ratio"), "{:.0%}"),
-        _number(age_s, "{:.0f} s"),
+        _number(age_s, "{:.0f}"),
     ]
-    row = [name, up, *cells]
     if stale:
-        for cell in row[1:]:
+        for cell in cells:
             cell.stylize("dim")
-    return row
+    return cells
 
 
 def _number(value: float | None, pattern: str, above: float | None = None, below: float | None = None) -> Text:
@@ -138,7 +166,8 @@ def _number(value: float | None, pattern: str, above: float | None = None, below
     return Text(pattern.format(value), style="red" if broken else "")
 
 
-def _alert(alert: Alert) -> Text:
+def alert_line(alert: Alert) -> Text:
+    """An alert in one line; its time of day is event time, UTC."""
     clock = datetime.fromtimestamp(alert.at_ms / 1000, UTC).strftime("%H:%M:%S")
     where = alert.subject if alert.workload == "-" else f"{alert.workload} {alert.subject}"
     return Text(f"{clock} {alert.severity} {alert.name} {where}: {alert.summary}", style=_COLOURS[alert.severity])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import re
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -65,6 +68,28 @@ async def open_publisher(bootstrap: str, source: str) -> KafkaPublisher:
     publisher = KafkaPublisher(bootstrap, source)
     await publisher.start()
     return publisher
+
+
+def host_name() -> str:
+    """This host in letters that Kafka allows in the name of a static member."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:100]
+
+
+def worker_name(name: str, state_dir: Path) -> str:
+    """A worker's name among all who share a broker: the same after a restart, another on another host or in another
+    state directory. On Kafka it is the stage's `group.instance.id`, of which a group takes each once.
+    """
+    place = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+    return f"{name}.{host_name()}.{place}"
+
+
+def is_ours(worker: str, name: str) -> bool:
+    """Whether a heartbeat's worker is the child `name` of this host; which state directory, its pid tells.
+
+    >>> is_ours(worker_name("slis", Path("here")), "slis"), is_ours("slis.some-other-host.0a1b2c3d", "slis")
+    (True, False)
+    """
+    return worker.startswith(f"{name}.{host_name()}.")
 
 
 async def until(stop: asyncio.Event, work: Awaitable[None]) -> None:
@@ -158,7 +183,7 @@ def stage(name: str) -> Entry:
             bootstrap=endpoint(orders, "bootstrap"),
             embedded=settings.kafka is None,
             clock=make_clock(orders),
-            worker_name=name,
+            worker_name=worker_name(name, orders.state_dir),
             stop=stop,
         )
 
@@ -179,6 +204,7 @@ async def sink(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
             store=store_client,
             publisher=publisher,
             clock=make_clock(orders),
+            worker=worker_name("sink", orders.state_dir),
             stop=stop,
         )
 
@@ -196,7 +222,7 @@ async def scraper(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> Non
     options = ScrapeOptions(
         interval_s=wanted.interval_s, timeout_s=wanted.timeout_s, max_page_bytes=wanted.max_page_bytes
     )
-    pulse = Pulse("scraper", "scraper")
+    pulse = Pulse(worker_name("scraper", orders.state_dir), "scraper")
 
     def count() -> int:
         pulse.handled, pulse.emitted, pulse.dead_letters = stats.handled, stats.published, stats.dead_letters
@@ -214,7 +240,7 @@ async def ticker(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None
     from streams.heartbeat import Pulse
     from streams.ticker import run_ticker
 
-    clock, pulse = make_clock(orders), Pulse("ticker", "ticker")
+    clock, pulse = make_clock(orders), Pulse(worker_name("ticker", orders.state_dir), "ticker")
 
     def ticked(at_ms: int) -> None:
         pulse.handled += 1

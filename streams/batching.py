@@ -21,7 +21,11 @@ from contracts.topics import BY_MESSAGE, TICKS
 from streams.changelog import StateKeeper, dump
 from streams.offset_gap import Positions
 
-_SHORT = 1000  # characters of a key that could itself be megabytes
+AHEAD_MS = 60_000
+"""Data further ahead of the newest tick comes from a clock that is wrong: ticks and data are a second apart."""
+
+SHOWN = 100
+"""Records of a data partition whose median time says how far it has been read: some seconds of a small fleet."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Batch:
         states: dict[tuple[int, str], tuple[BaseModel | None, bytes | None]] = {}
         for place, state in self._states.items():
             before = self._keeper.get(*place)
+            if state is before:
+                continue  # most keys of a tick: writing a state out costs more than the step did
             value = None if state is None else dump(state)
             if value is not None and len(value) > MAX_VALUE_BYTES:
                 state = self._again(place, before)
@@ -144,60 +150,80 @@ class Batch:
         return encode(message, source=self._source, trace_id=trace_id)
 
     def _refused(self, incoming: Incoming, problem: BadMessage) -> _Slot:
-        """The dead letter of a record, cut short where its headers and key alone would not fit a message."""
+        """The dead letter of a record; it fits a message, whatever stood in the record."""
         place = {"partition": incoming.partition, "offset": incoming.offset}
         letter = dead_letter(incoming.record, problem, source=self._stage.name, at_ms=self._at_ms, **place)
-        trace_id = trace_of(incoming.record)
-        try:
-            record = encode(letter, source=self._source, trace_id=trace_id)
-        except BadMessage:
-            short = letter.model_copy(update={"headers": {}, "message_key": letter.message_key[:_SHORT]})
-            record = encode(short, source=self._source, trace_id=trace_id)
+        record = encode(letter, source=self._source, trace_id=trace_of(incoming.record))
         return _Slot(incoming, letter, [record], 0, 1)
 
 
 Held = TypeVar("Held")
 
 
+@dataclass
+class _Waiting(Generic[Held]):
+    """A tick, and the end of each data partition when it came: None while nobody knew it."""
+
+    at_ms: int
+    held: Held
+    ends: dict[str, int | None]
+
+
 class TickGate(Generic[Held]):
     """Holds ticks back until the data before them has come, so that catching up does not close windows early.
 
-    A tick passes when every data partition of its number is drained, or has shown data of the tick's time or later.
+    A tick passes when of every data partition of its number
+
+    - all has come that the broker held when the tick came, or
+    - the median time of the last `SHOWN` records has reached the tick's; records of more than `AHEAD_MS` after the
+      newest tick do not count.
+
+    A record from a clock that is wrong says nothing about how far the log has been read: an hour ahead it would open
+    the gate for everybody. The first rule needs no clock and holds no tick for ever, whatever the load: its mark does
+    not move. The second lets ticks pass in their place among the data while there is still much to read.
     """
 
-    def __init__(self, stage: Stage, positions: Positions) -> None:
+    def __init__(self, stage: Stage, positions: Positions, highwater: Callable[[str, int], int | None]) -> None:
+        """`highwater` is the end of a topic's partition as the broker last told it."""
         self._data = [topic.name for topic in stage.inputs if topic is not TICKS]
-        self._positions = positions
-        self._held: dict[int, deque[tuple[int, Held]]] = {}
-        self._shown: dict[tuple[str, int], int] = {}
+        self._positions, self._highwater = positions, highwater
+        self._held: dict[int, deque[_Waiting[Held]]] = {}
+        self._newest: dict[int, int] = {}
+        self._shown: dict[tuple[str, int], deque[int]] = {}
 
     def clear(self) -> None:
         """Forget all: the partitions have been handed out anew, and unacknowledged ticks will come again."""
         self._held.clear()
+        self._newest.clear()
         self._shown.clear()
 
     def hold(self, partition: int, at_ms: int, held: Held) -> None:
         """Queue a tick of event time `at_ms` behind those of its partition."""
-        self._held.setdefault(partition, deque()).append((at_ms, held))
+        self._newest[partition] = max(at_ms, self._newest.get(partition, at_ms))
+        ends = {topic: self._highwater(topic, partition) for topic in self._data}
+        self._held.setdefault(partition, deque()).append(_Waiting(at_ms, held, ends))
 
     def show(self, topic: str, partition: int, at_ms: int) -> None:
-        """Note that a data partition has reached an event time."""
-        self._shown[topic, partition] = max(at_ms, self._shown.get((topic, partition), at_ms))
+        """Note the event time of a data record; before the first tick there is nothing to judge it by."""
+        if at_ms <= self._newest.get(partition, -AHEAD_MS) + AHEAD_MS:
+            self._shown.setdefault((topic, partition), deque(maxlen=SHOWN)).append(at_ms)
 
     @property
     def holding(self) -> Sequence[int]:
         """Partitions with ticks that wait."""
         return [partition for partition, queue in self._held.items() if queue]
 
-    def release(self, partition: int, highwater: Callable[[str, int], int | None]) -> list[Held]:
+    def release(self, partition: int) -> list[Held]:
         """The ticks that may pass now, in order."""
         queue, passing = self._held.get(partition), []
-        while queue and all(self._ready(topic, partition, queue[0][0], highwater) for topic in self._data):
-            passing.append(queue.popleft()[1])
+        while queue and all(self._ready(topic, partition, queue[0]) for topic in self._data):
+            passing.append(queue.popleft().held)
         return passing
 
-    def _ready(self, topic: str, partition: int, at_ms: int, highwater: Callable[[str, int], int | None]) -> bool:
-        shown = self._shown.get((topic, partition))
-        if shown is not None and shown >= at_ms:
+    def _ready(self, topic: str, partition: int, tick: _Waiting[Held]) -> bool:
+        if tick.ends[topic] is None:
+            tick.ends[topic] = self._highwater(topic, partition)
+        if self._positions.drained(topic, partition, tick.ends[topic]):
             return True
-        return self._positions.drained(topic, partition, highwater(topic, partition))
+        shown = self._shown.get((topic, partition), ())
+        return len(shown) == SHOWN and sorted(shown)[SHOWN // 2] >= tick.at_ms

@@ -34,7 +34,7 @@ class StageClient:
         bootstrap: str,
         embedded: bool,
         worker_name: str,
-        on_state: Callable[[int, str, bytes | None], None],
+        on_state: Callable[[int, str, bytes | None, int], None],
         fetch_wait_ms: int,
         session_timeout_s: float | None,
     ) -> None:
@@ -137,7 +137,8 @@ class StageClient:
         return await self._produce(record.topic, record.key, record.value, None, list(record.headers))
 
     async def write_state(self, partition: int, key: str, value: bytes | None) -> Awaitable[Any]:
-        """Queue a changelog record for the very partition that its inputs came from."""
+        """Queue a changelog record for the very partition that its inputs came from; await the result for its place,
+        whose `offset` is below zero where the broker does not tell it."""
         return await self._produce(changelog_of(self._stage.name), key.encode(), value, partition, [])
 
     async def _produce(
@@ -151,4 +152,5 @@ class StageClient:
             await self.inbox.put(event)
 
     async def _recover(self, event: Any) -> None:
-        self._on_state(event.message.partition, event.message.key.decode(), event.message.value)
+        raw = event.message
+        self._on_state(raw.partition, raw.key.decode(), raw.value, raw.offset)

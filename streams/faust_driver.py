@@ -68,7 +68,6 @@ class StageDriver:
         self._on_alert, self._checkpoint = on_alert, checkpoint
         self._keeper = StateKeeper(stage.state, rewrites=embedded)
         self._positions = Positions()
-        self._gate: TickGate[tuple[Any, Incoming, Message | None]] = TickGate(stage, self._positions)
         self._generation: int | None = None
         self._pulse = Pulse(worker_name, f"stage:{stage.name}")
         self._client = StageClient(
@@ -80,6 +79,8 @@ class StageDriver:
             fetch_wait_ms=fetch_wait_ms,
             session_timeout_s=session_timeout_s,
         )
+        gate: TickGate[tuple[Any, Incoming, Message | None]] = TickGate(stage, self._positions, self._client.highwater)
+        self._gate = gate
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; raises on any error, after which the process must not go on."""
@@ -131,16 +132,18 @@ class StageDriver:
             self._positions.advance(raw.topic, raw.partition, raw.offset)  # not before: it would let ticks pass
         for partition in list(self._gate.holding):
             self._release(batch, partition, done)
-        if done or gaps:
-            await self._settle(batch.finish(), done, gaps, generation)
+        effects = batch.finish()
+        if done or gaps or effects.outputs:  # the dead letter of a tick goes out even while the tick is held
+            await self._settle(effects, done, gaps, generation)
 
     async def _checked(self, gap: OffsetGap) -> OffsetGap:
-        """A gap is the broker's loss only if the broker no longer has what is missing; else this client skipped it."""
-        if await self._client.earliest(gap.topic, gap.partition) <= gap.expected:
+        """A gap is the broker's loss only if it has nothing of what is missing; else this client skipped the rest, and
+        what is lost before that is told when the worker starts again behind it."""
+        if held := gap.still_held(await self._client.earliest(gap.topic, gap.partition)):
             raise OptiInfraError(
-                f"the Kafka client skipped offsets {gap.expected} to {gap.expected + gap.lost - 1} of {gap.topic} "
+                f"the Kafka client skipped offsets {held.start} to {held.stop - 1} of {gap.topic} "
                 f"partition {gap.partition}, which the broker still has",
-                fix="Nothing is lost: the worker starts again from what was committed.",
+                fix="These are not lost: the worker starts again from what was committed.",
             )
         return gap
 
@@ -173,7 +176,7 @@ class StageDriver:
             done.append(event)
 
     def _release(self, batch: Batch, partition: int, done: list[Any]) -> None:
-        for event, incoming, tick in self._gate.release(partition, self._client.highwater):
+        for event, incoming, tick in self._gate.release(partition):
             if tick is not None:
                 batch.take(incoming, tick)
             done.append(event)
@@ -192,10 +195,10 @@ class StageDriver:
             return  # the partitions may be somebody else's: the records come again, and their outputs repeat
         sent = [await self._client.write_state(*place, value) for place, (_, value) in effects.states.items()]
         self._checkpoint("state_sent")
-        await asyncio.gather(*sent)
+        written = await asyncio.gather(*sent)
         self._checkpoint("state_acked")
-        for place, (state, value) in effects.states.items():
-            self._keeper.put(*place, state, value)
+        for (place, (state, value)), at in zip(effects.states.items(), written, strict=True):
+            self._keeper.put(*place, state, value, at.offset)
         await self._rewrite(effects)
         for event in done:
             self._positions.settle(event.message.topic, event.message.partition, event.message.offset)
@@ -224,8 +227,8 @@ class StageDriver:
             written[partition] = written.get(partition, 0) + len(value or b"")
         for partition, size in written.items():
             for key, value in self._keeper.due_for_rewrite(partition, size):
-                await (await self._client.write_state(partition, key, value))
-                self._keeper.load(partition, key, value)
+                at = await (await self._client.write_state(partition, key, value))
+                self._keeper.put(partition, key, value, value, at.offset)
 
     async def _beat(self) -> None:
         """Say every two seconds that this worker lives; a broker that takes no heartbeat ends it."""

@@ -24,6 +24,14 @@ class OffsetGap:
     expected: int
     lost: int
 
+    def still_held(self, earliest: int) -> range:
+        """The offsets of the gap that the broker has, given the first one it holds: no loss, the client skipped them.
+
+        >>> OffsetGap("t", 0, expected=5, lost=4).still_held(7)
+        range(7, 9)
+        """
+        return range(max(self.expected, earliest), self.expected + self.lost)
+
     def alert(self, stage: str, at_ms: int) -> Alert:
         """The alarm for people; `at_ms` is event time."""
         return Alert(

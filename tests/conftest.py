@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--broker", choices=("embedded", "kafka"), default="embedded", help="what the shared suite runs against"
     )
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew from what the code says")
 
 
 @pytest.fixture(scope="session")

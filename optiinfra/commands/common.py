@@ -19,6 +19,9 @@ StateOption = Annotated[
     Path | None, typer.Option("--state", help="State directory (default ./.optiinfra).", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+PortOption = Annotated[
+    int | None, typer.Option("--port", help="Port of health and metrics on 127.0.0.1 (default 8686).")
+]
 KafkaOption = Annotated[
     str | None, typer.Option("--kafka", help="Bootstrap servers; else OPTIINFRA_KAFKA, else the running broker.")
 ]

@@ -7,9 +7,12 @@ from typing import Any
 
 import typer
 
-from optiinfra.commands.common import JsonOption, StateOption, loaded, print_json, print_table
+from optiinfra.commands.common import JsonOption, PortOption, StateOption, loaded, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Settings: flag, then OPTIINFRA_* variable, then optiinfra.yaml.")
+
+_ADDRESSES = ("kafka", "clickhouse", "redis")
+"""Settings that can hold a password."""
 
 
 @app.callback()
@@ -18,16 +21,17 @@ def _group() -> None:
 
 
 @app.command()
-def check(state: StateOption = None, as_json: JsonOption = False) -> None:
+def check(state: StateOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:
     """Check all settings, and print each with its origin. Passwords are masked; every mistake is told at once.
 
     Example: `OPTIINFRA_KAFKA=broker:9092 optiinfra config check`
     """
     from optiinfra.settings import masked
 
-    found = loaded(state=state)
+    found = loaded(state=state, health_port=port)
     rows = [
-        (name, masked(value), found.origin(name)) for name, value in _leaves(found.settings.model_dump(mode="json"))
+        (name, masked(value) if name in _ADDRESSES else value, found.origin(name))
+        for name, value in _leaves(found.settings.model_dump(mode="json"))
     ]
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})

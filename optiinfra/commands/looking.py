@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contracts.errors import Unavailable
-from optiinfra.commands.common import JsonOption, StateOption, loaded, print_json, print_table
+from optiinfra.commands.common import JsonOption, PortOption, StateOption, loaded, print_json, print_table
 
 NOT_RUNNING = 3
 
@@ -72,7 +71,7 @@ def _health(url: str) -> dict[str, Any]:
         return {"ready": False, "error": str(error)}
 
 
-def doctor(state: StateOption = None, as_json: JsonOption = False) -> None:
+def doctor(state: StateOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:
     """Check this machine and the settings: what is there, what is missing, how to get it.
 
     Exit code 1 where `up` could not run.
@@ -85,7 +84,7 @@ def doctor(state: StateOption = None, as_json: JsonOption = False) -> None:
 
     from optiinfra.doctor import Grade, examine
 
-    findings = examine(loaded(state=state).settings)
+    findings = examine(loaded(state=state, health_port=port).settings)
     colours = {Grade.OK: "green", Grade.MISSING: "yellow", Grade.BROKEN: "red"}
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -102,26 +101,24 @@ def reset(
     state: StateOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete everything kept in the state directory: store, logs, clock. Refused while an `up` runs there.
+    """Delete what `up` keeps in the state directory: clock, lock, logs, redis, store, twin. Refused while one runs.
+
+    Nothing else there is touched; `kafka/`, the data of `make kafka`, is kept too.
 
     Example: `optiinfra reset --yes`
     """
     from optiinfra.statedir import StateDir
 
     directory = StateDir(loaded(state=state).settings.state)
-    if not directory.path.is_dir():
-        typer.echo(f"nothing is kept in {directory.path}")
+    names = directory.ours()
+    if not names:
+        typer.echo(f"nothing to delete in {directory.path}: no `up` has left anything there")
         return
-    if not directory.looks_ours():
-        raise Unavailable(
-            "this does not look like a state directory of optiinfra",
-            where=str(directory.path),
-            fix="Name the right one with --state DIR; nothing was deleted.",
-        )
-    if not yes and not typer.confirm(f"Delete everything in {directory.path}?"):
+    if not yes and not typer.confirm(f"Delete {', '.join(names)} in {directory.path}?"):
         typer.echo("nothing was deleted")
         raise typer.Exit(1)
-    typer.echo(f"deleted: {', '.join(directory.reset()) or 'nothing'}")
+    gone, left = directory.reset()
+    typer.echo(f"deleted: {', '.join(gone) or 'nothing'}" + (f"; left: {', '.join(left)}" if left else ""))
 
 
 def version(as_json: JsonOption = False) -> None:

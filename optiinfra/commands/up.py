@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from optiinfra.commands.common import StateOption, duration_s, loaded
+from optiinfra.commands.common import PortOption, StateOption, duration_s, loaded
 
 
 def up(
@@ -28,7 +28,7 @@ def up(
     report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a report when it ends.")] = None,
     state: StateOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated fleet.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of health and metrics on 127.0.0.1 (default 8686).")] = None,
+    port: PortOption = None,
 ) -> None:
     """Run broker, store, fleet, scraper and stages, and show workloads with their SLIs. Ctrl-C stops everything.
 

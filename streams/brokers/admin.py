@@ -5,6 +5,7 @@ All calls block; coroutines run them in a thread.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -213,10 +214,11 @@ def list_topics(bootstrap: str) -> list[TopicInfo]:
     ]
 
 
-def group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[TopicPartition, tuple[int | None, int]]:
-    """Per partition of `topics` what the group has committed (None: nothing yet) and the end of the log.
+def group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+    """Per partition of `topics` where the group goes on and the end of the log.
 
-    The broker is asked; the group is not joined, so nothing rebalances. Raises Unavailable.
+    It goes on where it has committed, or without a commit where the log begins by now. The broker is asked; the group
+    is not joined, so nothing rebalances. Raises Unavailable.
     """
     with translated(bootstrap), reader(bootstrap, group) as consumer:
         known = consumer.list_topics(timeout=calls.CALL_TIMEOUT_S).topics
@@ -226,12 +228,40 @@ def group_lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[TopicPa
             if topic in known
             for number in known[topic].partitions
         ]
-        committed = consumer.committed(parts, timeout=calls.CALL_TIMEOUT_S)
-        standing = {TopicPartition(part.topic, part.partition): part.offset for part in committed}
-        return {
-            place: (offset if offset >= 0 else None, watermarks(consumer, place)[1])
-            for place, offset in standing.items()
-        }
+        found = {}
+        for part in committed_patiently(consumer, parts):
+            place = TopicPartition(part.topic, part.partition)
+            low, end = watermarks(consumer, place)
+            found[place] = (part.offset if part.offset >= 0 else low, end)
+        return found
+
+
+_COORDINATING = (
+    confluent_kafka.KafkaError.NOT_COORDINATOR,
+    confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
+    confluent_kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+_COORDINATOR_POLL_S = 0.1
+
+
+def committed_patiently(consumer: Any, parts: Sequence[Any]) -> list[Any]:
+    """Committed offsets of `parts`. A group that appeared a moment ago may still be looking for its coordinator: errors
+    that pass are borne for the time of one call, then raised as KafkaException, as every other is at once."""
+    deadline_s = time.monotonic() + calls.CALL_TIMEOUT_S
+    while True:
+        try:
+            found = list(consumer.committed(parts, timeout=max(0.1, deadline_s - time.monotonic())))
+            for part in found:
+                if part.error is not None:
+                    raise confluent_kafka.KafkaException(part.error)
+        except confluent_kafka.KafkaException as error:
+            reason = error.args[0]
+            passes = reason.retriable() or reason.code() in _COORDINATING
+            if not passes or time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_COORDINATOR_POLL_S)
+        else:
+            return found
 
 
 def tail(

@@ -135,9 +135,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publish
         """Tell what the broker dropped. What it still has was skipped by the client, and is read again after a restart:
         nothing of the batch in hand is committed yet."""
         place = TopicPartition(gap.topic, gap.partition)
-        if (await self._consumer.beginning_offsets([place]))[place] <= gap.expected:
+        if held := gap.still_held((await self._consumer.beginning_offsets([place]))[place]):
             raise OptiInfraError(
-                f"the Kafka client skipped {gap.lost} messages from offset {gap.expected} on, which the broker has",
+                f"the Kafka client skipped offsets {held.start} to {held.stop - 1}, which the broker has",
                 where=f"{gap.topic}:{gap.partition}",
                 fix="Nothing is lost: the sink starts again from what was committed.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_wrong_settings_stop_every_command_with_all_mistakes() -> None:
 def test_config_check_tells_value_and_origin_and_hides_passwords() -> None:
     result = run("config", "check", "--json", OPTIINFRA_REDIS="redis://:hush@cache:6379")
     told = json.loads(result.stdout)
-    assert told["redis"] == {"value": "redis://:***@cache:6379", "origin": "env OPTIINFRA_REDIS"}
+    assert told["redis"] == {"value": "redis://***@cache:6379", "origin": "env OPTIINFRA_REDIS"}
     assert told["speed"] == {"value": 1.0, "origin": "default"}
     assert "hush" not in result.output
 
@@ -103,19 +104,62 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it() -> None:
     assert "OPTIINFRA_KAFKA" in found["kafka"]["fix"]
     assert found["targets nowhere.json"]["grade"] == "broken"
     assert found["python"]["grade"] == "ok"
+    assert "durable_rules" not in found  # nothing here decides by rules yet
 
 
-def test_reset_asks_and_spares_what_is_not_ours(tmp_path: Path) -> None:
-    other = tmp_path / "precious"
-    other.mkdir()
-    (other / "thesis.tex").write_text("")
-    assert run("reset", "--yes", "--state", str(other)).exit_code == 3
-    assert (other / "thesis.tex").exists()
+def test_doctor_and_config_check_look_at_the_port_of_up() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        told = json.loads(run("doctor", "--json", "--port", str(port)).stdout)
+        assert {row["name"]: row["grade"] for row in told}["health port"] == "broken"
+    settings = json.loads(run("config", "check", "--json", "--port", "4711").stdout)
+    assert settings["health_port"] == {"value": 4711, "origin": "flag --port"}
+
+
+@pytest.mark.parametrize("name", ["CLICKHOUSE", "REDIS"])
+@pytest.mark.parametrize("address", ["default:hunter2@host:8123", "http://[u:hunter2@host", "http://u:hunter2"])
+def test_an_address_that_cannot_be_used_is_named_and_not_repeated(name: str, address: str) -> None:
+    result = run("up", "--headless", "--for", "1s", **{f"OPTIINFRA_{name}": address})
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"env OPTIINFRA_{name}: {name.lower()}: not a ")
+    assert "hunter2" not in result.output
+
+
+def test_a_directory_with_an_at_sign_is_shown_as_it_is() -> None:
+    assert json.loads(run("config", "check", "--json", "--state", "me@home").stdout)["state"]["value"] == "me@home"
+
+
+def test_reset_asks_and_is_refused_while_an_up_runs(tmp_path: Path) -> None:
     with StateDir(tmp_path / "ours").owned():
         assert run("reset", "--yes", "--state", "ours").exit_code == 4
     assert run("reset", "--state", "ours").exit_code == 1
+    assert (tmp_path / "ours" / "logs").is_dir()
     assert run("reset", "--yes", "--state", "ours").exit_code == 0
     assert list((tmp_path / "ours").iterdir()) == []
+
+
+def test_reset_spares_all_that_is_not_ours_where_an_up_has_run_and_says_so(tmp_path: Path) -> None:
+    for precious in (".git/HEAD", "kafka/segment.log", "thesis.tex", "run.json.bak"):
+        (tmp_path / precious).parent.mkdir(exist_ok=True)
+        (tmp_path / precious).write_text("")
+    with StateDir(tmp_path).owned():
+        pass
+    result = run("reset", "--yes", "--state", ".")
+    assert result.exit_code == 0
+    assert "deleted: lock, logs; left: .git, kafka, run.json.bak, thesis.tex" in result.output
+    for precious in (".git/HEAD", "kafka/segment.log", "thesis.tex", "run.json.bak"):
+        assert (tmp_path / precious).exists()
+
+
+def test_reset_where_no_up_has_run_deletes_nothing_and_is_content(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()  # a name of ours, and yet somebody else's
+    for where in (".", "nowhere", "nowhere"):
+        result = run("reset", "--yes", "--state", where)
+        assert (result.exit_code, "nothing to delete" in result.output) == (0, True)
+    assert (tmp_path / "logs").is_dir()
+    assert "kafka/" in run("reset", "--help").output
 
 
 @pytest.mark.parametrize(
@@ -124,18 +168,27 @@ def test_reset_asks_and_spares_what_is_not_ours(tmp_path: Path) -> None:
         (["--for", "soon"], 2, "Write 90s, 2m or 1h"),
         (["--speed", "1000"], 2, "flag --speed"),
         (["--targets", "nowhere.json"], 2, "nowhere.json"),
+        (["--json", "/nonexist/dir/r.json"], 2, "--json: no report can be written"),
+        (["--json", "."], 2, "it is a directory"),
     ],
 )
 def test_up_refuses_what_it_cannot_use(words: list[str], code: int, told: str) -> None:
     result = run("up", "--headless", *words)
     assert result.exit_code == code
     assert told in result.stderr
+    assert not Path(".optiinfra/run.json").exists()
 
 
 def test_up_says_that_kafka_does_not_answer() -> None:
     result = run("up", "--headless", OPTIINFRA_KAFKA="127.0.0.1:1")
     assert result.exit_code == 3
     assert "Kafka does not answer" in result.stderr
+
+
+def test_a_target_file_that_names_no_server_is_told() -> None:
+    Path("none.json").write_text("[]")
+    result = run("up", "--headless", "--targets", "none.json", OPTIINFRA_KAFKA="127.0.0.1:1")
+    assert "warning: no server is named in none.json" in result.output
 
 
 def test_a_second_up_is_refused() -> None:

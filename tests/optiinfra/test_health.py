@@ -47,6 +47,14 @@ async def test_ready_is_200_with_every_check(served: tuple[list[Vitals], str]) -
     assert '"broker": "embedded, in memory"' in body
 
 
+async def test_the_root_names_all_paths(served: tuple[list[Vitals], str]) -> None:
+    status, body = await get(f"{served[1]}/")
+    assert status == 200
+    for path in body.split():
+        assert (await get(f"{served[1]}{path}"))[0] == 200
+    assert body.split() == ["/health/live", "/health/ready", "/metrics"]
+
+
 async def test_one_failing_check_makes_it_503_and_is_named(served: tuple[list[Vitals], str]) -> None:
     served[0][0] = replace(GOOD, checks={**GOOD.checks, "store": Check(False, "no connection")})
     status, body = await get(f"{served[1]}/health/ready")

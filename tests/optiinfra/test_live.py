@@ -92,6 +92,15 @@ def test_a_scrape_is_counted_by_its_id_alone() -> None:
     assert live.counts.scrapes == 2
 
 
+def test_when_a_worker_was_heard_is_noted_at_receipt_whatever_its_clock_says() -> None:
+    live, beat = LiveState(speed=1), LOG[-1]
+    assert folded([]).heard_s is None
+    for at_wall_ms, heard_s in ((9_000_000, 1.0), (5, 2.0), (6, 3.0)):  # its wall clock was set back meanwhile
+        live.apply(beat.model_copy(update={"at_wall_ms": at_wall_ms}), NOW, heard_s)
+    live.apply(beat.model_copy(update={"worker": "other"}), NOW, 2.5)
+    assert (live.beats_heard_s, live.heard_s) == ({"slis": 3.0, "other": 2.5}, 3.0)
+
+
 def test_an_older_window_never_replaces_a_newer_one() -> None:
     newer, older = LOG[1], LOG[0]
     assert folded([newer, older]).workloads["chat"].value("ttft_p95_s") == 0.7

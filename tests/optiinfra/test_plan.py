@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from contracts.clock import ClockAnchor
 from contracts.errors import ConfigError, Unavailable
@@ -53,7 +54,7 @@ def test_real_parts_are_not_started_and_are_named_without_passwords(tmp_path: Pa
     assert made.endpoints["redis_url"] == "redis://:hush@cache:6379"
     assert int(made.endpoints["store_port"]) > 0
     told = f"{made.broker} {made.store} {made.redis} {made.fleet}"
-    assert told == "Apache Kafka at k:9092 ClickHouse at http://me:***@ch:8123 Redis at cache:6379 5 targets"
+    assert told == "Apache Kafka at k:9092 ClickHouse at http://***@ch:8123 Redis at cache:6379 5 targets"
 
 
 def test_data_flows_only_after_those_who_read_it_stand(tmp_path: Path) -> None:
@@ -84,6 +85,12 @@ def test_secrets_do_not_stand_in_argument_lists(tmp_path: Path) -> None:
     redis = RedisPlan(RedisKind.EXTERNAL, url="redis://:hush@r")
     made = plan(tmp_path, redis, clickhouse="http://me:hush@ch:8123")
     assert "hush" not in json.dumps([spec.argv for spec in made.specs])
+
+
+def test_orders_that_cannot_be_read_are_refused_without_being_repeated() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChildOrders.model_validate_json('{"settings": {"redis": "redis://:hush@r"}, "parent_pid": "redis://:hush@r"}')
+    assert "hush" not in str(caught.value)
 
 
 def test_every_planned_process_of_ours_has_an_entry(tmp_path: Path) -> None:

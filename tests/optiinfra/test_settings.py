@@ -94,6 +94,28 @@ def test_variables_that_are_no_settings_are_left_alone(place: Path) -> None:
     assert load({}, {"OPTIINFRA_PORT_8686_TCP_ADDR": "10.0.0.1"}).settings == Settings()
 
 
+def test_a_variable_that_is_empty_is_not_set(place: Path) -> None:
+    empty = {f"OPTIINFRA_{name}": "" for name in ("STATE", "TARGETS", "CONFIG", "SPEED", "KAFKA")}
+    assert load({}, empty).settings == Settings()
+
+
+@pytest.mark.parametrize("text", ["a.json,b.json", "a.json, b.json", '["a.json", "b.json"]'])
+def test_target_files_are_a_list_with_commas_or_of_json(place: Path, text: str) -> None:
+    assert load({}, {"OPTIINFRA_TARGETS": text}).settings.targets == (Path("a.json"), Path("b.json"))
+
+
+def test_addresses_are_checked_with_all_else(place: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(place, "redis: http://cache\n", OPTIINFRA_CLICKHOUSE="clickhouse:9000", OPTIINFRA_SPEED="fast")
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == ["env OPTIINFRA_SPEED"]
+    with pytest.raises(ConfigError) as caught:
+        read(place, "redis: http://cache\n", OPTIINFRA_CLICKHOUSE="clickhouse:9000")
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [
+        "env OPTIINFRA_CLICKHOUSE",
+        "optiinfra.yaml:1",
+    ]
+
+
 def test_settings_survive_the_way_to_a_child_without_its_environment(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,11 +133,22 @@ def test_the_default_thresholds_are_bucket_edges(family: Latency) -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("redis://:hush@h:1/0", "redis://:***@h:1/0"),
-        ("https://me:hush@h:8443", "https://me:***@h:8443"),
+        ("redis://:hush@h:1/0", "redis://***@h:1/0"),
+        ("https://me:hush@h:8443", "https://***@h:8443"),
         ("http://h:8123?password=hush&x=1", "http://h:8123?password=***&x=1"),
         ("http://h/db?user=me&password=hush", "http://h/db?user=me&password=***"),
+        ("default:hunter2@host:8123", "***@host:8123"),
+        ("u:hunter2@h", "***@h"),
+        (":hunter2@host:6379", "***@host:6379"),
+        ("http://hunter2@h:1", "http://***@h:1"),
+        ("http://[u:hunter2@host", "http://***@host"),
+        ("http://u:hunter2@h:8123/db", "http://***@h:8123/db"),
+        ("http://u:hun/ter2@h:8123", "http://***@h:8123"),
+        ("http://u:hunter2", "***"),
+        ("http://[u:hunter2", "***"),
         ("broker:9092", "broker:9092"),
+        ("a:9092,b:9092", "a:9092,b:9092"),
+        ("[::1]:9092", "[::1]:9092"),
         (8686, 8686),
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,14 @@ def test_after_a_clean_stop_event_time_goes_on_where_it_ended(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "is full"), (errno.EROFS, "cannot be written"), (errno.EACCES, "--state DIR")]
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "is full"),
+        (errno.EROFS, "cannot be read or written"),
+        (errno.EACCES, "--state DIR"),
+        (errno.EIO, "cannot be"),
+        (errno.ENOENT, "removed"),
+    ],
 )
 def test_what_the_disk_refuses_is_told_with_a_remedy(tmp_path: Path, number: int, words: str) -> None:
     with pytest.raises(Unavailable, match=words), disk_errors(tmp_path):
@@ -111,12 +120,50 @@ def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
         StateDir(tmp_path / "state").sub("logs")
 
 
-def test_reset_deletes_and_refuses_while_owned(tmp_path: Path) -> None:
+def test_reset_deletes_our_names_alone_and_refuses_while_owned(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "state")
     with state.owned():
         with pytest.raises(Conflict):
             state.reset()
         state.settle(1)
     (state.sub("kafka") / "segment.log").write_text("")
-    assert state.reset() == ["clock.json", "lock", "logs"]
-    assert [path.name for path in state.path.iterdir()] == ["kafka"]
+    (state.path / ".clock.json.x7k2").write_text("half")
+    (state.path / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (state.path / "store").symlink_to(tmp_path / "elsewhere")
+    gone, left = state.reset()
+    assert gone == [".clock.json.x7k2", "clock.json", "lock", "logs"]
+    assert left == ["kafka", "notes.txt", "store"]
+    assert state.reset() == ([], [])
+
+
+def test_an_owner_notices_that_its_directory_was_removed_or_replaced(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    with state.owned():
+        state.check_owned()
+        shutil.rmtree(state.path)
+        with pytest.raises(Unavailable, match="removed or replaced"):
+            state.check_owned()
+        with pytest.raises(Unavailable, match="was removed"):
+            state.settle(1)
+        with StateDir(tmp_path / "state").owned(), pytest.raises(Unavailable, match="removed or replaced"):
+            state.check_owned()
+
+
+def test_looking_who_owns_it_keeps_nobody_out(tmp_path: Path) -> None:
+    with StateDir(tmp_path).owned():
+        pass
+    code = "import fcntl, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_SH); print('looking', flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code + "; sys.stdin.read()", str(tmp_path / "lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"looking\n"
+        assert StateDir(tmp_path).owner_pid() is None  # who looks is not taken for an owner by others who look
+        later = threading.Timer(0.2, other.kill)
+        later.start()
+        with StateDir(tmp_path).owned():
+            assert StateDir(tmp_path).owner_pid() == os.getpid()
+        later.join()

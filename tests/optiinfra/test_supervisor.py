@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog.testing
 
 from contracts.errors import Unavailable
 from optiinfra.backoff import Backoff
@@ -159,8 +160,64 @@ async def test_a_child_that_ignores_sigterm_is_killed(theatre: Stage) -> None:
     play = theatre(child("stubborn", code=STUBBORN % "", stop_within_s=0.2))
     supervisor = await play.ready()
     pid = supervisor.pids["stubborn"]
-    await supervisor.stop()
+    with structlog.testing.capture_logs() as logs:
+        await supervisor.stop()
     assert not psutil.pid_exists(pid)
+    assert [entry["child"] for entry in logs if entry["event"].startswith("killed")] == ["stubborn"]
+
+
+async def test_a_listener_that_fails_costs_no_child_its_keeper_and_no_layer_its_stop(tmp_path: Path) -> None:
+    told: list[Event] = []
+
+    async def hear(event: Event) -> None:
+        told.append(event)
+        if event.change is not Change.READY:
+            raise OSError("no space left")
+
+    supervisor = Supervisor([child("broker"), child("stage", "broker")], logs=tmp_path, listener=hear, backoff=QUICK)
+    supervisor.start()
+    await asyncio.wait_for(supervisor.all_ready(), 30)
+    os.kill(supervisor.pids["stage"], signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while [event.child for event in told if event.change is Change.READY].count("stage") < 2:  # noqa: ASYNC110 - facts
+            await asyncio.sleep(0.01)
+    pids = supervisor.pids
+    await supervisor.stop()
+    assert [event.child for event in told if event.change is Change.STOPPED] == ["stage", "broker"]
+    assert [pid for pid in pids.values() if psutil.pid_exists(pid)] == []
+
+
+async def test_a_child_that_cannot_be_stopped_does_not_keep_the_others_running(
+    theatre: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = await theatre(child("broker"), child("stage", "broker")).ready()
+    stage = supervisor.kept["stage"].child
+    assert stage is not None
+
+    async def fails() -> None:
+        stage.kill()
+        raise OSError("not today")
+
+    monkeypatch.setattr(stage, "stop", fails)
+    await supervisor.stop()
+    assert supervisor.pids == {}
+
+
+PARENT = """
+import subprocess, sys
+grandchild = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+print('{"ready": {"grandchild": "%d"}}' % grandchild.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "import signal; signal.pause()"])
+async def test_what_a_child_had_started_goes_with_it(theatre: Stage, end: str) -> None:
+    play = theatre(child("worker", code=PARENT + end))
+    supervisor = await play.ready()
+    grandchild = psutil.Process(int(supervisor.endpoints["grandchild"]))
+    if end:
+        await supervisor.stop()
+    await play.until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
 
 
 async def test_stopping_while_children_still_start_leaves_nobody(theatre: Stage) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,12 @@ def has(*names: str) -> Callable[[RunInfo], bool]:
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Up:
-    return Up(tmp_path)
+async def up(tmp_path: Path) -> AsyncIterator[Up]:
+    made = Up(tmp_path)
+    yield made
+    if made.process is not None and made.process.returncode is None:  # the test failed; its children die with it
+        made.process.kill()
+        await made.process.communicate()
 
 
 async def nobody(children: list[psutil.Process]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 from rich.text import Text
 
@@ -42,10 +43,10 @@ def scene(*messages: Sli | Alert, **more: object) -> Scene:
     return replace(made, **more)  # type: ignore[arg-type]  # fields of a Scene
 
 
-def drawn(what: Scene) -> str:
-    console = Console(width=140, force_terminal=True, color_system="standard", no_color=False)
+def drawn(what: Scene, width: int = 140) -> str:
+    console = Console(width=width, force_terminal=True, color_system="standard", no_color=False)
     with console.capture() as capture:
-        console.print(render(what))
+        console.print(render(what, width))
     return capture.get()
 
 
@@ -64,11 +65,11 @@ def test_every_embedded_or_simulated_part_is_named() -> None:
 
 
 def test_values_are_shown_and_missing_ones_are_dashes() -> None:
-    assert row(scene(SLI)) == ["chat", "2/2", "3.00", "0.400", "s", *[MISSING] * 6, "2", "s"]
+    assert row(scene(SLI)) == ["chat", "2/2", "3.00", "0.400", *[MISSING] * 6, "2"]
 
 
 def test_a_broken_promise_is_red_and_a_kept_one_is_not() -> None:
-    red = re.compile(r"\x1b\[31m *0\.400 s")
+    red = re.compile(r"\x1b\[31m *0\.400")
     assert not red.search(drawn(scene(SLI)))
     assert red.search(drawn(scene(SLI, objectives={"chat": Objectives(ttft_s=0.25)})))
 
@@ -105,3 +106,55 @@ def test_a_name_with_markup_stays_text() -> None:
 def test_the_child_table_has_a_row_a_process() -> None:
     table = child_table((ChildView("slis", "running", 7, 1, True, "ok", 4), ChildView("twin", "waiting", 0, 0, False)))
     assert table.row_count == 2
+
+
+FULL = SLI.model_copy(
+    update={
+        "values": {
+            name: SliValue(value=value)
+            for name, value in {
+                "requests_per_s": 9876.54,
+                "ttft_p95_s": 123.456,
+                "itl_p95_s": 12.345,
+                "ttft_attainment_ratio": 0.9876,
+                "requests_waiting": 12345.0,
+                "requests_running": 321.0,
+                "kv_cache_usage_ratio": 0.87,
+                "prefix_cache_hit_ratio": 0.76,
+            }.items()
+        }
+    }
+)
+IMPORTANT = ("9876.54", "123.456", "12.345", "98.8%", "12345", "2/2")
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (140, (*IMPORTANT, "321", "87%", "76%"), ()),
+        (100, (*IMPORTANT, "321", "87%", "76%"), ()),
+        (80, IMPORTANT, ("321", "87%", "76%")),
+        (60, ("9876.54", "123.456", "98.8%"), ("321", "12.345")),
+    ],
+)
+def test_numbers_are_shown_whole_or_not_at_all(width: int, shown: tuple[str, ...], left_out: tuple[str, ...]) -> None:
+    long = FULL.model_copy(update={"instance_id": "vllm-chat-production-0.example.internal:8000"})
+    text = Text.from_ansi(drawn(scene(FULL, long), width)).plain
+    header, *rows = [one for one in text.splitlines() if one.lstrip().startswith(("workload", "chat", "vllm"))]
+    assert "…" not in header.split("up", 1)[1]
+    assert len(rows) == 2
+    assert all(len(one) <= width for one in rows)
+    for value in shown:
+        assert value in rows[0].split()
+    for value in left_out:
+        assert value not in rows[0]
+    assert "…" not in rows[1].split(maxsplit=1)[1]  # the name may be cut, no number
+
+
+def test_event_time_ahead_of_the_wall_is_told_where_it_passes_for_wall_time() -> None:
+    def header(speed: float, ahead_ms: int) -> str:
+        return plain(scene(about=replace(scene().about, speed=speed, ahead_ms=ahead_ms)))
+
+    assert "(7 min ahead of the wall)" in header(1.0, 7 * 60_000)
+    assert "ahead" not in header(1.0, 30_000)
+    assert "ahead" not in header(20.0, 7 * 60_000)

@@ -122,7 +122,7 @@ def dead_letters(broker: Broker, stage: str) -> list[DeadLetter]:
 
 def drained(broker: Broker, group: str, topic: str) -> bool:
     """Whether the group has committed all that the topic holds."""
-    return all((done or 0) >= end for done, end in group_lag(broker.bootstrap, group, [topic]).values())
+    return all(done >= end for done, end in group_lag(broker.bootstrap, group, [topic]).values())
 
 
 async def until(condition: Callable[[], bool], worker: Worker | None = None) -> None:

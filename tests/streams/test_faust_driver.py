@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import time
 import uuid
 from functools import partial
 
 import pytest
 
+from contracts.clock import ClockAnchor, EventClock
 from contracts.codec import Record, encode
-from contracts.errors import Reason
+from contracts.errors import OptiInfraError, Reason
 from contracts.events import Alert, Heartbeat, Message, Tick, WorkerState
 from contracts.topics import ALERTS, HEARTBEATS, METRICS, TICKS, changelog_of, group_of
 from streams.brokers.admin import tail
 from streams.brokers.embedded import MockCluster
+from streams.faust_client import StageClient
+from streams.faust_driver import StageDriver
+from streams.offset_gap import OffsetGap
 from tests.conftest import Broker
-from tests.streams.counting_stage import expected, snapshot
+from tests.streams.counting_stage import counting_stage, expected, snapshot
 from tests.streams.faults import Feeder, Producer, Worker, dead_letters, drained, once, outputs, until
 
 pytestmark = pytest.mark.broker
@@ -234,7 +239,8 @@ async def test_state_comes_back_from_the_changelog_and_what_was_forgotten_does_n
             assert await asyncio.to_thread(worker.terminate) == 0
     assert mine(once(outputs(broker, name)), name) == expected(messages)
     written = tail(broker.bootstrap, changelog_of(name), from_beginning=True, follow=False)
-    assert {each.record.key.decode() for each in written} >= {f"{name}/{name}/0", f"{name}/{name}/1"}
+    keys = {counting_stage(name).state_key(message) for message in messages}
+    assert {each.record.key.decode() for each in written} >= keys
 
 
 async def test_what_the_broker_dropped_unread_is_an_alarm_and_the_rest_is_handled(
@@ -260,6 +266,33 @@ async def test_what_the_broker_dropped_unread_is_an_alarm_and_the_rest_is_handle
     lost = len(heavy) + 1 - len(handled)
     assert lost > 0
     assert (alert.name, f"lost {lost} messages" in alert.summary) == ("offset_gap", True)
+
+
+@pytest.mark.parametrize(("earliest", "held"), [(0, "5 to 8"), (7, "7 to 8"), (9, None), (12, None)])
+async def test_what_the_client_skipped_while_the_broker_has_it_ends_the_worker(
+    name: str, earliest: int, held: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_: object) -> int:
+        return earliest
+
+    monkeypatch.setattr(StageClient, "earliest", asked)
+    gap = OffsetGap(METRICS.name, 0, expected=5, lost=4)
+    driver = StageDriver(
+        counting_stage(name),
+        bootstrap="127.0.0.1:1",
+        embedded=True,
+        clock=EventClock(ClockAnchor(wall_anchor_ms=0, event_anchor_ms=0), time.time, time.monotonic),
+        worker_name=name,
+        on_alert=lambda _: None,
+        checkpoint=lambda _: None,
+        fetch_wait_ms=20,
+        session_timeout_s=None,
+    )
+    if held is None:
+        assert await driver._checked(gap) == gap
+    else:
+        with pytest.raises(OptiInfraError, match=f"skipped offsets {held} of"):
+            await driver._checked(gap)
 
 
 async def test_a_worker_without_its_topics_says_which_and_ends(mock_cluster: MockCluster, name: str) -> None:

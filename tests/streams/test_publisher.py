@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import UnknownProducerId
 
 from contracts.errors import BadMessage, Unavailable
 from contracts.events import Tick
@@ -15,8 +18,42 @@ from streams.brokers.embedded import MockCluster
 from streams.publisher import KafkaPublisher
 from tests.conftest import Broker
 from tests.streams.counting_stage import snapshot
+from tests.streams.faults import until
 
 pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[AIOKafkaProducer]:
+    """Every producer that the test's publishers make."""
+    made: list[AIOKafkaProducer] = []
+
+    class Counted(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka publishes no types
+        def __init__(self, **settings: object) -> None:
+            super().__init__(**settings)
+            made.append(self)
+
+    monkeypatch.setattr("aiokafka.AIOKafkaProducer", Counted)
+    return made
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[tuple[str, set[asyncio.StreamWriter]]]:
+    """Something that takes connections and never answers: its address, and the connections open now."""
+    connections: set[asyncio.StreamWriter] = set()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        try:
+            await reader.read(-1)
+        finally:
+            connections.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", connections
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.fixture
@@ -78,3 +115,63 @@ async def test_a_broker_that_goes_away_and_comes_back_gets_the_rest(mock_cluster
         snapshot(name, "i", 1),
         snapshot(name, "i", 3),
     ]
+
+
+async def test_a_broker_that_never_answers_costs_no_producer_and_no_socket(
+    mute: tuple[str, set[asyncio.StreamWriter]], made: list[AIOKafkaProducer], name: str
+) -> None:
+    address, connections = mute
+    publisher = KafkaPublisher(address, name, timeout_s=0.2)
+    for _ in range(4):
+        with pytest.raises(Unavailable):
+            await publisher.publish(Tick(at_ms=1, partition=0))
+    assert len([producer for producer in made if not producer._closed]) <= 1  # one may still be trying
+    with pytest.raises(Unavailable, match="OPTIINFRA_KAFKA"):
+        async with publisher:
+            pytest.fail("nobody answered")
+    await publisher.stop()
+    assert [producer for producer in made if not producer._closed] == []
+    await until(lambda: not connections)
+
+
+async def test_a_publish_that_is_cancelled_leaves_the_connecting_to_the_next(
+    broker: Broker, made: list[AIOKafkaProducer], name: str
+) -> None:
+    publisher = KafkaPublisher(broker.bootstrap, name)
+    first = asyncio.create_task(publisher.publish(Tick(at_ms=1, partition=0)))
+    for _ in range(5):  # turns of the event loop: it has begun to connect, and is not done
+        await asyncio.sleep(0)
+    assert len(made) == 1
+    first.cancel()
+    await publisher.publish(Tick(at_ms=2, partition=0))
+    await publisher.stop()
+    assert [producer._closed for producer in made] == [True]
+    assert first.cancelled()
+
+
+async def test_only_the_producer_that_failed_is_dropped(
+    broker: Broker, made: list[AIOKafkaProducer], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two messages wait on one producer; the second hears of its failure when its successor is at work already."""
+    async with KafkaPublisher(broker.bootstrap, name) as publisher:
+        (old,) = made
+        acks: list[asyncio.Future[None]] = []
+
+        async def send(*_: object, **__: object) -> asyncio.Future[None]:
+            acks.append(asyncio.get_running_loop().create_future())
+            return acks[-1]
+
+        monkeypatch.setattr(old, "send", send)
+        early, late = (asyncio.create_task(publisher.publish(snapshot(name, "i", seq))) for seq in (1, 2))
+        await until(lambda: len(acks) == 2)
+        acks[0].set_exception(UnknownProducerId())
+        with pytest.raises(Unavailable):
+            await early
+        await publisher.publish(snapshot(name, "i", 3))
+        acks[1].set_exception(UnknownProducerId())
+        with pytest.raises(Unavailable):
+            await late
+        await publisher.publish(snapshot(name, "i", 4))
+        assert len(made) == 2
+        assert not made[1]._closed
+    assert all(producer._closed for producer in made)

@@ -66,8 +66,8 @@ async def test_twenty_kills_change_no_sli(broker: Broker) -> None:
     def moved(worker: RealWorker) -> bool:
         """It has committed something since it was last killed: the kill is to hit a worker at work."""
         lag = group_lag(broker.bootstrap, group_of(worker.name), [data[worker.stage].name])
-        committed = sum(done or 0 for done, _ in lag.values())
-        if committed <= before[worker.stage] and (committed == 0 or any((d or 0) < end for d, end in lag.values())):
+        committed = sum(done for done, _ in lag.values())
+        if committed <= before[worker.stage] and (committed == 0 or any(d < end for d, end in lag.values())):
             return False
         before[worker.stage] = committed
         return True

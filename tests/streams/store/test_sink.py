@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from contracts.clock import ClockAnchor, EventClock
 from contracts.errors import Reason, Unavailable
 from contracts.events import Alert, DeadLetter, Heartbeat, Message, Severity, WorkerState
-from contracts.ports import Row, Scalar, Store
+from contracts.ports import Store
 from contracts.topics import DEADLETTER, HEARTBEATS, SLIS
 from streams.brokers.embedded import MockCluster
 from streams.publisher import KafkaPublisher
 from streams.store.client import HttpStore
+from streams.store.rows import rows_of
 from streams.store.sink import SinkOptions, run_sink
 from tests.conftest import Broker
 from tests.streams.store.children import StoreProcess, eventually, sli
+from tests.streams.store.outage import Holding, Watched, minute_of
 
 QUICK = SinkOptions(batch_s=0.1, retry_first_s=0.05, retry_most_s=0.2, heartbeat_s=0.1)
+RECORDS_A_POLL = 200
 CLOCK = EventClock(ClockAnchor(wall_anchor_ms=0, event_anchor_ms=1_700_000_000_000), lambda: 0.0, lambda: 0.0)
 
 
@@ -224,48 +228,43 @@ async def test_a_store_that_is_away_at_the_start_and_in_the_middle_costs_no_row(
         await eventually(told, "alerts about the store")
 
 
-class Holding:
-    """A store that is away until `back` is set, and keeps what it is given after that: a fake of the port."""
-
-    def __init__(self) -> None:
-        self.back = asyncio.Event()
-        self.tries = 0
-        self.batches: list[Sequence[Row]] = []
-
-    async def insert(self, table: str, rows: Sequence[Row]) -> None:
-        self.tries += 1
-        if not self.back.is_set():
-            raise Unavailable("away")
-        if table == "slis":
-            self.batches.append(rows)
-
-    async def query(self, name: str, **params: Scalar) -> list[dict[str, Scalar]]:
-        raise NotImplementedError("the sink asks nothing")
-
-
 @pytest.mark.broker
-async def test_while_the_store_is_away_records_stay_on_kafka_and_not_in_memory(
-    broker: Broker, wire: Wire, workload: str
+async def test_a_minute_without_the_store_waits_on_kafka_and_not_in_memory(
+    broker: Broker, wire: Wire, workload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """60 s of a fleet's SLIs come while the store is away: the sink stays paused, and afterwards every row is there."""
     holding, name, most_rows = Holding(), f"sink-{workload}", 50
-    options = replace(QUICK, batch_rows=most_rows)
-    async with sinking(broker, wire, holding, name, options):
-        await wire.send_all([sli(workload, window) for window in range(1000)])
-        tries = holding.tries
+    monkeypatch.setattr("streams.store.sink.AIOKafkaConsumer", Watched)
+    Watched.made.clear()
+    first, *rest = minute_of(workload)
+    produced = [message for second in (first, *rest) for message in second]
+    assert produced[-1].cause_ms - produced[0].cause_ms >= 59_000
+    async with sinking(broker, wire, holding, name, replace(QUICK, batch_rows=most_rows)):
+        await wire.send_all(first)
 
-        async def tried_on() -> bool:
-            return holding.tries > tries + 3
+        async def tried_on(before: int = 0) -> bool:
+            return holding.tries > before + 1
 
-        await eventually(tried_on, "more tries")
+        await eventually(tried_on, "an insert in vain")
+        (consumer,) = Watched.made
+        for second in rest:
+            await wire.send_all(second)
+            assert consumer.paused() == consumer.assignment()
+        await eventually(partial(tried_on, holding.tries), "more tries after the minute")
+        assert consumer.paused() == consumer.assignment()
+        # One poll may be on its way when the pause begins: what it brings is kept for the next batch.
+        assert consumer.handed <= most_rows + 2 * RECORDS_A_POLL < len(produced)
         holding.back.set()
 
-        async def all_there() -> bool:
-            rows = [row for batch in holding.batches for row in batch if row["workload"] == workload]
-            return len({row["start_ms"] for row in rows}) == 1000
+        wanted = {(row["id"], row["name"]) for message in produced for row in rows_of(message)[1]}
 
-        await eventually(all_there, "all windows")
-    rows_a_poll = 200 * 4
-    assert max(map(len, holding.batches)) <= most_rows + rows_a_poll
+        async def all_there() -> bool:
+            found = [row for batch in holding.batches for row in batch if row["workload"] == workload]
+            return {(row["id"], row["name"]) for row in found} == wanted
+
+        await eventually(all_there, "every row of the minute")
+    rows_a_message = len(rows_of(first[0])[1])
+    assert max(map(len, holding.batches)) <= most_rows + 2 * RECORDS_A_POLL * rows_a_message
 
 
 @pytest.mark.broker
