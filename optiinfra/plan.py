@@ -13,7 +13,7 @@ from pathlib import Path
 from contracts.clock import ClockAnchor
 from contracts.errors import Unavailable
 from optiinfra.child import ChildSpec
-from optiinfra.process import ChildOrders
+from optiinfra.orders import ChildOrders
 from optiinfra.redis_child import RedisKind, RedisPlan, wait_ready
 from optiinfra.settings import Settings, masked
 from optiinfra.statedir import StateDir

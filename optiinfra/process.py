@@ -18,39 +18,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 import structlog
-from pydantic import BaseModel, ConfigDict
 
-from contracts.clock import ClockAnchor
 from contracts.errors import OptiInfraError
 from optiinfra import logs
+from optiinfra.orders import ChildOrders, Entry
+from optiinfra.wiring import entry_of
 
 PR_SET_PDEATHSIG = 1
 PARENT_CHECK_S = 1.0
-
-
-class ChildOrders(BaseModel):
-    """What the supervisor tells a child: settings, clock, and where the other parts are to be found.
-
-    `endpoints` holds what earlier children said when they became ready: `bootstrap`, `store_url`, `redis_url`, …
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    settings: dict[str, Any] = {}
-    anchor: ClockAnchor
-    state_dir: Path
-    parent_pid: int
-    endpoints: dict[str, str] = {}
-
-
-Ready = Callable[[Mapping[str, str]], None]
-Entry = Callable[[ChildOrders, asyncio.Event, Ready], Awaitable[None]]
-"""A child's coroutine: its orders, an event that is set when it shall stop, and what to call once it is ready."""
 
 
 def die_with(parent_pid: int) -> None:
@@ -112,8 +91,6 @@ async def _run(name: str, orders: ChildOrders) -> NoReturn:
     Closing the loop of a broken Kafka client can hang, and a process that hangs keeps its partitions.
     """
     log = structlog.get_logger(name)
-    from optiinfra.wiring import entry_of  # after the orders: what a process imports is its own affair
-
     code = 0
     try:
         await serve(name, entry_of(name), orders)

@@ -18,7 +18,7 @@ from contracts.clock import EventClock
 from contracts.errors import ConfigError, Unavailable
 from contracts.ports import Publisher
 from contracts.topics import PARTITIONS
-from optiinfra.process import ChildOrders, Entry, Ready
+from optiinfra.orders import ChildOrders, Entry, Ready
 from optiinfra.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from contracts.errors import ConfigError, Unavailable
 from contracts.events import Sli
 from contracts.laws.histogram import Histogram
 from contracts.objectives import Objectives
+from optiinfra.orders import ChildOrders
 from optiinfra.plan import STAGES, Plan, make_plan
-from optiinfra.process import ChildOrders
 from optiinfra.redis_child import RedisKind, RedisPlan
 from optiinfra.settings import Settings, TwinSettings, TwinWorkloadSettings
 from optiinfra.statedir import StateDir
