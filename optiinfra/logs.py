@@ -45,7 +45,7 @@ def logging_to(name: str, directory: Path, level: str = "info") -> Iterator[None
         )
     )
     root = logging.getLogger()
-    before, level_before = root.handlers[:], root.level
+    before, level_before, config_before = root.handlers[:], root.level, structlog.get_config()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for chatty in ("aiokafka", "kafka", "faust", "mode", "aiohttp.access", "asyncio"):
@@ -62,4 +62,5 @@ def logging_to(name: str, directory: Path, level: str = "info") -> Iterator[None
     finally:
         root.handlers[:] = before
         root.setLevel(level_before)
+        structlog.configure(**config_before)
         handler.close()
