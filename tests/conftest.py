@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,20 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     cluster = MockCluster()
     yield Broker(cluster.bootstrap, True, cluster.make_topics)
     cluster.close()
+
+
+@pytest.fixture
+def own_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    """A broker for a test that must be alone with its topics: real stages heed every tick there is."""
+    if request.config.getoption("--broker") == "embedded":
+        yield request.getfixturevalue("broker")
+        return
+    from streams.brokers.apache import ApacheKafka  # here: most runs need neither Java nor the jars
+
+    kafka = ApacheKafka(tmp_path, port=0)
+    kafka.start()
+    yield Broker(kafka.bootstrap, False, lambda stages: apply_topics(kafka.bootstrap, stages))
+    kafka.stop()
 
 
 @pytest.fixture

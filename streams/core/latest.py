@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, MetricsSnapshot, Sli, SliValue, Tick
+from contracts.laws.ids import cause_id
 from streams.core.evidence import generated_tokens, has_work, instance_gauges
 from streams.core.values import COVERAGE_FLOOR
 
@@ -102,7 +103,8 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
         coverage_ratio=len(fresh) / len(members) if members else 0.0,
         freshness_s=max(0.0, (at_ms - oldest_used_ms) / 1000.0),
         cause_ms=at_ms,
-        cause=cause,
+        # Ticks decide who is fresh, and where they fall among scrapes is not written down: told of others, other id.
+        cause=cause_id(cause, *sorted(members), "fresh", *sorted(name for name in members if name not in stale)),
         instances=len(members),
         instances_up=len(fresh),
         stalled=stuck,

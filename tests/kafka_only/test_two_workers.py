@@ -32,7 +32,8 @@ def pure_windows(log: Sequence[MetricsSnapshot]) -> dict[tuple[str, str], list[o
     return {place: list(found) for place, found in by_workload(chain.outputs).items() if place[0] == WINDOWS.name}
 
 
-async def test_two_workers_share_a_stage_through_kills_leaves_and_joins(broker: Broker, name: str) -> None:
+async def test_two_workers_share_a_stage_through_kills_leaves_and_joins(own_broker: Broker, name: str) -> None:
+    broker = own_broker
     broker.make_topics([name])
     log = record(9, workloads=[f"{name}-{i}" for i in range(8)], instances=3, scrapes=160)
     feeder = Feeder(broker.bootstrap, log, per_s=60)
@@ -56,7 +57,8 @@ async def test_two_workers_share_a_stage_through_kills_leaves_and_joins(broker: 
     assert all(put_out(broker, WINDOWS, {worker.name}) for worker in workers), "both must have worked"
 
 
-async def test_after_a_long_recovery_every_key_has_its_state(broker: Broker, name: str) -> None:
+async def test_after_a_long_recovery_every_key_has_its_state(own_broker: Broker, name: str) -> None:
+    broker = own_broker
     broker.make_topics([name])
     fleet = 3000
     servers = [Server(random.Random(i)) for i in range(fleet)]

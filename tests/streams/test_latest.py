@@ -27,7 +27,6 @@ def test_every_scrape_tells_its_instance_and_its_workload() -> None:
     assert (first.instance_id, second.instance_id) == ("chat-0", None)
     assert second.size_s == 0
     assert second.value("requests_waiting") == 3
-    assert second.cause == scrape(0).id
 
 
 def test_the_workload_sums_its_fresh_instances() -> None:
@@ -89,6 +88,14 @@ def test_an_engine_that_does_not_tell_tokens_is_not_stalled() -> None:
 
 def test_an_older_scrape_says_nothing() -> None:
     assert slis([scrape(3), scrape(2), scrape(3)]) == slis([scrape(3)])
+
+
+def test_what_is_told_of_other_fresh_instances_has_another_id() -> None:
+    late = Tick(at_ms=START_MS + 9_000, partition=0)
+    log = [scrape(0, "chat-1"), scrape(4)]
+    without, together = slis([log[0], late, log[1]])[-1], slis(log)[-1]
+    assert (without.coverage_ratio, together.coverage_ratio) == (0.5, 1.0)
+    assert without.id != together.id
 
 
 def test_an_instance_unheard_of_for_long_leaves() -> None:

@@ -27,7 +27,8 @@ def ticks_at(seconds: Sequence[int], newest_ms: int) -> list[Tick]:
     return [Tick(at_ms=newest_ms // 1000 * 1000 + s * 1000, partition=0) for s in seconds]
 
 
-async def test_twenty_kills_change_no_sli(broker: Broker) -> None:
+async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
+    broker = own_broker
     name = f"sli-{uuid.uuid4().hex[:8]}"
     chance = random.Random(5)
     everything = record(3, workloads=(f"{name}-a", f"{name}-b"), instances=3, scrapes=150)
