@@ -74,7 +74,7 @@ class Follower:
 
     async def _until(self, due_ms: int) -> None:
         # A loop, since no event marks a point in time and a sleep may end a little early.
-        while (wait_ms := due_ms - self.bench.clock.now_ms()) > 0:  # noqa: ASYNC110
+        while (wait_ms := due_ms - self.bench.clock.now_ms()) > 0:  # noqa: ASYNC110 - event time is polled: no event says it has come
             await asyncio.sleep(self.bench.clock.wall_s(wait_ms / 1000))
         await asyncio.sleep(0)  # others get their turn while we report slots that are past
 
