@@ -77,8 +77,7 @@ class StageClient:
     async def commit(self, offsets: Mapping[Place, int]) -> bool:
         """Move the group to these offsets, the next ones due; False when a rebalance came in between.
 
-        Not left to Faust: after a recovery it can hold an acknowledgement twice, and then never commits that
-        partition again.
+        Not left to Faust: after a recovery its commits of a partition can stop for good (docs/adr/0003).
         """
         places = {tp: offsets[tp.topic, tp.partition] for tp in self._app.consumer.assignment() if tp in offsets}
         taken: bool = await self._app.consumer._thread.commit(places)
