@@ -4,7 +4,8 @@
     ├── ConfigError             a file, flag or variable is wrong (exit code 2)
     ├── Unavailable             a dependency cannot be reached or is not installed (exit code 3)
     ├── Conflict                somebody else owns the resource: a second `up`, a port in use (exit code 4)
-    └── BadMessage              bytes on a topic that no reader can handle; carries a stable reason code
+    ├── BadMessage              bytes on a topic that no reader can handle; carries a stable reason code
+    └── LedgerLost              the ledger is not the one that was opened: act on nothing it says
 
 A class stands here only because somebody catches it differently.
 """
@@ -60,6 +61,8 @@ class Reason(StrEnum):
     STATE_TOO_LARGE = "state_too_large"
     MALFORMED_PAGE = "malformed_page"
     STORE_REFUSED = "store_refused"
+    HANDLER_FAILED = "handler_failed"
+    UNDELIVERED = "undelivered"
 
 
 class BadMessage(OptiInfraError):
@@ -68,3 +71,7 @@ class BadMessage(OptiInfraError):
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason, self.detail = reason, detail
         super().__init__(f"{reason}: {detail}")
+
+
+class LedgerLost(OptiInfraError):
+    """The ledger was emptied or replaced under whoever works with it; what it says now is not what has been done."""

@@ -43,10 +43,20 @@ _ATTAINMENTS = tuple(
     )
     for family in Latency
 )
+_BURN_RATES = tuple(
+    SliDef(
+        f"{family}_burn_rate",
+        "budgets",
+        f"How fast the error budget of {_LATENCY_DOC[family]} burns: the share of observations that missed the "
+        "threshold, over the share that may. 1 spends the budget exactly (SRE workbook, chapter 5).",
+    )
+    for family in Latency
+)
 
 _ALL = (
     *_LATENCIES,
     *_ATTAINMENTS,
+    *_BURN_RATES,
     SliDef("queue_time_p95_s", "s", "p95 of the time in the waiting queue."),
     SliDef("requests_per_s", "1/s", "Requests finished a second.", better="-"),
     SliDef("prompt_tokens_per_s", "tokens/s", "Prompt tokens processed a second.", better="-"),
@@ -60,6 +70,10 @@ _ALL = (
     SliDef("preemptions_per_s", "1/s", "Preemptions a second."),
     SliDef("error_ratio", "ratio", "Requests failed or rejected, of all that ended.", 1.0),
     SliDef("up_ratio", "ratio", "Scrapes that were answered, of those due.", 1.0, "higher", latest=True),
+    SliDef("replicas_up", "replicas", "Replicas whose scrapes are answered.", better="-", latest=True),
+    SliDef(
+        "load_per_replica", "requests", "Requests that run or wait, over replicas that answer.", better="-", latest=True
+    ),
     SliDef("stalled", "bool", "1 when requests wait or run and no token came.", 1.0, latest=True),
 )
 

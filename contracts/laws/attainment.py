@@ -1,4 +1,5 @@
-"""Attainment: the share of observations that met a latency threshold, exact because thresholds are bucket edges."""
+"""Attainment: the share of observations that met a latency threshold, exact because thresholds are bucket edges, and
+how fast what was missed spends the error budget."""
 
 from __future__ import annotations
 
@@ -50,3 +51,17 @@ def attainment(hist: Histogram, threshold: float) -> Attainment:
     """
     check_threshold(hist.le, threshold, "attainment")
     return Attainment(good=hist.counts[hist.le.index(threshold)], total=hist.count)
+
+
+def burn_rate(met: Attainment, target_ratio: float) -> float | None:
+    """The share of observations that missed the threshold over the share that may miss it (SRE workbook, chapter 5).
+
+    `target_ratio` is the share that must meet it, below 1. 1 spends the error budget exactly, 2 twice as fast; None
+    when nothing was observed.
+
+    >>> burn_rate(Attainment(good=90, total=100), 0.95)
+    2.0
+    """
+    if not met.total:
+        return None
+    return (met.total - met.good) / (met.total - target_ratio * met.total)

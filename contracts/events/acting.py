@@ -1,0 +1,162 @@
+"""What the executor is told to do, how far it has come, and how it ended."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.events.base import Message, Name
+from contracts.events.deciding import ActionSpec, Mode
+from contracts.laws.ids import cause_id
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Action(Message):
+    """An approved action. Topic `optiinfra.actions.v1`, key workload. Written by stage `arbiter`, read by the executor.
+
+    `target` is what it changes (`chat/replicas`): one action at a time. `preempts` names an action on the same target
+    that must be stopped and compensated first. `cause_ms` is the event time of the scrape behind it. An action that is
+    not begun by `start_by_ms` is refused as stale.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.actions.v1"
+
+    workload: Name
+    target: Name
+    candidate_id: Name
+    decision_id: Name
+    rule: Name
+    priority: int = Field(ge=0, le=65_535)
+    spec: ActionSpec
+    mode: Mode
+    approved_by: Name = Field(description="`mode:autonomous`, or the person who approved")
+    preempts: str = ""
+    at_ms: int
+    cause_ms: int
+    start_by_ms: int
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return action_id(self.candidate_id, self.target)
+
+
+def action_id(candidate_id: str, target: str) -> str:
+    """An action's id derives from its candidate and target: whoever decides twice decides the same action."""
+    return cause_id("action", candidate_id, target)
+
+
+class EndState(StrEnum):
+    """How an action ended. `verified`: its effect was seen. `undone`: taken back. `held_unverified`: left as it is,
+    and people are told. `refused`: nothing was done. `failed`: it could not be done, and nothing of it is left."""
+
+    VERIFIED = "verified"
+    UNDONE = "undone"
+    HELD_UNVERIFIED = "held_unverified"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class StepKind(StrEnum):
+    """What a controller can do in one step. Its undo is the way back: add → retire, drain → restore."""
+
+    ADD = "add"
+    DRAIN = "drain"
+    REMOVE = "remove"
+
+
+class PlanStep(_Part):
+    """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add). A
+    `final` step cannot be taken back: it comes after the trial, when the guards have held."""
+
+    kind: StepKind
+    subject: str = ""
+    final: bool = False
+
+
+class Plan(_Part):
+    """Steps in order, made once from what was observed, stored before anything is done, and never made anew."""
+
+    steps: tuple[PlanStep, ...] = Field(min_length=1, max_length=100)
+    replicas_before: int = Field(ge=0, description="replicas in service when it was made")
+    manual_changes: int = Field(ge=0, description="changes by hand that the controller had counted by then")
+
+
+class Outcome(Message):
+    """How an action ended. Topic `optiinfra.outcomes.v1`, key workload, public. Written by the executor.
+
+    `began_ms` is when its first step was applied (None: none was), `at_ms` when it ended. `expect_met` and `goal_met`
+    are None where nothing fresh could be seen. `before` and `after` hold the SLIs that its effect speaks of.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.outcomes.v1"
+
+    action: Action
+    end_state: EndState
+    reasons: tuple[str, ...] = Field(default=(), max_length=30, description="codes of contracts, the first decided")
+    detail: str = Field(default="", max_length=2000)
+    began_ms: int | None = None
+    at_ms: int
+    steps_applied: int = Field(default=0, ge=0)
+    steps_undone: int = Field(default=0, ge=0)
+    expect_met: bool | None = None
+    goal_met: bool | None = None
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+
+    @property
+    def key(self) -> str:
+        return self.action.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("outcome", self.action.id)
+
+
+class AuditEntry(Message):
+    """One line of the audit log. Topic `optiinfra.audit.v1`, key workload; written from the ledger, where the line was
+    made in one step with the change it tells of.
+
+    `hash` is SHA-256 over `previous` and the line, so that a line changed, dropped or put in breaks the chain.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.audit.v1"
+
+    number: int = Field(ge=1)
+    workload: Name
+    subject: Name = Field(description="an action id, or what a person set")
+    what: Name = Field(description="the phase that an action came to, or the kind of control")
+    actor: Name
+    detail: str = Field(default="", max_length=2000)
+    at_ms: int
+    at_wall_ms: int
+    previous: str = ""
+    hash: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("audit", self.number, self.hash)

@@ -1,0 +1,374 @@
+"""What rules propose, reviewers judge and the arbiter decides; and what people say to it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contracts.events.base import Message, Name
+from contracts.laws.bounds import Bound
+from contracts.laws.ids import cause_id
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ActionKind(StrEnum):
+    """What can be done to a workload."""
+
+    SCALE_UP = "scale_up"
+    SCALE_DOWN = "scale_down"
+
+    @property
+    def takes_capacity(self) -> bool:
+        """Whether it leaves less capacity than before: such actions never rest on missing data."""
+        return self is ActionKind.SCALE_DOWN
+
+
+class Mode(StrEnum):
+    """Who acts: people on recommendations; the platform at low risk and high confidence; the platform, which tells."""
+
+    ADVISORY = "advisory"
+    SEMI_AUTONOMOUS = "semi_autonomous"
+    AUTONOMOUS = "autonomous"
+
+
+class Effect(_Part):
+    """What an action is expected to do. `expect` verifies it, on SLIs and never on its controller's word, within `by_s`
+    of the last step. `goal` is what it is done for: waited for until the deadline and recorded. `guards` must hold for
+    `settle_s` on fresh evidence before a final step, while all can still be taken back; a broken guard takes it back.
+    All times are event seconds."""
+
+    expect: Bound
+    by_s: float = Field(gt=0, le=86_400)
+    goal: Bound | None = None
+    guards: tuple[Bound, ...] = ()
+    settle_s: float = Field(default=0.0, ge=0, le=86_400)
+
+
+class ActionSpec(_Part):
+    """A typed action with its numbers worked out. `undo_guards` must hold on fresh evidence before an undo may take
+    capacity away; an undo that gives capacity back needs none."""
+
+    kind: ActionKind
+    replicas: int = Field(ge=1, le=1000, description="how many replicas to add or to take away")
+    effect: Effect
+    undo_guards: tuple[Bound, ...] = ()
+
+
+class Fact(_Part):
+    """One condition as it stood: its bound, the value that was compared (None: missing) and the window's end."""
+
+    condition: Name
+    bound: Bound
+    value: float | None
+    holds: bool
+    held_s: float = Field(default=0.0, ge=0, description="how long it had held, event seconds")
+    end_ms: int | None = None
+
+
+class Candidate(_Part):
+    """One rule that fired."""
+
+    rule: Name
+    rule_version: int = Field(ge=1)
+    pack: Name
+    priority: int = Field(ge=0, le=65_535, description="the higher goes first")
+    cooldown_s: float = Field(ge=0)
+    spec: ActionSpec
+    facts: tuple[Fact, ...]
+    doc: str = Field(default="", max_length=2000)
+    runbook: str = Field(default="", max_length=2000)
+
+
+class CandidateSet(Message):
+    """All rules that fired for one workload at one moment.
+
+    Topic `optiinfra.candidates.v1`, key workload. Written by stage `rules`, read by the reviewer and stage `arbiter`.
+    `evidence` holds the SLIs by window size (seconds; 0 the latest value) on which the rules looked; `cause_ms` is the
+    event time of the scrape that made the newest of them.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.candidates.v1"
+
+    workload: Name
+    at_ms: int
+    cause_ms: int
+    candidates: tuple[Candidate, ...] = Field(min_length=1, max_length=100)
+    evidence: dict[int, dict[str, float]] = {}
+    replicas: int | None = Field(default=None, ge=0, description="replicas that answered, by the newest scrapes")
+    coverage_ratio: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        rules = (f"{each.rule}:{each.rule_version}" for each in self.candidates)
+        return cause_id("candidates", self.workload, self.at_ms, *rules)
+
+    def candidate_id(self, candidate: Candidate) -> str:
+        """The id of one of them: hash(rule, version, workload, moment)."""
+        return cause_id("candidate", candidate.rule, candidate.rule_version, self.workload, self.at_ms)
+
+
+class Verdict(StrEnum):
+    """What a reviewer says of a candidate: go; a person shall look; no."""
+
+    APPROVE = "approve"
+    DEMOTE = "demote"
+    VETO = "veto"
+
+
+class Risk(StrEnum):
+    """How much an action can break."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Judgement(_Part):
+    """One candidate as a reviewer sees it. `reasons` are for people and decide nothing."""
+
+    rule: Name
+    verdict: Verdict
+    confidence: float = Field(ge=0, le=1)
+    risk: Risk
+    reasons: tuple[str, ...] = Field(default=(), max_length=20)
+
+
+class Review(Message):
+    """A set of candidates, judged.
+
+    Topic `optiinfra.reviews.v1`, key workload. Written by the reviewer, read by stage `arbiter`. A review that failed
+    says why in `failure` and judges nothing: no approval. `degraded` says that a fallback judged: it approves nothing.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.reviews.v1"
+
+    candidates: CandidateSet
+    reviewer: Name
+    judgements: tuple[Judgement, ...] = Field(default=(), max_length=100)
+    failure: str = Field(default="", max_length=1000)
+    degraded: bool = False
+    took_s: float = Field(default=0.0, ge=0, description="wall seconds")
+    cost_usd: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        rules = [each.rule for each in self.judgements]
+        known = {each.rule for each in self.candidates.candidates}
+        if len(set(rules)) != len(rules) or not known.issuperset(rules):
+            raise ValueError("a review judges each of its candidates at most once, and no others")
+        return self
+
+    @property
+    def key(self) -> str:
+        return self.candidates.workload
+
+    @property
+    def at(self) -> int:
+        return self.candidates.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("review", self.candidates.id, self.reviewer)
+
+
+class Answer(StrEnum):
+    """What the arbiter says of one candidate."""
+
+    APPROVED = "approved"
+    NEEDS_APPROVAL = "needs_approval"
+    RECOMMENDED = "recommended"
+    REFUSED = "refused"
+
+
+class Refusal(StrEnum):
+    """Why not, or why not alone. Codes are stable: dashboards and scripts match on them; all that apply are told."""
+
+    NO_REVIEW = "no_review"
+    REVIEW_FAILED = "review_failed"
+    VETOED = "vetoed"
+    DEMOTED = "demoted"
+    DEGRADED_REVIEW = "degraded_review"
+    LOW_CONFIDENCE = "low_confidence"
+    RISK_TOO_HIGH = "risk_too_high"
+    STALE_EVIDENCE = "stale_evidence"
+    MISSING_EVIDENCE = "missing_evidence"
+    OUTRANKED = "outranked"
+    IN_FLIGHT = "in_flight"
+    COOLDOWN = "cooldown"
+    AT_MAXIMUM = "at_maximum"
+    AT_MINIMUM = "at_minimum"
+    NO_BOUNDS = "no_bounds"
+    KILL_SWITCH = "kill_switch"
+    MANUAL_CHANGE = "manual_change"
+    NO_CONTROLLER = "no_controller"
+    ADVISORY_MODE = "advisory_mode"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    FLEET_LIMIT = "fleet_limit"
+    RATE_LIMIT = "rate_limit"
+    LEDGER_LOST = "ledger_lost"
+    OLD_FENCE = "old_fence"
+    DRY_RUN_FAILED = "dry_run_failed"
+    PREEMPTED = "preempted"
+
+
+class Decision(Message):
+    """What became of one candidate, with every reason and the numbers that decided.
+
+    Topic `optiinfra.decisions.v1`, key workload, public. Written by stage `arbiter`, read by console, webhooks, store.
+    `decision_id` names the candidate's case; `revision` grows when a person or the time answers it again. An approval
+    has an `action_id`; `answers` is the id of the person's message that a revision answers, and `actor` who that was.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.decisions.v1"
+
+    workload: Name
+    decision_id: Name
+    revision: int = Field(default=0, ge=0)
+    set_id: Name
+    candidate: Candidate
+    answer: Answer
+    reasons: tuple[Refusal, ...] = ()
+    detail: tuple[str, ...] = Field(default=(), max_length=30, description="the numbers, in words, a line a reason")
+    replicas: int = Field(default=0, ge=0, description="what is granted, after limits; 0 when nothing is")
+    mode: Mode
+    judgement: Judgement | None = None
+    reviewer: str = ""
+    at_ms: int
+    cause_ms: int
+    expires_wall_ms: int | None = None
+    action_id: str = ""
+    actor: str = ""
+    answers: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("decision", self.decision_id, self.revision, self.answers)
+
+    @property
+    def code(self) -> str:
+        """One word for counts: the answer, or the first reason of a refusal."""
+        return self.reasons[0].value if self.answer is Answer.REFUSED and self.reasons else self.answer.value
+
+
+class Approval(Message):
+    """A person's yes or no to a decision. Topic `optiinfra.approvals.v1`, key workload; read by stage `arbiter`.
+
+    Written by the CLI and the console; `at_wall_ms` is wall time, in which approvals expire.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.approvals.v1"
+
+    workload: Name
+    decision_id: Name
+    approve: bool
+    actor: Name
+    reason: str = Field(default="", max_length=1000)
+    at_wall_ms: int
+    at_ms: int
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("approval", self.decision_id, self.actor, self.at_wall_ms, int(self.approve))
+
+
+class ControlKind(StrEnum):
+    """What a person can set."""
+
+    MODE = "mode"
+    KILL = "kill"
+    RESUME = "resume"
+
+
+class Control(Message):
+    """A person sets the mode of a workload, or stops and resumes all action on it.
+
+    Topic `optiinfra.controls.v1`, key workload; read by stage `arbiter`. The ledger holds the same, and is what the
+    executor asks before each step: a switch that was thrown holds even while the broker is away. `at_wall_ms` orders
+    them: an older one changes nothing.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.controls.v1"
+
+    workload: Name
+    kind: ControlKind
+    mode: Mode | None = None
+    actor: Name
+    reason: str = Field(default="", max_length=1000)
+    at_wall_ms: int
+    at_ms: int
+
+    @model_validator(mode="after")
+    def _mode_with_mode(self) -> Self:
+        if (self.kind is ControlKind.MODE) != (self.mode is not None):
+            raise ValueError("a mode belongs to `kind: mode`, and to no other")
+        return self
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("control", self.workload, self.kind, self.mode or "", self.actor, self.at_wall_ms)
+
+
+class FleetEvent(Message):
+    """Something happened to a fleet that nobody here did: so far, a change by hand.
+
+    Topic `optiinfra.events.v1`, key workload. Written by connectors, read by stage `arbiter`, which yields to it.
+    `number` counts the workload's changes, so that a repeat is known as one.
+    """
+
+    TYPE: ClassVar[str] = "optiinfra.events.v1"
+
+    workload: Name
+    name: Name = Field(description="stable, as `manual_change`")
+    number: int = Field(ge=0)
+    at_ms: int
+    summary: str = Field(default="", max_length=2000)
+
+    @property
+    def key(self) -> str:
+        return self.workload
+
+    @property
+    def at(self) -> int:
+        return self.at_ms
+
+    @property
+    def id(self) -> str:
+        return cause_id("event", self.workload, self.name, self.number, self.at_ms)
