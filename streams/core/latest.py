@@ -92,6 +92,12 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
             total = sum(seen_values)
             mean = total / len(seen_values)
             values[name] = SliValue(value=mean if name.endswith("_ratio") else total, samples=len(seen_values))
+    if covered and members:
+        values["replicas_up"] = SliValue(value=len(fresh), samples=len(fresh))
+    if fresh and {"requests_running", "requests_waiting"} <= values.keys():
+        running, waiting = values["requests_running"], values["requests_waiting"]
+        load = ((running.value or 0.0) + (waiting.value or 0.0)) / len(fresh)
+        values["load_per_replica"] = SliValue(value=load, samples=min(running.samples, waiting.samples))
     oldest_used_ms = min(
         (seen.up_ms for seen in fresh), default=max((s.up_ms for s in members.values()), default=at_ms)
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contracts.catalog.slis import QUANTILES
 from contracts.events import Sli, SliValue
-from contracts.laws.attainment import Attainment, attainment
+from contracts.laws.attainment import Attainment, attainment, burn_rate
 from contracts.laws.quantile import quantile
 from contracts.objectives import Latency, Objectives
 from streams.core.totals import Totals
@@ -78,6 +78,15 @@ def _gauges(totals: Totals) -> dict[str, SliValue]:
     return found
 
 
+def _replicas(totals: Totals) -> dict[str, SliValue]:
+    found = {"replicas_up": SliValue(value=totals.instances_up, samples=totals.scrapes)}
+    running, waiting = totals.gauges.get("requests_running"), totals.gauges.get("requests_waiting")
+    if running and waiting and totals.instances_up:
+        load = (running.means + waiting.means) / totals.instances_up
+        found["load_per_replica"] = SliValue(value=load, samples=min(running.scrapes, waiting.scrapes))
+    return found
+
+
 def _latencies(totals: Totals, objectives: Objectives) -> tuple[dict[str, SliValue], dict[str, Attainment]]:
     values: dict[str, SliValue] = {}
     met: dict[str, Attainment] = {}
@@ -91,7 +100,9 @@ def _latencies(totals: Totals, objectives: Objectives) -> tuple[dict[str, SliVal
         if threshold_s in hist.le:
             met[family.value] = attainment(hist, threshold_s)
         ratio = met[family.value].ratio if family.value in met else None
+        burn = burn_rate(met[family.value], objectives.attainment_target_ratio) if family.value in met else None
         values[f"{family}_attainment_ratio"] = SliValue(value=ratio, samples=hist.count)
+        values[f"{family}_burn_rate"] = SliValue(value=burn, samples=hist.count)
     queue = totals.histograms.get("queue_time_s")
     if queue is not None:
         values["queue_time_p95_s"] = SliValue(value=quantile(queue, 0.95), samples=queue.count)
@@ -111,7 +122,7 @@ def sli_of(subject: Subject, totals: Totals, *, members: int, cause_ms: int, obj
     met: dict[str, Attainment] = {}
     if coverage >= COVERAGE_FLOOR:
         values, met = _latencies(totals, objectives)
-        values |= _rates(totals) | _gauges(totals) | _ratios(totals)
+        values |= _rates(totals) | _gauges(totals) | _ratios(totals) | _replicas(totals)
     due = totals.scrapes + totals.scrapes_failed
     if due:
         values["up_ratio"] = SliValue(value=totals.scrapes / due, samples=due)

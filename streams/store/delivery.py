@@ -11,12 +11,13 @@ import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 
 from contracts.clock import Clock
-from contracts.codec import Record, dead_letter, decode, headers_of, trace_of
+from contracts.codec import decode, trace_of
 from contracts.errors import BadMessage, Unavailable
 from contracts.events import Alert, Message, Severity
 from contracts.ports import Publisher, Row, Store
 from contracts.topics import DEADLETTER
 from streams.heartbeat import Pulse
+from streams.reader import letter_of, wire_of
 from streams.store.rows import rows_of
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class Batch:
     def take(self, record: ConsumerRecord) -> None:
         """Decode one record into rows, or into a refusal with its reason."""
         try:
-            table, rows = rows_of(decode(_wire(record)))
+            table, rows = rows_of(decode(wire_of(record)))
         except BadMessage as error:
             self.refused.append((record, error))
         else:
@@ -126,16 +127,8 @@ class Delivery:
         log.warning("dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, why=str(error))
         if record.topic == DEADLETTER.name:
             return  # a letter about a letter would come back here, for ever
-        wire = _wire(record)
-        letter = dead_letter(
-            wire,
-            error,
-            source=self.pulse.worker,
-            at_ms=self.clock.now_ms(),
-            partition=record.partition,
-            offset=record.offset,
-        )
-        await self._publish(letter, trace_of(wire))
+        letter = letter_of(record, error, source=self.pulse.worker, at_ms=self.clock.now_ms())
+        await self._publish(letter, trace_of(wire_of(record)))
 
     async def _tell_store(self, name: str, severity: Severity, summary: str, fix: str) -> None:
         at_ms = self.clock.now_ms()
@@ -146,7 +139,3 @@ class Delivery:
     async def _publish(self, message: Message, trace_id: str | None) -> None:
         await self.publisher.publish(message, trace_id=trace_id)
         self.pulse.emitted += 1
-
-
-def _wire(record: ConsumerRecord) -> Record:
-    return Record(record.topic, record.key or b"", record.value or b"", headers_of(record.headers))

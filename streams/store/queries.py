@@ -74,6 +74,8 @@ _SLI_COLUMNS = (
     *("instances", "instances_up", "stalled"),
 )
 
+_RECORD_COLUMNS = ("type", "workload", "at_ms", "id", "case_id", "ref_id", "body")
+
 _ALL = (
     Query(
         "slis_latest",
@@ -176,13 +178,50 @@ WHERE ({source:String} = '' OR source = {source:String})
 ORDER BY at DESC, id LIMIT {limit:UInt64}""",
     ),
     Query(
+        "slis_between",
+        "All SLIs of a workload as a whole whose windows end between from_ms and to_ms, first revisions, oldest first.",
+        (_WORKLOAD, _FROM, _TO, _LIMIT),
+        ("size_s", "name", *_SLI_COLUMNS, "start_ms", "end_ms", "revision"),
+        """
+SELECT size_s, name, value, samples, good, total, coverage_ratio, freshness_s, instances, instances_up, stalled,
+  toUnixTimestamp64Milli(start_at) AS start_ms, toUnixTimestamp64Milli(end_at) AS end_ms, revision
+FROM slis FINAL
+WHERE workload = {workload:String} AND instance = '' AND revision = 0
+  AND end_at > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
+  AND end_at <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+ORDER BY end_at, size_s, name LIMIT {limit:UInt64}""",
+    ),
+    Query(
+        "records_of",
+        "Every record of a case, by the id of its decision, action, set or subject, or the first characters of it.",
+        (Param("case", str, "Id of a decision, action or candidate set; six characters or more."), _LIMIT),
+        _RECORD_COLUMNS,
+        """
+SELECT type, workload, toUnixTimestamp64Milli(at) AS at_ms, id, case_id, ref_id, body
+FROM records FINAL
+WHERE length({case:String}) >= 6 AND (startsWith(case_id, {case:String}) OR startsWith(ref_id, {case:String}))
+ORDER BY at, type, id LIMIT {limit:UInt64}""",
+    ),
+    Query(
+        "records_between",
+        "Records of a workload (empty for all) between from_ms and to_ms, of one type or of all, newest first.",
+        (_ANY_WORKLOAD, Param("type", str, "CloudEvents type; empty for all.", ""), _FROM, _TO, _LIMIT),
+        _RECORD_COLUMNS,
+        """
+SELECT type, workload, toUnixTimestamp64Milli(at) AS at_ms, id, case_id, ref_id, body
+FROM records FINAL
+WHERE ({workload:String} = '' OR workload = {workload:String}) AND ({type:String} = '' OR type = {type:String})
+  AND at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') AND at < fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+ORDER BY at DESC, type, id LIMIT {limit:UInt64}""",
+    ),
+    Query(
         "sizes",
         "Rows and bytes on disk of every table as they lie there: at no cost, repeats that are not yet merged counted.",
         (),
         ("table", "rows", "bytes"),
         """
 SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes FROM system.parts
-WHERE database = currentDatabase() AND active AND table IN ('slis', 'alerts', 'deadletters')
+WHERE database = currentDatabase() AND active AND table IN ('slis', 'alerts', 'deadletters', 'records')
 GROUP BY table ORDER BY table""",
     ),
     Query(
@@ -194,7 +233,8 @@ GROUP BY table ORDER BY table""",
 SELECT table, rows FROM (
   SELECT 'slis' AS table, count() AS rows FROM slis FINAL
   UNION ALL SELECT 'alerts', count() FROM alerts FINAL
-  UNION ALL SELECT 'deadletters', count() FROM deadletters FINAL)
+  UNION ALL SELECT 'deadletters', count() FROM deadletters FINAL
+  UNION ALL SELECT 'records', count() FROM records FINAL)
 ORDER BY table""",
     ),
 )

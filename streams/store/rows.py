@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from contracts.errors import BadMessage, ConfigError, Reason
-from contracts.events import Alert, DeadLetter, Message, Sli
+from contracts.events import (
+    Action,
+    Alert,
+    Approval,
+    AuditEntry,
+    CandidateSet,
+    Control,
+    DeadLetter,
+    Decision,
+    FleetEvent,
+    Message,
+    Outcome,
+    Review,
+    Sli,
+)
 from contracts.ports import Row, Scalar
 from streams.store.queries import did_you_mean
 from streams.store.schema import TABLES
@@ -37,7 +51,45 @@ def rows_of(message: Message) -> tuple[str, list[Row]]:
         return "alerts", [_alert_row(message)]
     if isinstance(message, DeadLetter):
         return "deadletters", [_dead_letter_row(message)]
-    raise ConfigError(f"{message.TYPE} has no table in the store", fix="The sink reads slis, alerts and deadletter.")
+    case = _case_of(message)
+    if case is None:
+        raise ConfigError(f"{message.TYPE} has no table in the store", fix="The sink reads what `rows_of` knows.")
+    return "records", [_record_row(message, *case)]
+
+
+def _case_of(message: Message) -> tuple[str, str] | None:
+    """By which ids a message is found: that of its case, and that of the action or set it belongs to."""
+    match message:
+        case CandidateSet():
+            return message.id, ""
+        case Review():
+            return message.candidates.id, ""
+        case Decision():
+            return message.decision_id, message.action_id
+        case Approval():
+            return message.decision_id, ""
+        case Action():
+            return message.decision_id, message.id
+        case Outcome():
+            return message.action.decision_id, message.action.id
+        case AuditEntry():
+            return message.subject, message.subject
+        case Control() | FleetEvent():
+            return message.workload, ""
+        case _:
+            return None
+
+
+def _record_row(message: Message, case_id: str, ref_id: str) -> Row:
+    return {
+        "type": message.TYPE,
+        "workload": message.key,
+        "at_ms": message.at,
+        "id": message.id,
+        "case_id": case_id,
+        "ref_id": ref_id,
+        "body": message.model_dump_json(exclude_defaults=True),
+    }
 
 
 def _sli_rows(sli: Sli) -> list[Row]:

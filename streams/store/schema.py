@@ -175,7 +175,30 @@ DEADLETTERS = Table(
     ttl="inserted_at + INTERVAL 90 DAY",
 )
 
-TABLES: dict[str, Table] = {table.name: table for table in (SLIS, ALERTS, DEADLETTERS)}
+RECORDS = Table(
+    "records",
+    "What was proposed, judged, decided, done and audited: each message whole, as JSON, found by its case: `case_id` "
+    "is the decision's id, a set's for candidates and reviews, the subject's for audit lines; `ref_id` the action's.",
+    (
+        _text("type", "LowCardinality(String)"),
+        _text("workload", "LowCardinality(String)"),
+        _time("at", "at_ms"),
+        _text("id"),
+        _text("case_id"),
+        _text("ref_id"),
+        _text("body"),
+    ),
+    order_by=("workload", "type", "at", "id"),
+    partition_by="toYYYYMM(at)",
+    ttl=(
+        "inserted_at + INTERVAL 400 DAY DELETE WHERE type != 'optiinfra.audit.v1', "
+        "inserted_at + INTERVAL 7 YEAR DELETE WHERE type = 'optiinfra.audit.v1'"
+    ),
+)
+
+_FIRST = (SLIS, ALERTS, DEADLETTERS)
+
+TABLES: dict[str, Table] = {table.name: table for table in (*_FIRST, RECORDS)}
 
 VERSIONS_TABLE = f"{DATABASE}.schema_versions"
 
@@ -185,7 +208,7 @@ BOOTSTRAP: tuple[str, ...] = (
     "ENGINE = ReplacingMergeTree ORDER BY version",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (tuple(table.ddl for table in TABLES.values()),)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (tuple(table.ddl for table in _FIRST), (RECORDS.ddl,))
 """Step n takes a store from version n to n + 1. Steps only ever join at the end, and each can be run twice: a child
 killed in the middle of one runs it again."""
 

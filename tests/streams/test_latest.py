@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from contracts.catalog.slis import SLIS
 from contracts.events import Message, MetricsSnapshot, Sli, Tick
 from contracts.stage import fold
 from streams.core import latest
@@ -33,6 +34,18 @@ def test_the_workload_sums_its_fresh_instances() -> None:
     last = slis([scrape(0), scrape(0, "chat-1", waiting=4)])[-1]
     assert (last.value("requests_waiting"), last.value("kv_cache_usage_ratio")) == (7, 0.5)
     assert (last.instances, last.coverage_ratio) == (2, 1.0)
+
+
+def test_load_is_shared_by_the_replicas_that_answer() -> None:
+    down = snapshot(None, START_MS, 1, instance="chat-2")
+    last = slis([scrape(0), scrape(0, "chat-1", waiting=4), down])[-1]
+    assert (last.value("replicas_up"), last.value("load_per_replica")) == (2, (3 + 1 + 4 + 1) / 2)
+    first = slis([scrape(0)])[0]
+    assert (first.instance_id, first.value("replicas_up"), first.value("load_per_replica")) == ("chat-0", 1, 4)
+
+
+def test_the_names_told_are_those_of_the_catalogue() -> None:
+    assert slis([scrape(0)])[-1].values.keys() == {name for name, sli in SLIS.items() if sli.latest}
 
 
 def test_a_tick_tells_what_has_become_stale_once() -> None:
@@ -70,6 +83,8 @@ def test_too_few_fresh_instances_are_no_answer_for_the_workload() -> None:
     last = slis([*fleet, *down])[-1]
     assert last.coverage_ratio == 0.2
     assert last.value("requests_waiting") is None
+    assert last.value("replicas_up") is None
+    assert last.value("load_per_replica") is None
 
 
 def test_an_instance_that_does_not_answer_grows_stale() -> None:

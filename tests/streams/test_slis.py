@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import BaseModel
 
+from contracts.catalog.slis import SLIS
 from contracts.events import Alert, GaugeStats, InstanceWindow, Message, Sli, Tick
 from contracts.laws.histogram import Histogram
 from contracts.objectives import Objectives
@@ -43,6 +44,7 @@ def part(instance: str, window: int = 0, **changes: object) -> InstanceWindow:
         histograms={"ttft_s": Histogram(le=(0.25, 0.5, 1.0), counts=(4, 8, 10, 10), sum=4.0)},
         gauges={
             "requests_waiting": GaugeStats(mean=2.0, max=5.0, last=1.0),
+            "requests_running": GaugeStats(mean=6.0, max=8.0, last=6.0),
             "kv_cache_usage_ratio": GaugeStats(mean=0.5, max=0.7, last=0.5),
         },
     )
@@ -88,9 +90,39 @@ def test_the_workload_is_the_sum_of_its_instances(two: BaseModel) -> None:
     assert sli.value("error_ratio") == 0.1
     assert sli.value("ttft_attainment_ratio") == 0.8
     assert sli.attainment["ttft"].total == 20
+    assert sli.value("replicas_up") == 2
+    assert sli.value("load_per_replica") == 8.0
     assert sli.value("ttft_p50_s") == pytest.approx(0.25 + 0.25 * 2 / 8)
     assert (sli.coverage_ratio, sli.instances, sli.instances_up) == (1.0, 2, 2)
     assert sli.freshness_s == 0.5
+
+
+def test_the_error_budget_burns_as_fast_as_observations_miss_over_how_many_may(two: BaseModel) -> None:
+    (sli,) = told(run([part("a", 1), part("b", 1)], two)[1])
+    assert sli.value("ttft_burn_rate") == pytest.approx(0.2 / 0.05)
+    lenient = SliFold(SliSettings(default=Objectives(ttft_s=0.5, attainment_target_ratio=0.8)))
+    (own,) = fold(lenient.advance)(None, [part("a")])[1][:1]
+    assert isinstance(own, Sli)
+    assert own.value("ttft_burn_rate") == pytest.approx(1.0)
+
+
+def test_only_replicas_that_answer_carry_load(two: BaseModel) -> None:
+    silent = {"covered_ms": 0, "scrapes": 0, "scrapes_failed": 5, "counters": {}, "histograms": {}, "gauges": {}}
+    state, _ = run([part("a"), part("b"), part("c")])
+    (sli,) = told(run([part("a", 1), part("b", 1), part("c", 1, **silent)], state)[1])
+    assert (sli.value("replicas_up"), sli.value("load_per_replica")) == (2, 8.0)
+    (none,) = told(run([part("a", 1, **silent), part("b", 1, **silent)], two)[1])
+    assert (none.value("replicas_up"), none.value("load_per_replica")) == (None, None)
+
+
+def test_the_names_told_are_those_of_the_catalogue(two: BaseModel) -> None:
+    ttft = part("a").histograms["ttft_s"]
+    more = {
+        "counters": part("a").counters | {"prompt_tokens": 9.0, "preemptions": 1.0},
+        "histograms": dict.fromkeys(("ttft_s", "inter_token_latency_s", "e2e_latency_s", "queue_time_s"), ttft),
+    }
+    (sli,) = told(run([part("a", 1, **more), part("b", 1, **more)], two)[1])
+    assert sli.values.keys() == SLIS.keys()
 
 
 def test_rates_are_taken_over_the_span_of_each_instance(two: BaseModel) -> None:
@@ -120,6 +152,8 @@ def test_below_the_floor_values_are_missing_not_zero(two: BaseModel) -> None:
     assert sli.coverage_ratio == 0.3
     assert sli.value("ttft_p95_s") is None
     assert sli.value("requests_per_s") is None
+    assert sli.value("replicas_up") is None
+    assert sli.value("ttft_burn_rate") is None
     assert sli.value("up_ratio") == 0.4
 
 
@@ -128,6 +162,7 @@ def test_no_observations_are_missing_not_zero(two: BaseModel) -> None:
     (sli,) = told(run([part("a", 1, **nothing), part("b", 1, **nothing)], two)[1])
     assert sli.value("ttft_p95_s") is None
     assert sli.value("ttft_attainment_ratio") is None
+    assert sli.value("ttft_burn_rate") is None
     assert sli.value("requests_per_s") == 0.0
 
 

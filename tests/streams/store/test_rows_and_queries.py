@@ -7,13 +7,31 @@ import re
 import pytest
 
 from contracts.errors import BadMessage, ConfigError, Reason
-from contracts.events import Alert, DeadLetter, Heartbeat, Severity, SliValue, WorkerState
+from contracts.events import (
+    Action,
+    Alert,
+    Approval,
+    AuditEntry,
+    CandidateSet,
+    Control,
+    DeadLetter,
+    Decision,
+    FleetEvent,
+    Heartbeat,
+    Message,
+    Outcome,
+    Review,
+    Severity,
+    SliValue,
+    WorkerState,
+)
 from contracts.laws.attainment import Attainment
 from contracts.ports import Row
 from streams.store.queries import QUERIES, Query, resolve
 from streams.store.rows import RAW_LIMIT, columns_of, rows_of
 from streams.store.schema import TABLES, Table
 from streams.store.target import parse_dsn
+from tests.contracts.test_schemas import FULL
 from tests.streams.store.children import START_MS, sli
 
 
@@ -78,12 +96,36 @@ def test_what_has_no_table_is_refused() -> None:
         rows_of(beat)
 
 
+CASE = {type(message): message for message in FULL}
+
+
+@pytest.mark.parametrize(
+    "kind", [CandidateSet, Review, Decision, Approval, Action, Outcome, AuditEntry, Control, FleetEvent]
+)
+def test_what_is_decided_and_done_is_kept_whole(kind: type[Message]) -> None:
+    message = CASE[kind]
+    table, [row] = rows_of(message)
+    assert table == "records"
+    assert kind.model_validate_json(str(row["body"])) == message
+    assert row["case_id"]
+
+
+def test_a_decision_its_action_and_its_outcome_are_one_case() -> None:
+    def ids(kind: type[Message]) -> tuple[object, object]:
+        _, [row] = rows_of(CASE[kind])
+        return row["case_id"], row["ref_id"]
+
+    assert ids(Decision) == ids(Action) == ids(Outcome)
+    assert ids(AuditEntry)[1] == ids(Action)[1]
+
+
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
 def test_every_message_has_exactly_the_columns_of_its_table(table: Table) -> None:
     messages = {
         "slis": sli("chat"),
         "alerts": Alert(name="stalled", severity=Severity.WARNING, subject="chat-0", at_ms=START_MS, summary="s"),
         "deadletters": DeadLetter(source="slis", topic="t", reason=Reason.SCHEMA, detail="d", at_ms=START_MS),
+        "records": CASE[Outcome],
     }
     name, rows = rows_of(messages[table.name])
     columns = columns_of(name, rows)

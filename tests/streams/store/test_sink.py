@@ -234,7 +234,7 @@ async def test_a_minute_without_the_store_waits_on_kafka_and_not_in_memory(
 ) -> None:
     """60 s of a fleet's SLIs come while the store is away: the sink stays paused, and afterwards every row is there."""
     holding, name, most_rows = Holding(), f"sink-{workload}", 50
-    monkeypatch.setattr("streams.store.sink.AIOKafkaConsumer", Watched)
+    monkeypatch.setattr("streams.reader.AIOKafkaConsumer", Watched)
     Watched.made.clear()
     first, *rest = minute_of(workload)
     produced = [message for second in (first, *rest) for message in second]
