@@ -1,1 +1,5 @@
-"""A simulated fleet with the HTTP face of vLLM 0.32: pure model (load, engine, fleet, page), thin shell (server)."""
+"""A simulated fleet with the HTTP face of vLLM 0.32: pure model (load, engine, fleet, page), thin shell (server).
+
+Beside it stands what a cloud's API would be (deeds, actuation, journal: orders under tokens and fences, not forgotten),
+its controller over HTTP (controller) and the news of changes by hand (notices).
+"""

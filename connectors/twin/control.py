@@ -1,47 +1,40 @@
-"""The control port of the twin: look at the fleet, break it, mend it, change its load. Not part of vLLM's face."""
+"""The control port of the twin: look at the fleet, give it orders, break it, mend it, change its load. Not part of
+vLLM's face."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from connectors.twin.actuation import Actuation
+from connectors.twin.actuation_routes import ActuationRoutes
+from connectors.twin.answers import Body, Empty, errors_as_json, read_body
 from connectors.twin.fleet import Fleet
-from contracts.errors import ConfigError, Conflict
+from contracts.errors import ConfigError
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_BY_HAND = {"drain": "drained", "restore": "restored", "remove": "removed"}
+"""Actions that change what a controller manages; the others are faults, and their mending."""
 
 
-class LoadFactor(_Body):
+class LoadFactor(Body):
     """Body of `PUT /load/{workload}`: what the workload's rate is multiplied by."""
 
     factor: float = Field(ge=0, le=1000)
 
 
-class ResetBody(_Body):
+class ResetBody(Body):
     """Body of `reset`: event seconds until the restarted process serves; by default its start-up delay."""
 
     delay_s: float | None = Field(default=None, ge=0, le=86_400)
 
 
-class SlowBody(_Body):
+class SlowBody(Body):
     """Body of `slow`: wall seconds by which pages come later."""
 
     delay_s: float = Field(ge=0, le=600)
-
-
-class Empty(_Body):
-    """No parameters."""
-
-
-B = TypeVar("B", bound=_Body)
 
 
 def fleet_state(fleet: Fleet, address_of: Callable[[str], str | None], behind_s: float) -> dict[str, Any]:
@@ -76,26 +69,31 @@ def fleet_state(fleet: Fleet, address_of: Callable[[str], str | None], behind_s:
 
 
 class Control:
-    """Routes of the control port. `catch_up` advances the fleet to now, `applied` makes the ports follow a command."""
+    """Routes of the control port. `catch_up` advances the fleet to now, `applied` makes the ports follow a command.
+
+    What comes by these routes carries no token: replicas added, drained, restored or removed are changes by hand.
+    """
 
     def __init__(
         self,
-        fleet: Fleet,
+        actuation: Actuation,
         state: Callable[[], dict[str, Any]],
         catch_up: Callable[[], Awaitable[float]],
         applied: Callable[[], Awaitable[None]],
     ) -> None:
-        self._fleet, self._state, self._catch_up, self._applied = fleet, state, catch_up, applied
+        self._actuation, self._fleet = actuation, actuation.fleet
+        self._state, self._catch_up, self._applied = state, catch_up, applied
 
     def app(self) -> web.Application:
         """The application to serve on a loopback port."""
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=64 * 1024)
+        app = web.Application(middlewares=[errors_as_json], client_max_size=64 * 1024)
         app.add_routes(
             [
                 web.get("/fleet", self._show),
                 web.post("/fleet/{workload}/replicas", self._add),
                 web.post("/fleet/{replica}/{action}", self._act),
                 web.put("/load/{workload}", self._set_load),
+                *ActuationRoutes(self._actuation, self._catch_up, self._applied).routes(),
             ]
         )
         return app
@@ -104,9 +102,11 @@ class Control:
         return web.json_response(self._state())
 
     async def _add(self, request: web.Request) -> web.Response:
-        await _body(request, Empty)
+        await read_body(request, Empty)
         await self._catch_up()
         replica = self._fleet.add_replica(request.match_info["workload"])
+        self._actuation.by_hand(replica.workload.name, f"{replica.replica_id} was added by hand")
+        self._actuation.progress()
         await self._applied()
         return web.json_response({"replica": replica.replica_id, "phase": replica.phase.value}, status=201)
 
@@ -117,6 +117,7 @@ class Control:
             "freeze": fleet.freeze,
             "thaw": fleet.thaw,
             "drain": fleet.drain,
+            "restore": fleet.restore,
             "recover": fleet.recover,
             "remove": fleet.remove,
         }
@@ -125,50 +126,28 @@ class Control:
                 f"no action {action!r}", where="control", fix=f"Actions: {', '.join((*plain, 'reset', 'slow'))}."
             )
         if action == "reset":
-            reset = await _body(request, ResetBody)
+            reset = await read_body(request, ResetBody)
             await self._catch_up()
             fleet.reset(replica_id, reset.delay_s)
         elif action == "slow":
-            slow = await _body(request, SlowBody)
+            slow = await read_body(request, SlowBody)
             await self._catch_up()
             fleet.slow_page(replica_id, slow.delay_s)
         else:
-            await _body(request, Empty)
+            await read_body(request, Empty)
             await self._catch_up()
+            before = fleet.replica(replica_id).phase
             plain[action](replica_id)
+            if action in _BY_HAND and fleet.replicas[replica_id].phase is not before:
+                workload = fleet.replicas[replica_id].workload.name
+                self._actuation.by_hand(workload, f"{replica_id} was {_BY_HAND[action]} by hand")
+        self._actuation.progress()
         await self._applied()
         after = fleet.replicas[replica_id]
         return web.json_response({"replica": replica_id, "phase": after.phase.value, "frozen": after.frozen})
 
     async def _set_load(self, request: web.Request) -> web.Response:
-        load = await _body(request, LoadFactor)
+        load = await read_body(request, LoadFactor)
         await self._catch_up()
         self._fleet.set_load_factor(request.match_info["workload"], load.factor)
         return web.json_response({"workload": request.match_info["workload"], "factor": load.factor})
-
-
-async def _body(request: web.Request, model: type[B]) -> B:
-    """The request's JSON as `model`; an absent body is an empty object."""
-    raw = await request.read()
-    return model.model_validate_json(raw or b"{}")
-
-
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal says what was wrong and what to do."""
-    try:
-        return await handler(request)
-    except ValidationError as error:
-        details = json.loads(error.json(include_url=False, include_input=False, include_context=False))
-        told = "; ".join(f"{'.'.join(map(str, d['loc'])) or 'body'}: {d['msg']}" for d in details)
-        return _refusal(422, told, "Send a JSON object with the fields named.")
-    except ConfigError as error:
-        return _refusal(404, error.message, error.fix)
-    except Conflict as error:
-        return _refusal(409, error.message, error.fix)
-    except web.HTTPException as error:
-        return _refusal(error.status, error.reason, "GET /fleet shows what there is.")
-
-
-def _refusal(status: int, message: str, fix: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "fix": fix}}, status=status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -51,8 +51,8 @@ def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
 @dataclass(eq=False)
 class Replica:
     """One server. `process_started_ms` and `ready_at_ms` are those of its present process, event ms; `engine` is None
-    while there is no process that serves. `refused` counts requests beyond the model's length (HTTP 400),
-    `models_listed` answers to `GET /v1/models`."""
+    while there is no process that serves. A `doomed` process dies when it should begin to serve. `refused` counts
+    requests beyond the model's length (HTTP 400), `models_listed` answers to `GET /v1/models`."""
 
     replica_id: str
     workload: WorkloadSpec
@@ -63,6 +63,7 @@ class Replica:
     frozen: bool = False
     page_delay_s: float = 0.0
     was_ready: bool = False
+    doomed: bool = False
     refused: int = 0
     models_listed: int = 0
 
@@ -75,6 +76,17 @@ class Replica:
     def drained(self) -> bool:
         """Taken out of rotation, with nothing left to finish."""
         return self.phase is Phase.DRAINING and self.engine is not None and self.engine.outstanding == 0
+
+
+_FITS: dict[str, Callable[[Replica], bool]] = {
+    "drain": lambda r: r.phase in (Phase.READY, Phase.DRAINING),
+    "restore": lambda r: r.phase is Phase.DRAINING,
+    "remove": lambda r: r.drained or not r.listens,
+    "fail": lambda r: r.phase is not Phase.FAILED,
+    "recover": lambda r: r.phase is Phase.FAILED,
+    "freeze": lambda r: r.listens and not r.frozen,
+}
+"""Commands that do not fit every state of a replica."""
 
 
 @dataclass
@@ -93,18 +105,27 @@ class Fleet:
     """All workloads, advanced together. Commands take effect at `now_ms`, the time of the last `advance`."""
 
     def __init__(
-        self, workloads: tuple[WorkloadSpec, ...], *, seed: int, start_ms: int, day_origin_ms: int | None = None
+        self,
+        workloads: tuple[WorkloadSpec, ...],
+        *,
+        seed: int,
+        start_ms: int,
+        day_origin_ms: int | None = None,
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
         """Replicas stand ready at `start_ms`; each workload's day is at its phase at `day_origin_ms`, by default then
-        too. A fleet that is started again keeps the time of day by keeping the origin."""
+        too. A fleet that is started again keeps the time of day by keeping the origin.
+
+        A workload in `numbers` begins empty, for its replicas to be readmitted, and counts new ones from there."""
         self.now_ms = float(start_ms)
         self.workloads = {spec.name: spec for spec in workloads}
         self.loads = {spec.name: Load(spec.load, f"{seed}/{spec.name}", start_ms, day_origin_ms) for spec in workloads}
         self.router = {spec.name: RouterCounts() for spec in workloads}
         self.replicas: dict[str, Replica] = {}
-        self._numbers = dict.fromkeys(self.workloads, 0)
+        known = numbers or {}
+        self.numbers = {name: known.get(name, 0) for name in self.workloads}
         for spec in workloads:
-            for _ in range(spec.replicas):
+            for _ in range(0 if spec.name in known else spec.replicas):
                 replica = self._new_replica(spec, self.now_ms - spec.startup_s * 1000.0)
                 self._settle(replica, self.now_ms)
 
@@ -137,29 +158,50 @@ class Fleet:
             raise ConfigError(f"no replica {replica_id!r}", where="fleet", fix=f"Replicas: {known}.")
         return found
 
-    def add_replica(self, workload: str) -> Replica:
-        """Start one more replica; it is ready after its start-up delay."""
-        return self._new_replica(self._workload(workload), self.now_ms)
+    def workload(self, name: str) -> WorkloadSpec:
+        """A workload's spec; ConfigError names those there are."""
+        if name not in self.workloads:
+            raise ConfigError(f"no workload {name!r}", where="fleet", fix=f"Workloads: {', '.join(self.workloads)}.")
+        return self.workloads[name]
+
+    def members(self, workload: str) -> list[Replica]:
+        """A workload's replicas that are not gone, oldest first."""
+        name = self.workload(workload).name
+        return [r for r in self.replicas.values() if r.workload.name == name and r.phase is not Phase.GONE]
+
+    def add_replica(self, workload: str, *, doomed: bool = False) -> Replica:
+        """Start one more replica; after its start-up delay it is ready, or fails when it is `doomed`."""
+        replica = self._new_replica(self.workload(workload), self.now_ms)
+        replica.doomed = doomed
+        return replica
+
+    def readmit(self, replica: Replica) -> None:
+        """Take in a replica that stood in this fleet before the fleet was started again."""
+        self.replicas[replica.replica_id] = replica
+        self._settle(replica, self.now_ms)
 
     def drain(self, replica_id: str) -> None:
         """Send it nothing more and let it finish."""
-        replica = self._expect(replica_id, "drain", lambda r: r.phase in (Phase.READY, Phase.DRAINING))
-        replica.phase = Phase.DRAINING
+        self.fit(replica_id, "drain").phase = Phase.DRAINING
+
+    def restore(self, replica_id: str) -> None:
+        """Put a draining replica back into rotation, drained or not; Conflict for any other."""
+        self.fit(replica_id, "restore").phase = Phase.READY
 
     def remove(self, replica_id: str) -> None:
         """End a replica that was drained, never reached service, or failed; Conflict for any other."""
-        replica = self._expect(replica_id, "remove", lambda r: r.drained or not r.listens)
+        replica = self.fit(replica_id, "remove")
         replica.engine, replica.phase = None, Phase.GONE
 
     def fail(self, replica_id: str) -> None:
         """The process dies: its port closes and what it held is lost."""
-        replica = self._expect(replica_id, "fail", lambda r: r.phase is not Phase.FAILED)
+        replica = self.fit(replica_id, "fail")
         self._end_process(replica)
         replica.phase = Phase.FAILED
 
     def recover(self, replica_id: str) -> None:
         """Start the process of a failed replica again."""
-        self._start_process(self._expect(replica_id, "recover", lambda r: r.phase is Phase.FAILED), None)
+        self._start_process(self.fit(replica_id, "recover"), None)
 
     def reset(self, replica_id: str, delay_s: float | None = None) -> None:
         """Restart the process: counters begin at zero. It serves after `delay_s`, by default its start-up delay."""
@@ -170,7 +212,7 @@ class Fleet:
 
     def freeze(self, replica_id: str) -> None:
         """The process hangs: connections open, pages never come, requests wait; the router does not notice."""
-        replica = self._expect(replica_id, "freeze", lambda r: r.listens and not r.frozen)
+        replica = self.fit(replica_id, "freeze")
         if replica.engine is not None:
             replica.engine.pause(self.now_ms)
         replica.frozen = True
@@ -188,20 +230,16 @@ class Fleet:
 
     def set_load_factor(self, workload: str, factor: float) -> None:
         """Multiply a workload's rate by `factor` from now on."""
-        self.loads[self._workload(workload).name].set_factor(factor, self.now_ms)
+        self.loads[self.workload(workload).name].set_factor(factor, self.now_ms)
 
     def discoverable(self) -> list[Replica]:
         """What a scraper should know of: whatever has served once and is not gone, failed and restarting ones too."""
         return [r for r in self.replicas.values() if r.was_ready and r.phase is not Phase.GONE]
 
-    def _workload(self, name: str) -> WorkloadSpec:
-        if name not in self.workloads:
-            raise ConfigError(f"no workload {name!r}", where="fleet", fix=f"Workloads: {', '.join(self.workloads)}.")
-        return self.workloads[name]
-
-    def _expect(self, replica_id: str, verb: str, allowed: Callable[[Replica], bool]) -> Replica:
+    def fit(self, replica_id: str, verb: str) -> Replica:
+        """The replica, when the command `verb` fits its state now; Conflict when not."""
         replica = self.replica(replica_id)
-        if not allowed(replica):
+        if not _FITS[verb](replica):
             state = f"{replica.phase}, frozen" if replica.frozen else str(replica.phase)
             held = replica.engine.outstanding if replica.engine else 0
             raise Conflict(
@@ -212,8 +250,8 @@ class Fleet:
         return replica
 
     def _new_replica(self, spec: WorkloadSpec, started_ms: float) -> Replica:
-        number = self._numbers[spec.name]
-        self._numbers[spec.name] += 1
+        number = self.numbers[spec.name]
+        self.numbers[spec.name] += 1
         ready_ms = started_ms + spec.startup_s * 1000.0
         replica = Replica(f"{spec.name}-{number}", spec, Phase.STARTING, started_ms, ready_ms)
         self.replicas[replica.replica_id] = replica
@@ -232,7 +270,9 @@ class Fleet:
 
     def _settle(self, replica: Replica, at_ms: float) -> None:
         """Bring one replica to `at_ms`."""
-        if replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
+        if replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms and replica.doomed:
+            replica.phase, replica.doomed = Phase.FAILED, False
+        elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
             replica.phase, replica.engine, replica.was_ready = Phase.READY, Engine(replica.workload.engine), True
         elif replica.engine is not None:
             replica.engine.advance(at_ms)

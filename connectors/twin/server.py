@@ -14,9 +14,12 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from connectors.twin.actuation import Actuation
 from connectors.twin.control import Control, fleet_state
 from connectors.twin.face import Face, bind
 from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec, default_workloads
+from connectors.twin.journal import Journal
+from connectors.twin.members import restored_fleet
 from contracts.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -37,8 +40,18 @@ class TwinInfo:
 class Twin:
     """One fleet with its faces. `step` is its life: advance to the clock, let the ports follow, tell discovery."""
 
-    def __init__(self, fleet: Fleet, clock: Clock, file_sd: Path, *, base_port: int = 0, warn_behind_s: float) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        clock: Clock,
+        file_sd: Path,
+        *,
+        base_port: int = 0,
+        warn_behind_s: float,
+        journal: Journal | None = None,
+    ) -> None:
         self.fleet, self._clock, self._file_sd = fleet, clock, file_sd
+        self.actuation = Actuation(fleet, journal)
         self._base_port, self._warn_behind_s = base_port, warn_behind_s
         self._faces: dict[str, Face] = {}
         self._written = ""
@@ -59,6 +72,7 @@ class Twin:
             now_ms = self._clock.now_ms()
             while self.fleet.now_ms < now_ms:
                 self.fleet.advance(min(now_ms, self.fleet.now_ms + _SLICE_MS))
+                self.actuation.progress()
                 await asyncio.sleep(0)
             if self._warned:
                 self._warned = False
@@ -137,6 +151,7 @@ async def run_twin(
     day_origin_ms: int | None = None,
     workloads: tuple[WorkloadSpec, ...] | None = None,
     warn_behind_s: float = 60.0,
+    journal: Path | None = None,
     on_ready: Callable[[TwinInfo], None] | None = None,
 ) -> None:
     """Run the twin until it is cancelled; then close its ports and empty the discovery file.
@@ -144,14 +159,18 @@ async def run_twin(
     `day_s` is the length of a simulated day in event seconds (for the default workloads), so that the daily rise and
     fall is seen within minutes; it is anchored at event time `day_origin_ms` (by default now: hand over the clock's
     event anchor, and a restarted twin keeps the time of day). Replicas listen on `base_port`, `base_port + 1`, ... or
-    on free ports. `on_ready` is called once, when every initial replica listens and `file_sd` is written. Raises
-    Conflict for a port in use.
+    on free ports. `on_ready` is called once, when every initial replica listens and `file_sd` is written.
+
+    `journal` is the file in which replicas, orders and changes by hand outlive the process; without one each start is
+    from the workloads as they are specified. Raises Conflict for a port in use, ConfigError for a file that is no
+    journal, Unavailable when it cannot be written.
     """
     specs = default_workloads(day_s) if workloads is None else workloads
-    fleet = Fleet(specs, seed=seed, start_ms=clock.now_ms(), day_origin_ms=day_origin_ms)
+    book = Journal(journal)
+    fleet = restored_fleet(specs, book, seed=seed, start_ms=clock.now_ms(), day_origin_ms=day_origin_ms)
     file_sd.parent.mkdir(parents=True, exist_ok=True)
-    twin = Twin(fleet, clock, file_sd, base_port=base_port, warn_behind_s=warn_behind_s)
-    control = Control(fleet, twin.state, twin.catch_up, twin.follow)
+    twin = Twin(fleet, clock, file_sd, base_port=base_port, warn_behind_s=warn_behind_s, journal=book)
+    control = Control(twin.actuation, twin.state, twin.catch_up, twin.follow)
     runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0)
     try:
         await twin.follow()

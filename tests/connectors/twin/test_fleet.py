@@ -108,6 +108,33 @@ def test_a_drained_replica_finishes_what_it_has_and_may_then_be_removed() -> Non
     assert f.add_replica("chat").replica_id == "chat-2", "numbers are not used again"
 
 
+def test_a_draining_replica_goes_back_into_rotation_with_what_it_holds() -> None:
+    f = after(fleet(), 60)
+    replica = f.replica("chat-0")
+    assert replica.engine is not None
+    f.drain("chat-0")
+    held = replica.engine.outstanding
+    f.restore("chat-0")
+    assert (replica.phase, replica.engine.outstanding) == (Phase.READY, held)
+    before = served(replica) + held
+    after(f, 60)
+    assert served(replica) + replica.engine.outstanding > before, "it is sent requests again"
+    assert accounted(f)
+
+
+def test_a_doomed_replica_dies_when_it_should_serve_and_recovers_as_any_other() -> None:
+    f = fleet()
+    replica = f.add_replica("chat", doomed=True)
+    after(f, 9)
+    assert replica.phase is Phase.STARTING
+    after(f, 1)
+    assert (replica.phase, replica.listens) == (Phase.FAILED, False)
+    assert replica not in f.discoverable(), "it has never served"
+    f.recover(replica.replica_id)
+    after(f, 10)
+    assert replica.phase is Phase.READY
+
+
 def test_a_failed_replica_loses_what_it_held_and_recovers_with_counters_at_zero() -> None:
     f = after(fleet(), 60)
     replica = f.replica("chat-0")
@@ -162,7 +189,10 @@ def test_a_reset_begins_a_new_process_with_counters_at_zero() -> None:
 
 @pytest.mark.parametrize(
     ("verb", "first"),
-    [("recover", None), ("fail", "fail"), ("drain", "fail"), ("freeze", "freeze"), ("freeze", "fail")],
+    [
+        *(("recover", None), ("restore", None), ("fail", "fail"), ("drain", "fail"), ("restore", "fail")),
+        *(("freeze", "freeze"), ("freeze", "fail")),
+    ],
 )
 def test_a_command_that_does_not_fit_the_replicas_state_is_refused(verb: str, first: str | None) -> None:
     f = fleet()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,55 +15,10 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from connectors.twin.fleet import Fleet, WorkloadSpec
-from connectors.twin.load import LoadSpec
-from connectors.twin.server import Twin, TwinInfo, run_twin
-from contracts.clock import ClockAnchor, EventClock
+from connectors.twin.fleet import Fleet
+from connectors.twin.server import Twin, run_twin
 from contracts.errors import Conflict
-
-WORKLOADS = (
-    WorkloadSpec("chat", "a/chat-model", 2, LoadSpec(3.0, day_s=600, phase=0.4), startup_s=4.0),
-    WorkloadSpec("code", "a/code-model", 1, LoadSpec(2.0, day_s=600, phase=0.4), route="/v1/completions"),
-)
-SPEED = 20.0
-
-
-def clock() -> EventClock:
-    wall_ms = int(time.time() * 1000)
-    anchor = ClockAnchor(wall_anchor_ms=wall_ms, event_anchor_ms=wall_ms, speed=SPEED)
-    return EventClock(anchor, time.time, time.monotonic)
-
-
-class Running:
-    """A twin that runs, and a client for it."""
-
-    def __init__(self, info: TwinInfo, session: aiohttp.ClientSession, file_sd: Path) -> None:
-        self.info, self.session, self.file_sd = info, session, file_sd
-
-    def url(self, replica: str, path: str) -> str:
-        return f"http://{self.info.replicas[replica]}{path}"
-
-    async def page(self, replica: str) -> str:
-        async with self.session.get(self.url(replica, "/metrics"), timeout=aiohttp.ClientTimeout(10)) as answer:
-            assert answer.status == 200
-            return await answer.text()
-
-    async def control(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        async with self.session.request(method, self.info.control_url + path, json=body) as answer:
-            return answer.status, await answer.json()
-
-    async def replica(self, name: str) -> dict[str, Any]:
-        _, state = await self.control("GET", "/fleet")
-        return next(r for r in state["replicas"] if r["replica"] == name)
-
-    def discovered(self) -> set[str]:
-        return {group["labels"]["instance"] for group in json.loads(self.file_sd.read_text())}
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something that must come to pass; the suite's time-out ends what never does."""
-    while not await holds():  # noqa: ASYNC110  # polls another server: there is no event to wait for
-        await asyncio.sleep(0.02)
+from tests.connectors.twin.running import WORKLOADS, Running, clock, serving, until
 
 
 def value_of(page: str, start: str) -> float:
@@ -73,19 +27,8 @@ def value_of(page: str, start: str) -> float:
 
 @pytest_asyncio.fixture
 async def twin(tmp_path: Path) -> AsyncIterator[Running]:
-    file_sd = tmp_path / "sd" / "twin.json"
-    ready: asyncio.Future[TwinInfo] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(run_twin(clock=clock(), file_sd=file_sd, workloads=WORKLOADS, on_ready=ready.set_result))
-    while not ready.done() and not task.done():  # noqa: ASYNC110  # whichever comes first
-        await asyncio.sleep(0.01)
-    if task.done():
-        await task
-    async with aiohttp.ClientSession() as session:
-        yield Running(ready.result(), session, file_sd)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    assert json.loads(file_sd.read_text()) == []
+    async with serving(tmp_path) as running:
+        yield running
 
 
 async def test_the_face_is_vllms(twin: Running) -> None:
@@ -203,7 +146,7 @@ async def test_a_reset_gives_a_new_start_time_and_counters_from_zero(twin: Runni
     assert value_of(after, "process_start_time_seconds") > value_of(before, "process_start_time_seconds")
 
 
-async def test_a_replica_is_added_drained_and_removed(twin: Running) -> None:
+async def test_a_replica_is_added_drained_restored_and_removed(twin: Running) -> None:
     status, answer = await twin.control("POST", "/fleet/chat/replicas")
     assert (status, answer["replica"]) == (201, "chat-2")
 
@@ -218,6 +161,9 @@ async def test_a_replica_is_added_drained_and_removed(twin: Running) -> None:
 
     await until(drained)
     assert "chat-1" in twin.discovered()
+    assert (await twin.control("POST", "/fleet/chat-1/restore"))[1]["phase"] == "ready"
+    assert (await twin.control("POST", "/fleet/chat-1/drain"))[0] == 200
+    await until(drained)
     assert (await twin.control("POST", "/fleet/chat-1/remove"))[1]["phase"] == "gone"
     assert "chat-1" not in twin.discovered()
     with pytest.raises(aiohttp.ClientConnectorError):
@@ -239,6 +185,7 @@ async def test_the_load_can_be_changed(twin: Running) -> None:
         ("POST", "/fleet/nothing/replicas", None, 404, "no workload 'nothing'"),
         ("POST", "/fleet/chat-0/remove", None, 409, "cannot remove chat-0"),
         ("POST", "/fleet/chat-0/recover", None, 409, "cannot recover chat-0"),
+        ("POST", "/fleet/chat-0/restore", None, 409, "cannot restore chat-0"),
         ("PUT", "/load/chat", {"factor": -1}, 422, "factor"),
         ("PUT", "/load/chat", {"factor": 1, "other": 2}, 422, "other"),
         ("PUT", "/load/chat", [], 422, "body"),

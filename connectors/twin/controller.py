@@ -1,0 +1,137 @@
+"""The twin's controller: adds, drains and removes simulated replicas over HTTP, as one would through a cloud's API."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from contracts.errors import ConfigError, Conflict, Unavailable
+from contracts.events import Action, ActionKind, Plan, PlanStep, StepKind
+from contracts.ports import Controller, Observation, StepReport
+
+_MAX_STEPS = 100
+"""The steps that a Plan may have."""
+
+T = TypeVar("T")
+
+
+class _Check(BaseModel):
+    problem: str
+
+
+class TwinController(Controller):
+    """A session with the twin's control port; an async context manager. `timeout_s` is wall seconds a request.
+
+    Refused connections, late or torn answers and HTTP 5xx are Unavailable: an order may or may not have arrived. HTTP
+    409 is Conflict, an old fence; any other refusal is ConfigError, and nothing was done.
+    """
+
+    honours_tokens = True
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"{url!r} is no address", where="twin controller", fix="Give http://host:port.")
+        self._url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> TwinController:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def observe(self, workload: str) -> Observation:
+        return await self._ask("GET", f"/actuation/{_part(workload)}", Observation)
+
+    async def plan(self, action: Action, seen: Observation) -> Plan:
+        return plan(action, seen)
+
+    async def dry_run(self, workload: str, step: PlanStep) -> str:
+        """Empty when the step could be done now; else why not, an unknown workload among it."""
+        body = {"kind": step.kind, "subject": step.subject}
+        return (await self._ask("POST", f"/actuation/{_part(workload)}/check", _Check, body)).problem
+
+    async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
+        body = {"kind": step.kind, "subject": step.subject, "token": token, "fence": fence}
+        await self._ask("POST", f"/actuation/{_part(workload)}/apply", StepReport, body)
+
+    async def inspect(self, token: str) -> StepReport:
+        return await self._ask("GET", f"/actuation/tokens/{_part(token)}", StepReport)
+
+    async def undo(self, workload: str, step: PlanStep, done_token: str, token: str, fence: int) -> None:
+        """Take back what was done under `done_token`; an order that never arrived is called off."""
+        order = {"kind": step.kind, "subject": step.subject, "token": token, "fence": fence}
+        body = {**order, "done_token": done_token}
+        await self._ask("POST", f"/actuation/{_part(workload)}/undo", StepReport, body)
+
+    async def _ask(self, method: str, path: str, answer: type[T], body: dict[str, Any] | None = None) -> T:
+        """One request; its answer as `answer`."""
+        if self._session is None:
+            raise ConfigError("the controller is not open", where="twin controller", fix="Use it in `async with`.")
+        try:
+            async with self._session.request(method, self._url + path, json=body) as response:
+                status, raw = response.status, await response.read()
+        except TimeoutError as error:
+            raise self._away(f"no answer within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._away(f"{type(error).__name__}: {error}") from error
+        if status >= 500:
+            raise self._away(f"HTTP {status}: {_refusal(raw)[0]}")
+        if status >= 400:
+            message, fix = _refusal(raw)
+            raise (Conflict if status == 409 else ConfigError)(message, where="twin", fix=fix)
+        try:
+            return TypeAdapter(answer).validate_json(raw)
+        except ValidationError as error:
+            raise self._away(f"it answered with something else: {error.errors()[0]['msg']}") from error
+
+    def _away(self, what: str) -> Unavailable:
+        return Unavailable(what, where=f"twin at {self._url}", fix="Ask again: a twin that died is started anew.")
+
+
+def plan(action: Action, seen: Observation) -> Plan:
+    """The steps of an action on the fleet that was seen.
+
+    Replicas are given up that hold the fewest requests, of equal ones the newest: all are drained, which can be taken
+    back, before the first is removed. Raises ConfigError when none would be left in service.
+    """
+    count, kind = action.spec.replicas, action.spec.kind
+    serving = seen.serving
+    if kind is ActionKind.SCALE_UP:
+        steps = [PlanStep(kind=StepKind.ADD)] * count
+    else:
+        if count >= len(serving):
+            what = f"of {len(serving)} replicas in service, {count} cannot be given back: none would be left"
+            raise ConfigError(what, where=action.target, fix="Keep at least one replica.")
+        order = sorted(range(len(serving)), key=lambda place: (seen.in_flight.get(serving[place], 0), -place))
+        chosen = [serving[place] for place in order[:count]]
+        steps = [PlanStep(kind=StepKind.DRAIN, subject=name) for name in chosen]
+        steps += [PlanStep(kind=StepKind.REMOVE, subject=name, final=True) for name in chosen]
+    if len(steps) > _MAX_STEPS:
+        what = f"{count} replicas take {len(steps)} steps, more than {_MAX_STEPS}"
+        raise ConfigError(what, where=action.target, fix="Ask for fewer replicas at once.")
+    return Plan(steps=tuple(steps), replicas_before=len(serving), manual_changes=seen.manual_changes)
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _refusal(raw: bytes) -> tuple[str, str]:
+    """What a refusal says, and its remedy; the first bytes of an answer that is not ours."""
+    try:
+        told = TypeAdapter(dict[str, dict[str, str]]).validate_json(raw)["error"]
+        return told["message"], told["fix"]
+    except (ValidationError, KeyError):
+        return raw[:200].decode("utf-8", "replace"), "Look at the twin's log."

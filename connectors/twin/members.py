@@ -1,0 +1,82 @@
+"""Membership that outlives a process of the twin: each replica's place in the fleet, kept and restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from connectors.twin.engine import Engine
+from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
+from connectors.twin.journal import Journal
+
+MEMBERS, NUMBERS = "members", "numbers"
+"""Sections of the journal: replicas by id, and the number of each workload's next one."""
+
+
+class Member(BaseModel):
+    """One replica as it is kept; times in event ms. Its requests and counters are not: they end with the process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    workload: str
+    phase: Phase
+    process_started_ms: float
+    ready_at_ms: float
+    was_ready: bool
+    doomed: bool
+
+
+def restored_fleet(
+    workloads: tuple[WorkloadSpec, ...],
+    journal: Journal,
+    *,
+    seed: int,
+    start_ms: int,
+    day_origin_ms: int | None = None,
+) -> Fleet:
+    """The fleet that the journal tells of; a workload that it does not know begins as its spec says.
+
+    A replica that served or drained does so again with a new process that holds nothing, so that counters begin at
+    zero; one that was starting goes on by its time; a failed one stays failed. Faults are forgotten.
+    """
+    numbers = journal.numbers(NUMBERS)
+    fleet = Fleet(workloads, seed=seed, start_ms=start_ms, day_origin_ms=day_origin_ms, numbers=numbers)
+    for replica_id, member in journal.models(MEMBERS, Member).items():
+        if member.workload in fleet.workloads:
+            fleet.readmit(_replica(replica_id, member, fleet.workloads[member.workload], fleet.now_ms))
+    return fleet
+
+
+def membership(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """The fleet's sections of the journal as they should be now."""
+    present = {name: _member(r) for name, r in fleet.replicas.items() if r.phase is not Phase.GONE}
+    return {MEMBERS: present, NUMBERS: dict(fleet.numbers)}
+
+
+def _member(replica: Replica) -> dict[str, Any]:
+    """A Member's fields as JSON values; made twenty times a second, so not by way of the model."""
+    return {
+        "workload": replica.workload.name,
+        "phase": replica.phase.value,
+        "process_started_ms": replica.process_started_ms,
+        "ready_at_ms": replica.ready_at_ms,
+        "was_ready": replica.was_ready,
+        "doomed": replica.doomed,
+    }
+
+
+def _replica(replica_id: str, member: Member, spec: WorkloadSpec, now_ms: float) -> Replica:
+    replica = Replica(
+        replica_id,
+        spec,
+        member.phase,
+        member.process_started_ms,
+        member.ready_at_ms,
+        was_ready=member.was_ready,
+        doomed=member.doomed,
+    )
+    if member.phase in (Phase.READY, Phase.DRAINING):
+        replica.process_started_ms, replica.ready_at_ms = now_ms - spec.startup_s * 1000.0, now_ms
+        replica.engine = Engine(spec.engine)
+    return replica
