@@ -1,0 +1,65 @@
+"""The numbers of an action, worked out from the evidence of the moment: how many replicas, and what to expect of it."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+from contracts.events import ActionSpec, Effect
+from contracts.laws.bounds import Bound
+from rules.core.conditions import Evidence
+from rules.core.language import Amount, Target, window_name
+from rules.core.pack import Rule
+
+
+class Lacking(Exception):
+    """An SLI that a number rests on is missing. `str()` says which: the rule fires, and has nothing to propose."""
+
+
+def _value(sli: str, size_s: int, evidence: Evidence) -> float:
+    reading = evidence.get(size_s)
+    value = None if reading is None else reading.value(sli)
+    if value is None:
+        raise Lacking(f"{sli} ({window_name(size_s)}) is missing, and a number of the action rests on it")
+    return value
+
+
+def replicas(amount: Amount, evidence: Evidence) -> int:
+    """How many replicas, by fresh `evidence`. Raises Lacking."""
+    if amount.exactly is not None:
+        return amount.exactly
+    assert amount.sli is not None and amount.most is not None  # noqa: S101, PT018 — the schema asks for both
+    # Ten times 0.3 shall be three: what floating point adds in the last digits must not cost a replica.
+    exact = round(_value(amount.sli, amount.window, evidence) * amount.times / amount.over + amount.plus, 9)
+    whole = ceil(exact) if amount.round == "up" else floor(exact)
+    return min(max(whole, amount.least), amount.most)
+
+
+def bound(target: Target, added: int, evidence: Evidence) -> Bound:
+    """A target with its number; `added` is what `replicas` stands for. Raises Lacking."""
+    comparator, level = target.comparison
+    value = level.value
+    if level.now is not None:
+        now = _value(level.now, target.window, evidence)
+        step = level.plus if level.plus is not None else level.minus
+        size = float(added) if isinstance(step, str) else step or 0.0
+        value = now + size if level.plus is not None else now - size
+    assert value is not None  # noqa: S101 — the schema asks for one of the two
+    return Bound(sli=target.sli, size_s=target.window, comparator=comparator, value=value)
+
+
+def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
+    """The rule's action with all its numbers, by fresh `evidence`. Raises Lacking."""
+    count = replicas(rule.amount, evidence)
+    effect = rule.effect
+    return ActionSpec(
+        kind=rule.action.kind,
+        replicas=count,
+        effect=Effect(
+            expect=bound(effect.expect, count, evidence),
+            by_s=effect.by,
+            goal=bound(effect.goal, count, evidence) if effect.goal else None,
+            guards=tuple(bound(each, count, evidence) for each in effect.guards),
+            settle_s=effect.settle,
+        ),
+        undo_guards=tuple(bound(each, count, evidence) for each in rule.undo.guards) if rule.undo else (),
+    )

@@ -1,0 +1,151 @@
+"""Stage `rules`: a workload's SLIs and ticks become sets of candidates.
+
+A step has three parts, so that the engine is asked once a batch: a fold of the messages into moments, each with the
+conditions as they stood; the engine's answers, each moment for itself; a fold of the answers into candidates, which
+knows when each rule last fired. The first and the last take one item at a time and hand on nothing but state, and the
+middle part keeps nothing, so where a log is cut cannot matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import Message, Sli, Tick
+from rules.core.conditions import Seen, Standing, current_value, holds, newer, seen, stands
+from rules.core.proposing import Fired, Moment, propose
+from rules.core.ruleset import RuleSet
+from rules.core.shapes import Engine
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """Event-time limits, seconds.
+
+    `max_age_s`: how old the latest values may be; a window may be as much older as it is long, since the next one ends
+    so much later. `ahead_s`: how far past the newest tick an SLI can push time (a scraper's clock may be ahead).
+    `park_s`: further ahead than that, its clock is wrong, and it is no evidence. `forget_s`: a workload without SLIs
+    for so long is dropped.
+    """
+
+    max_age_s: float = 30.0
+    ahead_s: float = 5.0
+    park_s: float = 60.0
+    forget_s: float = 3600.0
+
+
+class WatchState(BaseModel):
+    """What is known of a workload: event time, the newest tick (None: none yet), evidence by window size, and how each
+    condition stands, by its memory name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at_ms: int
+    tick_ms: int | None = None
+    evidence: dict[int, Seen] = {}
+    conditions: dict[str, Standing] = {}
+
+
+class RulesState(BaseModel):
+    """Per workload, a few kB: what is known, and what was proposed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workload: str
+    watch: WatchState
+    fired: Fired = Fired()
+
+
+def step(
+    ruleset: RuleSet, engine: Engine, settings: RuleSettings, state: RulesState | None, batch: Sequence[Message]
+) -> tuple[RulesState | None, list[Message]]:
+    """Fold a batch of one workload. A message that tells nothing new gives back the very same state."""
+    workload = state.workload if state else next((m.key for m in batch if isinstance(m, Sli)), "")
+    watch = state.watch if state else None
+    moments: list[Moment | None] = []
+    for message in batch:
+        watch, moment = look(ruleset, settings, watch, message)
+        if moment is not None or watch is None:
+            moments.append(moment)
+    answers = iter(engine.fire([each.facts for each in moments if each is not None]) if any(moments) else [])
+    fired = state.fired if state else Fired()
+    outputs: list[Message] = []
+    for each in moments:
+        if each is None:
+            fired = Fired()  # forgotten with all the rest
+        else:
+            fired, proposed = propose(ruleset, settings.max_age_s, workload, fired, each, next(answers))
+            outputs += proposed
+    if watch is None:
+        return None, outputs
+    if state is not None and watch is state.watch and fired is state.fired:
+        return state, outputs
+    return RulesState(workload=workload, watch=watch, fired=fired), outputs
+
+
+def look(
+    ruleset: RuleSet, settings: RuleSettings, watch: WatchState | None, message: Message
+) -> tuple[WatchState | None, Moment | None]:
+    """Fold one message. A Moment comes out where some rule could fire; a None state forgets the workload."""
+    if isinstance(message, Tick):
+        return _tick(ruleset, settings, watch, message) if watch else (None, None)
+    assert isinstance(message, Sli)  # noqa: S101 — the topic table admits nothing else
+    wanted = ruleset.wanted.get(message.size_s)
+    if message.instance_id is not None or message.revision or wanted is None:
+        return watch, None
+    at_ms = message.cause_ms
+    if watch is not None:
+        before = watch.evidence.get(message.size_s)
+        parked = watch.tick_ms is not None and message.end_ms > watch.tick_ms + settings.park_s * 1000
+        if parked or not newer(before, message):
+            return watch, None
+        if watch.tick_ms is not None:
+            at_ms = min(at_ms, watch.tick_ms + int(settings.ahead_s * 1000))
+        at_ms = max(at_ms, watch.at_ms)
+        told = watch
+    else:
+        before, told = None, WatchState(at_ms=at_ms)
+    evidence = told.evidence | {message.size_s: seen(before, message, wanted, at_ms)}
+    return _evaluate(ruleset, settings, told.model_copy(update={"evidence": evidence}), at_ms)
+
+
+def _tick(
+    ruleset: RuleSet, settings: RuleSettings, watch: WatchState, tick: Tick
+) -> tuple[WatchState | None, Moment | None]:
+    if watch.tick_ms is not None and tick.at_ms <= watch.tick_ms:
+        return watch, None
+    newest_ms = max((each.end_ms for each in watch.evidence.values()), default=watch.at_ms)
+    if tick.at_ms - newest_ms > settings.forget_s * 1000:
+        return None, None
+    first = watch.tick_ms is None
+    watch = watch.model_copy(update={"tick_ms": tick.at_ms})
+    if first and watch.at_ms > tick.at_ms + settings.ahead_s * 1000:
+        # The clock of the scraper that spoke first is wrong: time is what ticks say, and nothing it told counts.
+        watch = WatchState(at_ms=tick.at_ms, tick_ms=tick.at_ms)
+    return _evaluate(ruleset, settings, watch, max(watch.at_ms, tick.at_ms))
+
+
+def _evaluate(
+    ruleset: RuleSet, settings: RuleSettings, watch: WatchState, at_ms: int
+) -> tuple[WatchState, Moment | None]:
+    """Every condition at `at_ms`. A gap in which nobody looked ends all holds: nobody knows what was in between."""
+    gap = at_ms - watch.at_ms > settings.max_age_s * 1000
+    remembered: Mapping[str, Standing] = {} if gap else watch.conditions
+    standings: dict[str, Standing] = {}
+    facts: dict[str, bool] = {}
+    for condition in ruleset.conditions:
+        before = remembered.get(condition.memory, _NEW)
+        value = current_value(condition, watch.evidence, at_ms, settings.max_age_s)
+        standing = stands(condition, before, value, at_ms=at_ms, before_ms=watch.at_ms)
+        facts[condition.key] = holds(condition, standing, at_ms)
+        if standing.on:
+            standings[condition.memory] = standing
+    watch = watch.model_copy(update={"at_ms": at_ms, "conditions": standings})
+    if not any(facts[key] for key in ruleset.starters):
+        return watch, None
+    return watch, Moment(at_ms=at_ms, evidence=watch.evidence, standings=standings, facts=facts)
+
+
+_NEW = Standing()

@@ -1,0 +1,120 @@
+"""The packs in force, made ready for the fold: conditions and rules by name, and which SLIs they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from contracts.laws.bounds import Bound
+from rules.core.language import Condition, OnMissing
+from rules.core.pack import Pack, Rule
+from rules.core.shapes import RuleShape
+
+REPLICAS = "replicas_up"
+"""The SLI that says how many replicas answer; a candidate set tells its latest value."""
+
+
+@dataclass(frozen=True)
+class ReadyCondition:
+    """A condition of one pack. `key` names it among all packs; `memory` changes with its content, so that a condition
+    that was edited begins its hold anew. `keeping` is the bound while it holds: `until`, where there is one."""
+
+    key: str
+    name: str
+    memory: str
+    bound: Bound
+    keeping: Bound
+    for_s: float
+    on_missing: OnMissing
+
+
+@dataclass(frozen=True)
+class ReadyRule:
+    """A rule of one pack; `conditions` are the keys of all that it names, `all` first and `none` last."""
+
+    name: str
+    pack: str
+    rule: Rule
+    shape: RuleShape
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return (*self.shape.all, *self.shape.any, *self.shape.none)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """All packs in force. `rules` stand highest priority first. `starters` are the conditions of some rule's `all` or
+    `any`: where none of them holds, nothing can fire. `wanted` has the SLIs spoken of, by window size in seconds."""
+
+    packs: tuple[Pack, ...]
+    conditions: tuple[ReadyCondition, ...]
+    rules: tuple[ReadyRule, ...]
+    starters: frozenset[str]
+    wanted: dict[int, frozenset[str]]
+
+    @property
+    def shapes(self) -> tuple[RuleShape, ...]:
+        """What an engine is to know."""
+        return tuple(each.shape for each in self.rules)
+
+    @property
+    def history_s(self) -> float:
+        """How much history tells all there is to know of a moment: the longest hold or cooldown over its window."""
+        holds = [each.for_s + 2 * each.bound.size_s for each in self.conditions]
+        return max([*holds, *(each.rule.cooldown for each in self.rules)], default=0.0)
+
+
+def make_ruleset(packs: Sequence[Pack]) -> RuleSet:
+    """Make packs ready that `rules.core.loader` has found sound together."""
+    conditions = [_condition(pack, name, told) for pack in packs for name, told in pack.conditions.items()]
+    rules = [_rule(pack, name, rule) for pack in packs for name, rule in pack.rules.items()]
+    wanted: dict[int, set[str]] = {0: {REPLICAS}}
+    for sli, size_s in _spoken_of(packs):
+        wanted.setdefault(size_s, set()).add(sli)
+    return RuleSet(
+        packs=tuple(packs),
+        conditions=tuple(conditions),
+        rules=tuple(sorted(rules, key=lambda each: -each.rule.priority)),
+        starters=frozenset(key for each in rules for key in (*each.shape.all, *each.shape.any)),
+        wanted={size_s: frozenset(slis) for size_s, slis in wanted.items()},
+    )
+
+
+def _key(pack: Pack, name: str) -> str:
+    return f"{pack.pack}/{name}"
+
+
+def _condition(pack: Pack, name: str, told: Condition) -> ReadyCondition:
+    bound = told.bound
+    return ReadyCondition(
+        key=_key(pack, name),
+        name=name,
+        memory=f"{_key(pack, name)}#{told.content}",
+        bound=bound,
+        keeping=bound if told.until is None else bound.model_copy(update={"value": told.until}),
+        for_s=told.for_s,
+        on_missing=told.on_missing,
+    )
+
+
+def _rule(pack: Pack, name: str, rule: Rule) -> ReadyRule:
+    def keys(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(_key(pack, each) for each in names)
+
+    shape = RuleShape(name=name, priority=rule.priority, all=keys(rule.all), any=keys(rule.any), none=keys(rule.none))
+    return ReadyRule(name=name, pack=pack.pack, rule=rule, shape=shape)
+
+
+def _spoken_of(packs: Sequence[Pack]) -> Iterable[tuple[str, int]]:
+    for pack in packs:
+        for condition in pack.conditions.values():
+            yield condition.sli, condition.window
+        for rule in pack.rules.values():
+            if rule.amount.sli is not None:
+                yield rule.amount.sli, rule.amount.window
+            for target in rule.targets:
+                yield target.sli, target.window
+                now = target.comparison[1].now
+                if now is not None:
+                    yield now, target.window

@@ -1,0 +1,1 @@
+"""The engines that decide which rules fire on the facts of a moment; they always agree."""

@@ -1,0 +1,149 @@
+"""Runs the tests that rules carry: their series through the very fold that the stage runs, on any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import ConfigError
+from contracts.events import Alert, CandidateSet, Message, Sli, SliValue
+from rules.book import MakeEngine, read_files
+from rules.core import fold
+from rules.core.fold import RuleSettings
+from rules.core.loader import read_packs
+from rules.core.pack import Case, Pack, place_of_value
+from rules.core.reference import PythonEngine
+from rules.core.ruleset import RuleSet, make_ruleset
+from rules.core.shapes import Engine
+from rules.explain import replay, with_ticks
+
+WORKLOAD = "test"
+
+START_MS = 1_700_000_100_000
+"""Event time of a test's `0s`: an end of windows of every size."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Packs that are sound together, or every mistake of every file as `file:line: what. fix`."""
+
+    packs: tuple[Pack, ...]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test of one rule on one engine: when the rule first proposed (None: never) and how many replicas.
+
+    `detail` says what was expected and, where the rule did not fire, why not.
+    """
+
+    __test__ = False  # its name begins as pytest's do
+
+    pack: str
+    rule: str
+    test: str
+    engine: str
+    passed: bool
+    fired_at_s: float | None
+    replicas: int | None
+    detail: tuple[str, ...]
+
+
+def check(paths: Sequence[Path] = ()) -> Checked:
+    """Read packs (the built-in ones without `paths`) and tell what is wrong with them; raises nothing."""
+    try:
+        loaded, errors = read_packs(read_files(paths))
+    except ConfigError as error:
+        return Checked((), (str(error),))
+    packs = tuple(each.pack for each in loaded if each.pack is not None)
+    return Checked(() if errors else packs, tuple(errors))
+
+
+def prove(pack: Pack, make_engine: MakeEngine = PythonEngine) -> list[TestResult]:
+    """Every test of a pack on an engine made for it, in the order of the file."""
+    rules = make_ruleset([pack])
+    engine = make_engine(rules.shapes)
+    try:
+        return [
+            _prove(rules, engine, rule, name, case)
+            for rule, body in pack.rules.items()
+            for name, case in body.tests.items()
+        ]
+    finally:
+        engine.close()
+
+
+def series(case: Case) -> list[Sli]:
+    """The SLIs of a test: each value told at the end of each of its windows, the latest ones every second."""
+    sizes = sorted({place_of_value(text)[1] for given in case.given for text in given.values})
+    standing: dict[int, dict[str, SliValue]] = {}
+    told: list[Sli] = []
+    steps = {given.at: given.values for given in case.given}
+    for second in range(int(case.until) + 1):
+        for at_s, values in steps.items():
+            if second - 1 < at_s <= second:
+                for text, value in values.items():
+                    sli, size_s = place_of_value(text)
+                    standing.setdefault(size_s, {})[sli] = SliValue(value=value, samples=0 if value is None else 1)
+        told += [
+            _sli(size_s, second, standing[size_s]) for size_s in sizes if size_s in standing and due(size_s, second)
+        ]
+    return told
+
+
+def due(size_s: int, second: int) -> bool:
+    """Whether a window of this size ends at this second of a test."""
+    return size_s == 0 or second % size_s == 0
+
+
+def _sli(size_s: int, second: int, values: dict[str, SliValue]) -> Sli:
+    end_ms = START_MS + second * 1000
+    return Sli(
+        workload=WORKLOAD,
+        size_s=size_s,
+        start_ms=end_ms - size_s * 1000,
+        coverage_ratio=1.0,
+        freshness_s=0.0,
+        cause_ms=end_ms,
+        instances=1,
+        instances_up=1,
+        values=dict(values),
+    )
+
+
+def _prove(rules: RuleSet, engine: Engine, rule: str, name: str, case: Case) -> TestResult:
+    slis = series(case)
+    log = with_ticks(slis, START_MS + int(case.until * 1000))
+    _, outputs = fold.step(rules, engine, RuleSettings(), None, log)
+    fired_at_s, replicas = _first(outputs, rule)
+    expect = case.expect
+    passed = fired_at_s == expect.fires_at and (expect.replicas is None or replicas == expect.replicas)
+    detail: tuple[str, ...] = (_expectation(case, fired_at_s, replicas),)
+    if not passed:
+        if fired_at_s is None:
+            at_ms = START_MS + int((expect.fires_at or 0) * 1000)
+            detail += next(each.why for each in replay(rules, slis, at_ms) if each.rule == rule)
+        detail += tuple(each.summary for each in outputs if isinstance(each, Alert) and each.subject == rule)
+    pack = rules.packs[0].pack
+    return TestResult(pack, rule, name, engine.name, passed, fired_at_s, replicas, detail)
+
+
+def _first(outputs: Sequence[Message], rule: str) -> tuple[float | None, int | None]:
+    for output in outputs:
+        for each in output.candidates if isinstance(output, CandidateSet) else ():
+            if each.rule == rule and isinstance(output, CandidateSet):
+                return (output.at_ms - START_MS) / 1000.0, each.spec.replicas
+    return None, None
+
+
+def _expectation(case: Case, fired_at_s: float | None, replicas: int | None) -> str:
+    def words(at_s: float | None, count: int | None) -> str:
+        if at_s is None:
+            return "never"
+        return f"at {at_s:g}s" + (f", replicas: {count}" if count is not None else "")
+
+    expect = case.expect
+    got = words(fired_at_s, replicas if expect.replicas is not None else None)
+    return f"expected {words(expect.fires_at, expect.replicas)}, fires {got}"
