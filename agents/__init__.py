@@ -1,0 +1,1 @@
+"""Agents: a reviewer judges what rules propose, the arbiter decides, the executor acts through the ledger."""

@@ -1,0 +1,213 @@
+"""Carries one action forward: looks, asks the saga for the next move, writes it in the ledger, gives the order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from agents.checkpoints import Checkpoint, passed
+from agents.core.moves import Call, Draft, View, Wait
+from agents.core.saga import after_call, next_move
+from agents.core.steps import open_tokens
+from contracts.clock import Clock
+from contracts.errors import ConfigError, Conflict, Unavailable
+from contracts.events import Plan
+from contracts.laws.bounds import Evidence
+from contracts.ledger import ActionRecord, ClaimLimits, Phase
+from contracts.ports import Claim, Controller, Ledger, Observation, StepReport
+
+log = structlog.get_logger(__name__)
+
+Controllers = Callable[[str], Controller]
+"""The controller of a workload; ConfigError where there is none."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the executor knows of an action's surroundings. Event ms; `stop` and `behind` as in `View`."""
+
+    now_ms: int
+    evidence: Evidence = field(default_factory=dict)
+    stop: str = ""
+    behind: str = ""
+
+
+class Carrier:
+    """One owner's hands. `max_age_s` is how old evidence may be, event seconds."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        controllers: Controllers,
+        clock: Clock,
+        *,
+        owner: str,
+        limits: ClaimLimits,
+        max_age_s: float,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._ledger, self._controllers, self._clock = ledger, controllers, clock
+        self._owner, self._limits, self._max_age_s = owner, limits, max_age_s
+        self._checkpoint = checkpoint
+
+    async def carry(self, record: ActionRecord, sight: Sight) -> ActionRecord:
+        """Move `record` until it must wait, has ended, or turns out to be somebody else's; the record as it stands.
+
+        Raises Unavailable and LedgerLost of the ledger. A controller that is away is waited for.
+        """
+        while record.phase is not Phase.ENDED:
+            claim = await self._claim(record, sight)
+            if record.phase is not Phase.RECORDED and not claim.fence:
+                return record  # another executor works on it
+            view = await self._view(record, sight, claim)
+            move = next_move(record, view)
+            if isinstance(move, Wait):
+                log.debug("action_waits", action=record.action.id, phase=record.phase.value, why=move.why)
+                return record
+            if not await self._save(record, move.record, claim.fence):
+                return record
+            record = move.record
+            if isinstance(move, Call):
+                answered = await self._order(move, view, claim.fence)
+                if answered is None:
+                    return record
+                record = answered
+        return record
+
+    async def _claim(self, record: ActionRecord, sight: Sight) -> Claim:
+        if record.phase is Phase.RECORDED and sight.behind:
+            return Claim()
+        claim = await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
+        if record.phase is Phase.RECORDED and claim.refusal is None:
+            self._checkpoint("claimed")
+        return claim
+
+    async def _view(self, record: ActionRecord, sight: Sight, claim: Claim) -> View:
+        """Look at all that the next move depends on."""
+        begun = record.phase is not Phase.RECORDED
+        killed = begun and claim.refusal is not None
+        if record.phase is Phase.UNDOING:  # a claim in order to undo is given in spite of the switch
+            killed = (await self._ledger.switches(record.action.workload)).killed
+        draft: Draft | None = None
+        seen: Observation | None = None
+        reports: dict[str, StepReport] = {}
+        honours = True
+        try:
+            controller = self._controllers(record.action.workload)
+        except ConfigError as error:
+            draft = Draft(doubt=str(error))
+        else:
+            honours = controller.honours_tokens
+            if begun:
+                seen, reports = await _look(controller, record)
+            elif claim.fence:
+                draft = await _draft(controller, record)
+        return View(
+            now_ms=sight.now_ms,
+            stamp_ms=self._clock.now_ms(),
+            max_age_s=self._max_age_s,
+            evidence=sight.evidence,
+            seen=seen,
+            reports=reports,
+            claim=claim,
+            draft=draft,
+            killed=killed,
+            stop=sight.stop,
+            behind=sight.behind,
+            honours_tokens=honours,
+        )
+
+    async def _save(self, old: ActionRecord, new: ActionRecord, fence: int) -> bool:
+        """Write it. False when somebody else has: then it is theirs."""
+        at_ms = self._clock.now_ms()
+        stands = await self._ledger.advance(new, owner=self._owner, fence=fence, actor=self._owner, at_ms=at_ms)
+        log.info(
+            "action_moved" if stands else "action_of_another",
+            action=new.action.id,
+            workload=new.action.workload,
+            kind=new.action.spec.kind.value,
+            phase=new.phase.value,
+            was=old.phase.value,
+            version=new.version,
+            fence=fence,
+            marks=[mark.value for mark in new.marks],
+            end_state=new.end_state.value if new.end_state else None,
+            reasons=list(new.reasons),
+            detail=new.detail,
+            after=new.after,
+            at_ms=at_ms,
+        )
+        if stands and (name := passed(old, new)):
+            self._checkpoint(name)
+        return stands
+
+    async def _order(self, call: Call, view: View, fence: int) -> ActionRecord | None:
+        """Give the order whose intent was written. None when nothing more can be done at present: nobody knows whether
+        it arrived, or it was not ours to give."""
+        record = call.record
+        plan, workload = _plan(record), record.action.workload
+        step, token = plan.steps[call.step], record.token(call.step, undo=call.undo)
+        refusal = ""
+        try:
+            controller = self._controllers(workload)
+            if call.undo:
+                await controller.undo(workload, step, record.token(call.step), token, fence)
+            else:
+                await controller.apply(workload, step, token, fence)
+        except ConfigError as error:
+            refusal = str(error)
+        except (Unavailable, Conflict) as error:
+            log.warning("order_unanswered", action=record.action.id, step=call.step, undo=call.undo, error=str(error))
+            return None
+        else:
+            self._checkpoint("undo_applied" if call.undo else "final_applied" if step.final else "applied")
+        answered = after_call(call, view, refusal)
+        return answered if await self._save(record, answered, fence) else None
+
+
+def _plan(record: ActionRecord) -> Plan:
+    if record.plan is None:
+        raise ValueError(f"action {record.action.id} has no plan")
+    return record.plan
+
+
+async def _draft(controller: Controller, record: ActionRecord) -> Draft | None:
+    """A plan whose first steps were tried dry; final ones cannot be tried before the others are done."""
+    action = record.action
+    try:
+        plan = await controller.plan(action, await controller.observe(action.workload))
+        for step in plan.steps:
+            if not step.final and (problem := await controller.dry_run(action.workload, step)):
+                return Draft(doubt=problem)
+    except ConfigError as error:
+        return Draft(doubt=str(error))
+    except (Unavailable, Conflict) as error:
+        log.warning("controller_away", action=action.id, error=str(error))
+        return None
+    return Draft(plan)
+
+
+async def _look(controller: Controller, record: ActionRecord) -> tuple[Observation | None, dict[str, StepReport]]:
+    """The fleet, and every token whose outcome is open; what cannot be had is left out."""
+
+    async def seen() -> Observation | None:
+        try:
+            return await controller.observe(record.action.workload)
+        except (Unavailable, ConfigError, Conflict) as error:
+            log.warning("controller_away", action=record.action.id, error=str(error))
+            return None
+
+    async def report(token: str) -> StepReport | None:
+        try:
+            return await controller.inspect(token)
+        except (Unavailable, ConfigError, Conflict) as error:
+            log.warning("token_unknown_for_now", action=record.action.id, token=token, error=str(error))
+            return None
+
+    tokens = open_tokens(record)
+    observation, *answers = await asyncio.gather(seen(), *(report(token) for token in tokens))
+    reports = {token: answer for token, answer in zip(tokens, answers, strict=True) if isinstance(answer, StepReport)}
+    return observation if isinstance(observation, Observation) else None, reports

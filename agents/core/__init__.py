@@ -1,0 +1,1 @@
+"""Pure parts: how a candidate is judged, decided, carried out and verified."""

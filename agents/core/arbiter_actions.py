@@ -1,0 +1,89 @@
+"""What is under way: an approved action takes its target, its outcome frees it, and one that is overdue is told of."""
+
+from __future__ import annotations
+
+from agents.core.arbiter_reasons import preempted
+from agents.core.arbiter_settings import ArbiterSettings
+from agents.core.arbiter_state import ArbiterState, Flight
+from contracts.events import Action, ActionSpec, Alert, Decision, EndState, Message, Outcome, Severity
+
+DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
+"""How an action ends that has changed the fleet, if only for a while: the target rests after it."""
+
+
+def acted(
+    state: ArbiterState, decision: Decision, spec: ActionSpec, approved_by: str, settings: ArbiterSettings
+) -> tuple[ArbiterState, Action]:
+    """The action of an approved decision, with its target taken.
+
+    One whose outcome is known already was approved before a crash, and is only said again: it takes nothing.
+    """
+    aside = preempted(decision.candidate, state)
+    action = Action(
+        workload=state.workload,
+        target=state.target,
+        candidate_id=decision.decision_id,
+        decision_id=decision.decision_id,
+        rule=decision.candidate.rule,
+        priority=decision.candidate.priority,
+        spec=spec,
+        mode=decision.mode,
+        approved_by=approved_by,
+        preempts=aside.action_id if aside else "",
+        at_ms=state.now_ms,
+        cause_ms=decision.cause_ms,
+        start_by_ms=state.now_ms + round(settings.start_within_s * 1000),
+    )
+    if action.id in state.ended.ids:
+        return state, action
+    # An effect may be long in coming: what counts as late begins after the time that it may take.
+    allowed_s = spec.effect.settle_s + spec.effect.by_s + settings.overdue_s
+    flight = Flight(
+        action_id=action.id,
+        rule=action.rule,
+        kind=spec.kind,
+        priority=action.priority,
+        overdue_ms=action.start_by_ms + round(allowed_s * 1000),
+    )
+    return state.model_copy(update={"flights": (*state.flights, flight)}), action
+
+
+def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
+    """The target is free, and rests if something was done."""
+    action = outcome.action
+    if action.id in state.ended.ids:
+        return state
+    at_ms = min(outcome.at_ms, state.now_ms)
+    flights = tuple(flight for flight in state.flights if flight.action_id != action.id)
+    ended = state.ended.add([action.id], at_ms, state.now_ms)
+    state = state.model_copy(update={"flights": flights, "ended": ended})
+    if outcome.end_state not in DID_SOMETHING:
+        return state
+    kind = action.spec.kind
+    last_ms = state.last_ms | {kind: max(at_ms, state.last_ms.get(kind, at_ms))}
+    state = state.model_copy(update={"last_ms": last_ms})
+    seen = outcome.after.get("replicas_up")
+    return state if seen is None else state.with_replicas(round(seen), at_ms)
+
+
+def overdue(state: ArbiterState) -> tuple[ArbiterState, list[Message]]:
+    """Alerts for actions whose outcome should have come. Their target stays taken: nobody knows what was done to it."""
+    late = [flight for flight in state.flights if state.now_ms > flight.overdue_ms and not flight.told]
+    if not late:
+        return state, []
+    told = tuple(each.model_copy(update={"told": True}) if each in late else each for each in state.flights)
+    alerts: list[Message] = [
+        Alert(
+            workload=state.workload,
+            name="action_overdue",
+            severity=Severity.CRITICAL,
+            subject=flight.action_id,
+            at_ms=flight.overdue_ms,
+            summary=f"nobody has said how the {flight.kind} of {flight.rule} ended; nothing else is done to "
+            f"{state.target} until then",
+            fix="Check that the executor and the ledger run (optiinfra status); "
+            f"see how far it came: optiinfra explain {flight.action_id}",
+        )
+        for flight in late
+    ]
+    return state.model_copy(update={"flights": told}), alerts

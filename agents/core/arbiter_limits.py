@@ -1,0 +1,58 @@
+"""How many replicas may be granted of those a rule asks for, and what is then expected of the action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+
+from agents.core.arbiter_settings import Limits
+from contracts.events import ActionKind, ActionSpec
+
+_LAST = 1
+"""Replicas that stay where no minimum is set: nothing here switches a workload off."""
+
+_ROUNDING = 1e-9  # 0.29 * 100 is 28.999…: a share that comes out whole must count as whole
+
+
+@dataclass(frozen=True)
+class Grant:
+    """`replicas` of those wanted, 0 when a limit leaves nothing; `words` say what was cut and by what."""
+
+    replicas: int
+    words: str = ""
+
+
+def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits) -> Grant:
+    """What the limits leave of `wanted` where `replicas` answer now.
+
+    >>> grant(ActionKind.SCALE_UP, 3, 4, Limits(max_replicas=6))
+    Grant(replicas=2, words='2 of 3 granted: 4 replicas answer, maximum 6')
+    >>> grant(ActionKind.SCALE_DOWN, 3, 4, Limits(min_replicas=2))
+    Grant(replicas=1, words='1 of 3 granted: 4 replicas answer, minimum 2, at most 1 a step')
+    """
+    if kind is ActionKind.SCALE_UP:
+        most = limits.max_replicas
+        left = wanted if most is None else min(wanted, most - replicas)
+        bounds = f"maximum {most}"
+    else:
+        least = limits.min_replicas or _LAST
+        step = max(1, floor(replicas * limits.max_step_down_ratio + _ROUNDING))
+        left = min(wanted, replicas - least, step)
+        bounds = f"minimum {least}, at most {step} a step"
+    left = max(left, 0)
+    return Grant(left, "" if left == wanted else f"{left} of {wanted} granted: {replicas} replicas answer, {bounds}")
+
+
+def granted_spec(spec: ActionSpec, granted: int, moved: int = 0) -> ActionSpec:
+    """The action with `granted` replicas, on a fleet that has grown by `moved` replicas since it was proposed.
+
+    A rule works out what it expects of `replicas_up` from the fleet it saw and the number it asked for. With other
+    numbers the old expectation would be met by nothing done, or never; so it is shifted by the difference.
+    """
+    sign = -1 if spec.kind.takes_capacity else 1
+    shift = sign * (granted - spec.replicas) + moved
+    expect = spec.effect.expect
+    if expect.sli == "replicas_up" and shift:
+        expect = expect.model_copy(update={"value": expect.value + shift})
+    effect = spec.effect.model_copy(update={"expect": expect})
+    return spec.model_copy(update={"replicas": granted, "effect": effect})

@@ -1,0 +1,207 @@
+"""Why a candidate is refused, only recommended, or put to a person: each check gives every reason that it finds.
+
+A reason weighs one of three ways, and the heaviest decides the answer: it refuses; it lets the platform advise at most;
+it asks for a person's yes. Reasons are told in that order, and among equals in the order of `ORDER`, so that the first
+one is the one that decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from agents.core.arbiter_limits import Grant
+from agents.core.arbiter_settings import ArbiterSettings
+from agents.core.arbiter_state import ArbiterState, Flight
+from contracts.events import (
+    ActionKind,
+    Answer,
+    Candidate,
+    CandidateSet,
+    Judgement,
+    Mode,
+    Refusal,
+    Review,
+    Risk,
+    Verdict,
+)
+from contracts.laws.bounds import cooling
+
+MIN_COVERAGE_RATIO = 0.5
+"""Below it the evidence of a workload is too thin to take capacity on."""
+
+ORDER: tuple[Refusal, ...] = (
+    Refusal.KILL_SWITCH,
+    Refusal.EXPIRED,
+    Refusal.REJECTED,
+    Refusal.REVIEW_FAILED,
+    Refusal.NO_REVIEW,
+    Refusal.VETOED,
+    Refusal.STALE_EVIDENCE,
+    Refusal.MISSING_EVIDENCE,
+    Refusal.OUTRANKED,
+    Refusal.IN_FLIGHT,
+    Refusal.MANUAL_CHANGE,
+    Refusal.COOLDOWN,
+    Refusal.AT_MAXIMUM,
+    Refusal.AT_MINIMUM,
+    Refusal.NO_CONTROLLER,
+    Refusal.ADVISORY_MODE,
+    Refusal.NO_BOUNDS,
+    Refusal.DEGRADED_REVIEW,
+    Refusal.DEMOTED,
+    Refusal.RISK_TOO_HIGH,
+    Refusal.LOW_CONFIDENCE,
+)
+
+
+class Weight(IntEnum):
+    """What a reason does to the answer, the heaviest first."""
+
+    REFUSES = 0
+    ADVISES = 1
+    ASKS = 2
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason, with its numbers in words."""
+
+    code: Refusal
+    words: str
+    weight: Weight = Weight.REFUSES
+
+
+def ranked(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Each code once, the decisive one first."""
+    by_code = {reason.code: reason for reason in reasons}
+    return tuple(sorted(by_code.values(), key=lambda reason: (reason.weight, ORDER.index(reason.code))))
+
+
+def answer_of(reasons: Iterable[Reason]) -> Answer:
+    """What the heaviest reason leaves; approved when there is none."""
+    answers = {
+        Weight.REFUSES: Answer.REFUSED,
+        Weight.ADVISES: Answer.RECOMMENDED,
+        Weight.ASKS: Answer.NEEDS_APPROVAL,
+    }
+    heaviest = min((reason.weight for reason in reasons), default=None)
+    return Answer.APPROVED if heaviest is None else answers[heaviest]
+
+
+def of_switch(state: ArbiterState) -> Iterator[Reason]:
+    """A person has stopped all action."""
+    if state.killed is not None:
+        yield Reason(Refusal.KILL_SWITCH, f"all action on {state.workload} was stopped {state.killed}")
+
+
+def of_review(review: Review | None, judgement: Judgement | None) -> Iterator[Reason]:
+    """What the reviewer says; `review` None where none came in time. A fallback that judged may veto, not approve."""
+    if review is None:
+        yield Reason(Refusal.NO_REVIEW, "no review came in time")
+        return
+    if review.failure:
+        yield Reason(Refusal.REVIEW_FAILED, f"{review.reviewer} could not judge: {review.failure}")
+        return
+    if judgement is None:
+        yield Reason(Refusal.NO_REVIEW, f"{review.reviewer} did not judge this candidate")
+        return
+    if judgement.verdict is Verdict.VETO:
+        yield Reason(Refusal.VETOED, f"{review.reviewer} says no: {_first(judgement)}")
+    if judgement.verdict is Verdict.DEMOTE:
+        yield Reason(Refusal.DEMOTED, f"{review.reviewer} wants a person to look: {_first(judgement)}", Weight.ASKS)
+    if review.degraded:
+        yield Reason(Refusal.DEGRADED_REVIEW, f"{review.reviewer} is a fallback and approves nothing", Weight.ASKS)
+
+
+def of_evidence(
+    found: CandidateSet, candidate: Candidate, state: ArbiterState, settings: ArbiterSettings
+) -> Iterator[Reason]:
+    """Evidence that is too old for anything, or too thin: unknown replicas leave no limit to be checked, and capacity
+    is never taken where something is missing."""
+    age_s = (state.now_ms - found.at_ms) / 1000
+    if age_s > settings.max_age_s:
+        yield Reason(Refusal.STALE_EVIDENCE, f"the evidence is {age_s:g} s old, at most {settings.max_age_s:g} s")
+    lacks = [] if found.replicas is not None else ["nobody knows how many replicas answer"]
+    if candidate.spec.kind.takes_capacity:
+        if found.coverage_ratio < MIN_COVERAGE_RATIO:
+            lacks.append(f"coverage is {found.coverage_ratio:.2f}, at least {MIN_COVERAGE_RATIO:g} is needed")
+        blind = [fact.condition for fact in candidate.facts if fact.holds and fact.value is None]
+        if blind:
+            lacks.append(f"{', '.join(blind[:5])} counts without a value")
+    if lacks:
+        yield Reason(Refusal.MISSING_EVIDENCE, "; ".join(lacks))
+
+
+def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
+    """The action that a candidate pushes aside: one that does the opposite and has a lower priority. While one is being
+    pushed aside already, nothing more is: that has to end first."""
+    if len(state.flights) != 1:
+        return None
+    flight = state.flights[0]
+    opposite = flight.kind is not candidate.spec.kind
+    return flight if opposite and candidate.priority > flight.priority else None
+
+
+def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
+    """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way."""
+    if state.flights and preempted(candidate, state) is None:
+        flight = state.flights[-1]
+        words = f"{flight.kind} of {flight.rule} is under way, priority {flight.priority}: action {flight.action_id}"
+        yield Reason(Refusal.IN_FLIGHT, words)
+    limits, kind = settings.limits_of(state.workload), candidate.spec.kind
+    cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s
+    before = tuple(ActionKind) if kind.takes_capacity else (ActionKind.SCALE_UP,)
+    lasts = {each: state.last_ms[each] for each in before if each in state.last_ms}
+    if lasts:
+        last = max(lasts, key=lambda each: (lasts[each], each))
+        if cooling(lasts[last], cooldown_s, state.now_ms):
+            past_s = (state.now_ms - lasts[last]) / 1000
+            yield Reason(Refusal.COOLDOWN, f"{past_s:g} s of {cooldown_s:g} s have passed since the last {last}")
+
+
+def of_hand(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
+    """The platform yields to a change by hand. It may still ask to add capacity, since users may be suffering; to take
+    some away while a person is at work is refused."""
+    if cooling(state.manual_ms, settings.manual_hold_s, state.now_ms) and state.manual_ms is not None:
+        past_s = (state.now_ms - state.manual_ms) / 1000
+        words = f"changed by hand {past_s:g} s ago, {settings.manual_hold_s:g} s are left to people: {state.manual}"
+        weight = Weight.REFUSES if candidate.spec.kind.takes_capacity else Weight.ASKS
+        yield Reason(Refusal.MANUAL_CHANGE, words, weight)
+
+
+def of_grant(kind: ActionKind, granted: Grant) -> Iterator[Reason]:
+    """The limits leave nothing."""
+    if granted.replicas == 0:
+        yield Reason(Refusal.AT_MINIMUM if kind.takes_capacity else Refusal.AT_MAXIMUM, granted.words)
+
+
+def of_mode(
+    state: ArbiterState, mode: Mode, judgement: Judgement | None, settings: ArbiterSettings
+) -> Iterator[Reason]:
+    """What the mode does not let the platform do alone."""
+    if not settings.has_controller:
+        yield Reason(
+            Refusal.NO_CONTROLLER, "there is no controller for this fleet: nothing can be done", Weight.ADVISES
+        )
+    if mode is Mode.ADVISORY:
+        yield Reason(Refusal.ADVISORY_MODE, "the mode is advisory: people act", Weight.ADVISES)
+        return
+    limits = settings.limits_of(state.workload)
+    if limits.min_replicas is None or limits.max_replicas is None:
+        unset = [name for name in ("min_replicas", "max_replicas") if getattr(limits, name) is None]
+        yield Reason(Refusal.NO_BOUNDS, f"{' and '.join(unset)} not set for {state.workload}", Weight.ASKS)
+    if judgement is None:
+        return
+    semi = mode is Mode.SEMI_AUTONOMOUS
+    if semi and judgement.risk is not Risk.LOW:
+        yield Reason(Refusal.RISK_TOO_HIGH, f"the risk is {judgement.risk}, {mode} acts at low risk only", Weight.ASKS)
+    least = settings.min_confidence_semi if semi else settings.min_confidence_autonomous
+    if judgement.confidence < least:
+        words = f"confidence is {judgement.confidence:g}, {mode} needs {least:g}"
+        yield Reason(Refusal.LOW_CONFIDENCE, words, Weight.ASKS)
+
+
+def _first(judgement: Judgement) -> str:
+    return judgement.reasons[0] if judgement.reasons else "no reason given"

@@ -1,0 +1,59 @@
+"""How far stage `arbiter` may go: the limits of each workload, its deadlines, and who may act alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from contracts.clock import ClockAnchor
+from contracts.events import Mode
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one workload; cooldowns in event seconds. Without both bounds the platform does not act alone; no limit lets
+    the last replica go. `max_step_down_ratio` is of the replicas that answer, one at least."""
+
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    max_step_down_ratio: float = 0.2
+    up_cooldown_s: float = 60.0
+    down_cooldown_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class ArbiterSettings:
+    """What holds for all workloads; event seconds unless the name says wall.
+
+    `has_controller`: whether anything can be acted on. A set of candidates waits `review_within_s` for its review, and
+    is too old to decide on after `max_age_s`: a reviewer needs time, so the second is the longer one. An action starts
+    within `start_within_s`; one whose outcome is `overdue_s` late is told of. `manual_hold_s`: how long the platform
+    yields to a change by hand. Approvals expire after `approval_ttl_wall_s`: people live by the clock on the wall, and
+    `anchor` turns event time into it.
+    """
+
+    anchor: ClockAnchor
+    default_mode: Mode = Mode.ADVISORY
+    has_controller: bool = False
+    default_limits: Limits = Limits()
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    review_within_s: float = 40.0
+    max_age_s: float = 60.0
+    start_within_s: float = 30.0
+    overdue_s: float = 300.0
+    manual_hold_s: float = 600.0
+    approval_ttl_wall_s: float = 86_400.0
+    min_confidence_autonomous: float = 0.5
+    min_confidence_semi: float = 0.9
+
+    def limits_of(self, workload: str) -> Limits:
+        """The workload's own limits, or those that hold where it has none."""
+        return self.limits.get(workload, self.default_limits)
+
+    def expires_wall_ms(self, at_ms: int) -> int:
+        """When a case that is opened at event time `at_ms` expires, wall ms."""
+        return self.wall_ms(at_ms) + round(self.approval_ttl_wall_s * 1000)
+
+    def wall_ms(self, at_ms: int) -> int:
+        """Wall time at event time `at_ms`."""
+        return int(self.anchor.wall_ms(at_ms))

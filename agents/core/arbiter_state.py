@@ -1,0 +1,160 @@
+"""What stage `arbiter` remembers of one workload: switches, what is under way, open cases, and what it has dealt with.
+
+All of it is bounded: ids are dropped after an hour of event time or when there are too many, closed cases after a day
+or when there are too many. An id that is dropped can do no harm: a set as old as one that was forgotten counts as
+answered, an approval of a case that was forgotten gets an alert, and an outcome frees its target only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import ActionKind, CandidateSet, Decision, Message, Mode, Tick
+from contracts.laws.ids import cause_id
+
+AHEAD_MS = 5_000
+"""How far past the newest tick a message may push time: its writer's clock may be ahead."""
+
+REMEMBER_MS = 3_600_000
+CLOSED_MS = 86_400_000
+IDS_LIMIT = 200
+OPEN_LIMIT = 8
+CLOSED_LIMIT = 16
+PENDING_LIMIT = 16
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Flight(_Part):
+    """An action whose outcome has not come. After `overdue_ms` people are told, once, and the target stays taken."""
+
+    action_id: str
+    rule: str
+    kind: ActionKind
+    priority: int
+    overdue_ms: int
+    told: bool = False
+
+
+class Case(_Part):
+    """A decision that people were or are asked about. `decision` is how it stands, `revision` the newest one told,
+    `replicas` what the fleet had when it was proposed. `closed` says how it ended, in words; empty while it is open."""
+
+    decision: Decision
+    proposed_ms: int
+    replicas: int
+    revision: int = 0
+    closed: str = ""
+
+
+class Seen(_Part):
+    """Ids that were dealt with: when, and the event time that each of them spoke of. `forgotten_ms` is the newest event
+    time of an id that was dropped."""
+
+    ids: dict[str, tuple[int, int]] = {}
+    forgotten_ms: int | None = None
+
+    def add(self, idents: Sequence[str], at_ms: int, now_ms: int) -> Seen:
+        """Remember more."""
+        ids = self.ids | dict.fromkeys(idents, (now_ms, at_ms))
+        return Seen(ids=ids, forgotten_ms=self.forgotten_ms).kept(now_ms)
+
+    def kept(self, now_ms: int) -> Seen:
+        """Without what is too old or too much, oldest first."""
+        surplus = len(self.ids) - IDS_LIMIT
+        oldest_ms = next((seen_ms for seen_ms, _ in self.ids.values()), now_ms)
+        if surplus <= 0 and oldest_ms >= now_ms - REMEMBER_MS:
+            return self  # at most ticks, without a look at each id: they stand in the order in which they were seen
+        gone = [
+            ident
+            for place, (ident, (seen_ms, _)) in enumerate(self.ids.items())
+            if place < surplus or seen_ms < now_ms - REMEMBER_MS
+        ]
+        times = [self.ids[ident][1] for ident in gone]
+        newest = max(times if self.forgotten_ms is None else [*times, self.forgotten_ms])
+        return Seen(ids={k: v for k, v in self.ids.items() if k not in gone}, forgotten_ms=newest)
+
+    def knows(self, ident: str, at_ms: int) -> bool:
+        """Whether it was dealt with, or is as old as one that was and is forgotten."""
+        return ident in self.ids or (self.forgotten_ms is not None and at_ms <= self.forgotten_ms)
+
+
+class ArbiterState(_Part):
+    """Per workload; event times in ms. `killed` says who stopped all action and why; None while it goes on.
+    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`."""
+
+    workload: str
+    now_ms: int
+    tick_ms: int | None = None
+    mode: Mode | None = None
+    mode_at_wall_ms: int | None = None
+    killed: str | None = None
+    killed_at_wall_ms: int | None = None
+    manual_ms: int | None = None
+    manual: str = ""
+    last_ms: dict[ActionKind, int] = {}
+    replicas: int | None = None
+    replicas_ms: int | None = None
+    pending: tuple[CandidateSet, ...] = ()
+    flights: tuple[Flight, ...] = ()
+    cases: tuple[Case, ...] = ()
+    decided: Seen = Seen()
+    heard: Seen = Seen()
+    ended: Seen = Seen()
+
+    @property
+    def target(self) -> str:
+        """What actions change: all that can be done to a workload so far is done to its number of replicas. A name that
+        leaves no room for more is cut, and told apart by its hash."""
+        name = self.workload
+        room = 200 - len("/replicas")
+        return f"{name if len(name) <= room else f'{name[:150]}~{cause_id(name)}'}/replicas"
+
+    def case(self, decision_id: str) -> Case | None:
+        """The case of a decision, open or closed."""
+        return next((case for case in self.cases if case.decision.decision_id == decision_id), None)
+
+    def with_case(self, case: Case) -> ArbiterState:
+        """With this case as it is now. Open ones keep their place, a closed one goes last; of too many the oldest of
+        them is dropped."""
+        cases = {each.decision.decision_id: each for each in self.cases}
+        if case.closed:
+            cases.pop(case.decision.decision_id, None)
+        cases[case.decision.decision_id] = case
+        closed = [ident for ident, each in cases.items() if each.closed]
+        for ident in closed[: max(0, len(closed) - CLOSED_LIMIT)]:
+            del cases[ident]
+        return self.model_copy(update={"cases": tuple(cases.values())})
+
+    def with_replicas(self, replicas: int, at_ms: int) -> ArbiterState:
+        """With the newest number of replicas that is known."""
+        if self.replicas_ms is not None and at_ms < self.replicas_ms:
+            return self
+        return self.model_copy(update={"replicas": replicas, "replicas_ms": at_ms})
+
+
+def begun(state: ArbiterState | None, message: Message) -> ArbiterState:
+    """The state with the time that a message tells; a workload is known from its first message on."""
+    if state is None:
+        return ArbiterState(workload=message.key, now_ms=message.at)
+    at_ms = message.at if state.tick_ms is None else min(message.at, state.tick_ms + AHEAD_MS)
+    return state if at_ms <= state.now_ms else state.model_copy(update={"now_ms": at_ms})
+
+
+def ticked(state: ArbiterState, tick: Tick) -> ArbiterState:
+    """The state at a tick, which also takes back a time that ran too far ahead before there were ticks."""
+    now_ms = max(tick.at_ms, min(state.now_ms, tick.at_ms + AHEAD_MS))
+    cases = tuple(each for each in state.cases if not each.closed or each.decision.at_ms >= now_ms - CLOSED_MS)
+    update = {
+        "tick_ms": tick.at_ms,
+        "now_ms": now_ms,
+        "cases": cases,
+        "decided": state.decided.kept(now_ms),
+        "heard": state.heard.kept(now_ms),
+        "ended": state.ended.kept(now_ms),
+    }
+    return state.model_copy(update=update)

@@ -1,0 +1,169 @@
+"""How the steps of a plan are carried out: intent, order, inspection, and what is done when one of them fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agents.core.moves import (
+    Call,
+    Code,
+    Move,
+    Save,
+    View,
+    Wait,
+    Why,
+    changed,
+    ended,
+    halted,
+    held,
+    marked,
+    newer,
+    told,
+)
+from contracts.events import EndState
+from contracts.laws.bounds import Evidence, all_hold, holds, value_of
+from contracts.ledger import ActionRecord, Mark, Phase
+from contracts.ports import StepState
+
+
+def ordered(record: ActionRecord) -> tuple[int, ...]:
+    """The numbers of the steps that can be taken back."""
+    return tuple(n for n, step in enumerate(record.plan.steps) if not step.final) if record.plan else ()
+
+
+def finals(record: ActionRecord) -> tuple[int, ...]:
+    """The numbers of the steps that cannot be taken back."""
+    return tuple(n for n, step in enumerate(record.plan.steps) if step.final) if record.plan else ()
+
+
+def open_tokens(record: ActionRecord) -> tuple[str, ...]:
+    """The tokens whose outcome must be inspected before the next move."""
+    found: list[str] = []
+    asked = {Mark.INTENDED, Mark.APPLIED, *((Mark.DONE, Mark.UNDO_INTENDED) if record.phase is Phase.UNDOING else ())}
+    for number, mark in enumerate(record.marks):
+        if mark in (Mark.UNDO_INTENDED, Mark.UNDO_APPLIED):
+            found.append(record.token(number, undo=True))
+        if mark in asked:
+            found.append(record.token(number))
+    return tuple(found)
+
+
+def deadline_ms(record: ActionRecord) -> int:
+    """When what was applied must show. Steps are given `by_s` from the newest one on, verification no more than that;
+    an undo gets twice as long."""
+    by_ms = int(record.action.spec.effect.by_s * 1000)
+    if record.phase is Phase.UNDOING:
+        return record.phase_since_ms + 2 * by_ms
+    since_ms = record.applied_ms or record.phase_since_ms
+    if record.phase in (Phase.APPLYING, Phase.FINISHING):
+        since_ms = max(since_ms, record.phase_since_ms)
+    return since_ms + by_ms
+
+
+def clear(record: ActionRecord, view: View, evidence: Evidence | None = None) -> bool | None:
+    """Whether capacity may be taken now: every guard holds on fresh evidence, and the expected SLI is seen at all."""
+    evidence = view.evidence if evidence is None else evidence
+    effect = record.action.spec.effect
+    answer = all_hold(evidence, effect.guards, view.now_ms, view.max_age_s)
+    if answer and value_of(evidence, effect.expect, view.now_ms, view.max_age_s) is None:
+        return None
+    return answer
+
+
+def undoing(record: ActionRecord, view: View, *codes: Code, detail: str = "", **values: Any) -> Save:
+    """Begin to take back what was applied, for these reasons."""
+    reasons = tuple(dict.fromkeys((*record.reasons, *(code.value for code in codes))))
+    values |= {"phase": Phase.UNDOING, "reasons": reasons, "detail": detail[:2000]}
+    return Save(changed(record, view, **values))
+
+
+def carry(record: ActionRecord, view: View, steps: Sequence[int]) -> Move | None:
+    """Carry out `steps`: order one after the other, then wait until all are done. None: they are."""
+    for number in steps:
+        if (move := _answered(record, view, number)) is not None:
+            return move
+    if all(record.marks[number] is Mark.DONE for number in steps):
+        return None
+    finished = {
+        n: Mark.DONE for n in steps if record.marks[n] is Mark.APPLIED and _state(record, view, n) is StepState.DONE
+    }
+    if finished:
+        return Save(changed(record, view, marks=marked(record, finished)))
+    if halt := halted(record, view):
+        return _stopped(record, view, halt[0], halt[1])
+    if view.now_ms >= deadline_ms(record):
+        return _overdue(record, view)
+    for number in steps:
+        if record.marks[number] in (Mark.UNTOUCHED, Mark.INTENDED):
+            return _ordering(record, view, number)
+    return Wait("its steps are under way")
+
+
+def _state(record: ActionRecord, view: View, number: int) -> StepState | None:
+    report = view.reports.get(record.token(number))
+    return None if report is None else report.state
+
+
+def _answered(record: ActionRecord, view: View, number: int) -> Move | None:
+    """What the controller says of an order that was given, where that changes something."""
+    mark, state = record.marks[number], _state(record, view, number)
+    if mark not in (Mark.INTENDED, Mark.APPLIED):
+        return None
+    if state is StepState.FAILED:
+        words = f"step {number + 1} failed: {view.reports[record.token(number)].detail}"
+        applied = record.model_copy(update={"marks": marked(record, {number: Mark.APPLIED})})
+        if number in finals(record):
+            return held(applied, view, Why.STEP_FAILED, detail=words)
+        return undoing(applied, view, Why.STEP_FAILED, detail=words)
+    if mark is Mark.INTENDED and state in (StepState.RUNNING, StepState.DONE):
+        came_to = Mark.DONE if state is StepState.DONE else Mark.APPLIED
+        return Save(changed(record, view, marks=marked(record, {number: came_to}), applied_ms=view.at_ms))
+    if mark is Mark.INTENDED and state is StepState.UNKNOWN and not view.honours_tokens:
+        words = f"nobody knows whether the order for step {number + 1} arrived, and its controller keeps no tokens"
+        return held(record, view, Why.UNVERIFIED, detail=words)
+    return None
+
+
+def _ordering(record: ActionRecord, view: View, number: int) -> Move:
+    """Give the order for a step that was never taken, if it may be given now."""
+    if view.seen is None or (record.marks[number] is Mark.INTENDED and _state(record, view, number) is None):
+        return Wait("the controller is away")
+    if record.action.spec.kind.takes_capacity:
+        answer = clear(record, view)
+        guards = record.action.spec.effect.guards
+        if answer is False and _way_back(record):
+            return undoing(record, view, Why.GUARD_BROKEN, detail=told(view, guards))
+        if False:
+            return Wait(f"its guards do not hold: {told(view, guards)}")
+    return Call(changed(record, view, marks=marked(record, {number: Mark.INTENDED})), number)
+
+
+def _way_back(record: ActionRecord) -> bool:
+    return all(record.marks[number] is Mark.UNTOUCHED for number in finals(record))
+
+
+def _stopped(record: ActionRecord, view: View, code: Code, words: str) -> Move:
+    """Somebody wants it stopped. Capacity that it took is given back; none is taken away for that."""
+    if record.action.spec.kind.takes_capacity and _way_back(record):
+        return undoing(record, view, code, detail=words)
+    return held(record, view, code, detail=words)
+
+
+def _overdue(record: ActionRecord, view: View) -> Move:
+    """Its steps are not done in time."""
+    spec = record.action.spec
+    away = view.seen is None or any(token not in view.reports for token in open_tokens(record))
+    words = f"not done {spec.effect.by_s:g} s after the last order; {told(view, (spec.effect.expect,))}"
+    why = Why.CONTROLLER_AWAY if away else Why.UNVERIFIED
+    if spec.kind.takes_capacity:
+        return undoing(record, view, why, detail=words) if _way_back(record) else held(record, view, why, detail=words)
+    expect = holds(newer(view.evidence, record.applied_ms or 0), spec.effect.expect, view.now_ms, view.max_age_s)
+    if expect and all(mark in (Mark.APPLIED, Mark.DONE) for mark in record.marks):
+        return ended(record, view, EndState.VERIFIED, Why.EXPECT_MET, detail=words, expect_met=True)
+    if expect is None:
+        return held(record, view, why, Why.NO_EVIDENCE, detail=words)
+    guards = spec.undo_guards
+    if not expect and guards and all_hold(view.evidence, guards, view.now_ms, view.max_age_s):
+        return undoing(record, view, why, detail=words, expect_met=expect)
+    return held(record, view, why, detail=f"{words}; not undone: {told(view, guards)}", expect_met=expect)

@@ -1,0 +1,311 @@
+"""The ledger's scripts: each change of the ledger is one Lua script, which Redis runs whole or not at all.
+
+Every script is handed all keys of the ledger, in the order of KEYS, and looks at the types and the epoch before it
+writes anything: a script that fails later would leave half a change. A reply is a list whose first word says how it
+went: `ok`, `lost` (another epoch), `junk` (key, what is wrong), `moved` (the newest audit line is another: number,
+hash), or a word of the script's own. The commands are those of Redis 6.2.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEYS: Final = {
+    "epoch": "hash",
+    "fence": "string",
+    "records": "hash",
+    "under_way": "zset",
+    "ended": "zset",
+    "unpublished": "zset",
+    "targets": "hash",
+    "begun": "zset",
+    "switches": "hash",
+    "audit": "list",
+    "lease": "hash",
+}
+"""Keys of the ledger and their types; the last is a target's own, and only some scripts are given it.
+
+    epoch        which ledger this is: id, whether it was begun after a loss
+    fence        the newest fence
+    records      action id → record, with who wrote it
+    under_way    ids of records that have not ended, by audit number
+    ended        ids of those that have, by wall time: for trimming
+    unpublished  ids of ended ones whose outcome is not published, by audit number
+    targets      target → the action that was let in and has not ended
+    begun        ids of actions that were let in, by wall time: for the hourly limit
+    switches     fleet, kill:<workload>, mode:<workload> → what a person has set
+    audit        the lines, in order
+    lease        owner, action, fence of a target; gone when it lapses
+"""
+
+_TYPES = ", ".join(f"'{kind}'" for kind in KEYS.values())
+
+_BEGIN = f"""
+local {", ".join(name.upper() for name in KEYS)} = unpack(KEYS)
+local types = {{{_TYPES}}}
+for i, key in ipairs(KEYS) do
+  local has = redis.call('TYPE', key).ok
+  if has ~= 'none' and has ~= types[i] then return {{'junk', key, 'it is a ' .. has .. ', not a ' .. types[i]}} end
+end
+
+local function decode(text)
+  local ok, value = pcall(cjson.decode, text)
+  return ok and type(value) == 'table' and value or nil
+end
+
+local newest = {{number = redis.call('LLEN', AUDIT), hash = ''}}
+if newest.number > 0 then
+  local line = decode(redis.call('LINDEX', AUDIT, -1))
+  if not line or type(line.hash) ~= 'string' then return {{'junk', AUDIT, 'its last line is no audit line'}} end
+  newest.hash = line.hash
+end
+"""
+"""What all scripts begin with."""
+
+_OPENED = (
+    _BEGIN
+    + """
+local epoch = redis.call('HGET', EPOCH, 'id')
+if not epoch or ARGV[1] ~= '' and epoch ~= ARGV[1] or redis.call('EXISTS', FENCE) == 0 then return {'lost'} end
+"""
+)
+"""ARGV[1]: the epoch that the caller has opened; empty for a visitor, who takes the ledger that there is."""
+
+_UNMOVED = """
+if newest.number ~= tonumber(ARGV[2]) or newest.hash ~= ARGV[3] then
+  return {'moved', tostring(newest.number), newest.hash}
+end
+"""
+
+_CHAINED = _OPENED + _UNMOVED
+"""ARGV[2], [3]: number and hash of the line that the new one, ARGV[4], was chained to."""
+
+OPEN = (
+    _BEGIN
+    + """
+local id, after_loss = unpack(redis.call('HMGET', EPOCH, 'id', 'after_loss'))
+local new_id, known, expected = ARGV[1], ARGV[5], ARGV[6] == '1'
+if redis.call('EXISTS', FENCE) == 0 then id = false end
+-- another epoch than the caller knew, and not begun as one after a loss: nobody has noticed the loss yet
+local unnoticed = id and expected and known ~= '' and id ~= known and after_loss ~= '1'
+if id and not unnoticed then return {'ok', id, after_loss} end
+"""
+    + _UNMOVED
+    + """
+redis.call('HSET', EPOCH, 'id', id or new_id, 'after_loss', expected and '1' or '0')
+local fence = tonumber(redis.call('GET', FENCE) or '0') or 0
+if fence < tonumber(ARGV[7]) then redis.call('SET', FENCE, ARGV[7]) end
+if expected then redis.call('HSET', SWITCHES, 'fleet', ARGV[8]) end
+redis.call('RPUSH', AUDIT, ARGV[4])
+return {'begun', id or new_id, ARGV[6]}
+"""
+)
+"""A new epoch's id; (chain); the epoch known before; expected; the least fence; the thrown switch."""
+
+RECORD = (
+    _CHAINED
+    + """
+local id, kept = ARGV[5], ARGV[6]
+local stands = redis.call('HGET', RECORDS, id)
+if stands then return {'stands', stands} end
+redis.call('HSET', RECORDS, id, kept)
+redis.call('ZADD', UNDER_WAY, newest.number + 1, id)
+redis.call('RPUSH', AUDIT, ARGV[4])
+return {'ok'}
+"""
+)
+"""(chain); id; record."""
+
+CLAIM = (
+    _OPENED
+    + """
+local id, target, workload, owner = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local lease_ms, in_flight, per_hour = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local wall_ms, mode_rank = tonumber(ARGV[9]), tonumber(ARGV[10])
+local function refused(code, detail) return {'refused', code, detail} end
+
+local stands = redis.call('HGET', RECORDS, id)
+if not stands then return refused('ledger_lost', 'the ledger has no record of it') end
+local kept = decode(stands)
+if not kept or type(kept.record) ~= 'table' or type(kept.record.phase) ~= 'string' then
+  return {'junk', RECORDS, 'field ' .. id .. ' is no record'}
+end
+local phase = kept.record.phase
+if phase == 'ended' then return refused('in_flight', 'it has ended already') end
+local has_begun = phase ~= 'recorded'
+
+local switches = {}
+for i, field in ipairs({'fleet', 'kill:' .. workload, 'mode:' .. workload}) do
+  local text = redis.call('HGET', SWITCHES, field)
+  switches[i] = text and decode(text) or {}
+  if text and type(switches[i].rank) ~= 'number' then
+    return {'junk', SWITCHES, 'field ' .. field .. ' is no switch'}
+  end
+end
+local fleet, kill, mode = unpack(switches)
+local code, detail = '', ''
+if phase == 'undoing' then
+  code = ''
+elseif fleet.killed == true then
+  code = fleet.lost == true and 'ledger_lost' or 'kill_switch'
+  detail = 'for the whole fleet, by ' .. tostring(fleet.why)
+elseif kill.killed == true then
+  code, detail = 'kill_switch', 'for ' .. workload .. ', by ' .. tostring(kill.why)
+elseif not has_begun and mode_rank >= 0 and mode.rank and mode.rank > mode_rank then
+  code, detail = 'advisory_mode', tostring(mode.why)
+end
+if code ~= '' and not has_begun then return refused(code, detail) end
+
+local held = redis.call('HMGET', LEASE, 'owner', 'action', 'fence')
+local mine = held[1] == owner and held[2] == id and held[3]
+if held[1] and not mine then
+  return refused('in_flight', target .. ' is held by ' .. held[1] .. ' for action ' .. tostring(held[2]))
+end
+local holder = redis.call('HGET', TARGETS, target)
+if holder and holder ~= id then
+  return refused('in_flight', 'action ' .. holder .. ' is under way on ' .. target)
+end
+-- one that was let in is not counted again
+if not holder then
+  local busy = redis.call('HLEN', TARGETS)
+  if busy >= in_flight then
+    return refused('fleet_limit', busy .. ' actions are under way in the fleet, the limit is ' .. in_flight)
+  end
+  local hour_ago = string.format('(%.0f', wall_ms - 3600000)
+  local begun = redis.call('ZCOUNT', BEGUN, hour_ago, '+inf')
+  if begun >= per_hour then
+    return refused('rate_limit', begun .. ' actions began in the last hour, the limit is ' .. per_hour)
+  end
+end
+
+local fence = mine and held[3]
+if not fence then
+  local text = redis.call('GET', FENCE)
+  if not text:match('^%d+$') then return {'junk', FENCE, 'it is no number'} end
+  redis.call('INCR', FENCE)
+  fence = redis.call('GET', FENCE)
+end
+if not holder then
+  redis.call('HSET', TARGETS, target, id)
+  redis.call('ZREMRANGEBYSCORE', BEGUN, '-inf', string.format('%.0f', wall_ms - 3600000))
+  redis.call('ZADD', BEGUN, ARGV[9], id)
+end
+redis.call('HSET', LEASE, 'owner', owner, 'action', id, 'fence', fence)
+redis.call('PEXPIRE', LEASE, lease_ms)
+return {'ok', fence, code, detail}
+"""
+)
+"""Action id, target, workload, owner; lease in ms; limits: in flight, an hour; wall ms; how narrow the action's mode is
+(-1: a person approved it)."""
+
+RELEASE = _OPENED + "if redis.call('HGET', LEASE, 'owner') == ARGV[2] then redis.call('DEL', LEASE) end return {'ok'}"
+"""Owner."""
+
+ADVANCE = (
+    _CHAINED
+    + """
+local id, kept, version, owner, fence = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local ends, target, wall_ms = ARGV[10] == '1', ARGV[11], tonumber(ARGV[12])
+local keep, keep_ms = tonumber(ARGV[13]), tonumber(ARGV[14])
+
+local stands = redis.call('HGET', RECORDS, id)
+if not stands then return {'stale'} end
+local held = redis.call('HMGET', LEASE, 'owner', 'action', 'fence')
+local mine = held[1] == owner and held[2] == id and held[3] == fence
+-- the same writer again, whose answer was lost on its way
+if stands == kept then return (ends or mine) and {'ok'} or {'stale'} end
+
+local was = decode(stands)
+was = was and was.record
+if type(was) ~= 'table' or type(was.phase) ~= 'string' or type(was.version) ~= 'number' then
+  return {'junk', RECORDS, 'field ' .. id .. ' is no record'}
+end
+if was.version + 1 ~= version then return {'stale'} end
+if fence == '0' then
+  local others = held[2] == id and held[1] ~= owner
+  if was.phase ~= 'recorded' or not ends or others then return {'stale'} end
+elseif not mine then
+  return {'stale'}
+end
+
+redis.call('HSET', RECORDS, id, kept)
+if ends then
+  redis.call('ZREM', UNDER_WAY, id)
+  redis.call('ZADD', ENDED, ARGV[12], id)
+  redis.call('ZADD', UNPUBLISHED, newest.number + 1, id)
+  if redis.call('HGET', TARGETS, target) == id then redis.call('HDEL', TARGETS, target) end
+  if held[2] == id then redis.call('DEL', LEASE) end
+  local function trim(old)
+    for _, each in ipairs(old) do
+      if not redis.call('ZSCORE', UNPUBLISHED, each) then
+        redis.call('HDEL', RECORDS, each)
+        redis.call('ZREM', ENDED, each)
+      end
+    end
+  end
+  trim(redis.call('ZRANGEBYSCORE', ENDED, '-inf', string.format('%.0f', wall_ms - keep_ms), 'LIMIT', 0, 100))
+  local excess = math.min(redis.call('ZCARD', ENDED) - keep, 100)
+  if excess > 0 then trim(redis.call('ZRANGE', ENDED, 0, excess - 1)) end
+end
+redis.call('RPUSH', AUDIT, ARGV[4])
+return {'ok'}
+"""
+)
+"""(chain); id, record, its version; owner, fence; ends; target; wall ms; ended records to keep: how many, ms."""
+
+PUBLISHED = _OPENED + "redis.call('ZREM', UNPUBLISHED, ARGV[2]) return {'ok'}"
+"""Action id."""
+
+SWITCH = (
+    _CHAINED
+    + """
+local field, value = ARGV[5], ARGV[6]
+local new = decode(value)
+local text = redis.call('HGET', SWITCHES, field)
+if text then
+  local stands = decode(text)
+  if not stands or type(stands.at_wall_ms) ~= 'number' or type(stands.rank) ~= 'number' then
+    return {'junk', SWITCHES, 'field ' .. field .. ' is no switch'}
+  end
+  -- of two at the same moment the stricter stands
+  if stands.at_wall_ms > new.at_wall_ms or (stands.at_wall_ms == new.at_wall_ms and stands.rank >= new.rank) then
+    return {'older'}
+  end
+  if stands.lost == true and new.killed == true then value = ARGV[7] end
+end
+redis.call('HSET', SWITCHES, field, value)
+redis.call('RPUSH', AUDIT, ARGV[4])
+return {'ok'}
+"""
+)
+"""(chain); field; what is set; the same where a loss stands, which only a resume takes back."""
+
+SWITCHES = _OPENED + "return {'ok', unpack(redis.call('HMGET', SWITCHES, ARGV[2], ARGV[3], ARGV[4]))}"
+"""Three fields."""
+
+GET = _OPENED + "return {'ok', redis.call('HGET', RECORDS, ARGV[2])}"
+"""Action id."""
+
+_LIST = (
+    _OPENED
+    + """
+local found = {'ok'}
+for _, id in ipairs(redis.call('ZRANGE', WHICH, 0, -1)) do
+  found[#found + 1] = id
+  found[#found + 1] = redis.call('HGET', RECORDS, id) or ''
+end
+return found
+"""
+)
+UNDER_WAY = _LIST.replace("WHICH", "UNDER_WAY")
+UNPUBLISHED = _LIST.replace("WHICH", "UNPUBLISHED")
+
+AUDIT = (
+    _OPENED
+    + """
+local found = redis.call('LRANGE', AUDIT, ARGV[2], ARGV[3])
+table.insert(found, 1, 'ok')
+return found
+"""
+)
+"""First and last line, from 0."""

@@ -1,0 +1,78 @@
+"""What the executor tells: outcomes of ended actions with their alerts, the audit log, and its own alerts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from agents.checkpoints import Checkpoint
+from agents.core.outcomes import alert_of, outcome_of
+from contracts.errors import Unavailable
+from contracts.events import Alert
+from contracts.ports import Ledger, Publisher
+
+log = structlog.get_logger(__name__)
+
+_LINES_AT_ONCE = 200
+"""Audit lines published between two looks at the actions."""
+
+
+class Outbox:
+    """Everything is told at least once, under ids that make a repeat harmless; the ledger keeps what is still due.
+
+    Audit lines are told from the first one on after each start: the ledger does not keep how far they were told.
+    """
+
+    def __init__(self, ledger: Ledger, publisher: Publisher, checkpoint: Checkpoint) -> None:
+        self._ledger, self._publisher, self._checkpoint = ledger, publisher, checkpoint
+        self._alerts: list[Alert] = []
+        self._audited = 0
+
+    def alert(self, alert: Alert) -> None:
+        """Tell people when next possible; kept in memory until then."""
+        log.warning("alert", name=alert.name, severity=alert.severity.value, summary=alert.summary)
+        self._alerts.append(alert)
+
+    def begin_anew(self) -> None:
+        """Another ledger has another audit log."""
+        self._audited = 0
+
+    async def say(self) -> None:
+        """Publish waiting alerts. A broker that is away keeps them waiting; nothing is raised."""
+        try:
+            while self._alerts:
+                await self._publisher.publish(self._alerts[0])
+                self._alerts.pop(0)
+        except Unavailable as error:
+            log.warning("alerts_wait", waiting=len(self._alerts), error=str(error))
+
+    async def tell(self) -> bool:
+        """Publish what the ledger holds and nobody was told; True when there is more at once.
+
+        Raises Unavailable and LedgerLost of the ledger; a broker that is away is only logged, and asked again later.
+        """
+        await self.say()
+        for record in await self._ledger.unpublished():
+            outcome = outcome_of(record)
+            alert = alert_of(outcome)
+            try:
+                for message in (outcome,) if alert is None else (outcome, alert):
+                    await self._publisher.publish(message)
+            except Unavailable as error:
+                log.warning("outcome_waits", action=record.action.id, error=str(error))
+                return False
+            self._checkpoint("outcome_published")
+            await self._ledger.published(record.action.id)
+            self._checkpoint("outcome_told")
+        lines = await self._ledger.audit(after=self._audited, limit=_LINES_AT_ONCE)
+        if not lines:
+            return False
+        try:
+            await asyncio.gather(*(self._publisher.publish(line) for line in lines))
+        except Unavailable as error:
+            log.warning("audit_waits", after=self._audited, error=str(error))
+            return False
+        self._audited = lines[-1].number
+        self._checkpoint("audit_published")
+        return len(lines) == _LINES_AT_ONCE

@@ -1,0 +1,1 @@
+"""Dashboards: what leaves the platform for people; so far, alerts."""

@@ -1,0 +1,212 @@
+"""A ledger and a controller in memory that keep their ports' promises, break on command, and count what was asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from contracts.errors import ConfigError, Conflict, Unavailable
+from contracts.events import Action, AuditEntry, Control, Plan, PlanStep, Refusal, StepKind
+from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
+from contracts.ports import Claim, Controller, Ledger, Observation, StepReport, StepState
+from tests.agents.saga_help import plan_for
+
+
+class Crash(Exception):
+    """The executor's process dies here."""
+
+
+class MemoryLedger(Ledger):
+    """What was written stays; `before` and `after` are called around each write, and may raise Crash."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, ActionRecord] = {}
+        self.told: set[str] = set()
+        self.leases: dict[str, tuple[str, int]] = {}
+        self.killed = False
+        self.away = False
+        self.fence = 0
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+
+    async def open(self, *, expected: bool, at_ms: int) -> bool:
+        self._there()
+        return True
+
+    async def record(self, action: Action, *, at_ms: int) -> ActionRecord:
+        self._there()
+        new = ActionRecord(action=action, recorded_ms=at_ms, phase_since_ms=at_ms)
+        return self.records.setdefault(action.id, new)
+
+    async def get(self, action_id: str) -> ActionRecord | None:
+        self._there()
+        return self.records.get(action_id)
+
+    async def under_way(self) -> list[ActionRecord]:
+        self._there()
+        return [each for each in self.records.values() if each.phase is not Phase.ENDED]
+
+    async def claim(self, record: ActionRecord, owner: str, limits: ClaimLimits, *, at_ms: int) -> Claim:
+        self._there()
+        begun = record.phase is not Phase.RECORDED
+        stopped = self.killed and record.phase is not Phase.UNDOING
+        if stopped and not begun:
+            return Claim(refusal=Refusal.KILL_SWITCH, detail="by a test")
+        holder, fence = self.leases.get(record.action.target, ("", 0))
+        if holder != owner:
+            self.fence += 1
+            fence = self.fence
+            self.leases[record.action.target] = (owner, fence)
+        return Claim(fence, Refusal.KILL_SWITCH if stopped else None)
+
+    async def release(self, target: str, owner: str) -> None:
+        self.leases.pop(target, None)
+
+    async def advance(self, record: ActionRecord, *, owner: str, fence: int, actor: str, at_ms: int) -> bool:
+        self._there()
+        self.before()
+        stands = self.records[record.action.id]
+        lease = self.leases.get(record.action.target, ("", 0))
+        unclaimed = fence == 0 and stands.phase is Phase.RECORDED and record.phase is Phase.ENDED
+        if stands.version + 1 != record.version or not (unclaimed or lease == (owner, fence)):
+            return False
+        self.records[record.action.id] = ActionRecord.model_validate_json(record.model_dump_json())
+        self.after()
+        return True
+
+    async def unpublished(self) -> list[ActionRecord]:
+        self._there()
+        return [r for r in self.records.values() if r.phase is Phase.ENDED and r.action.id not in self.told]
+
+    async def published(self, action_id: str) -> None:
+        self.told.add(action_id)
+
+    async def switch(self, control: Control, *, fleet: bool = False) -> None:
+        raise NotImplementedError("tests set `killed`")
+
+    async def switches(self, workload: str) -> Switches:
+        self._there()
+        return Switches(killed=self.killed, killed_why="by a test" if self.killed else "")
+
+    async def audit(self, *, after: int = 0, limit: int = 500) -> list[AuditEntry]:
+        self._there()
+        return []
+
+    def _there(self) -> None:
+        if self.away:
+            raise Unavailable("the ledger is away", where="test", fix="Wait.")
+
+
+class Fate(StrEnum):
+    """What becomes of one order."""
+
+    TAKEN = "taken"
+    UNANSWERED = "unanswered"  # taken, and the answer is lost
+    NEVER_CAME = "never_came"
+    COMES_LATE = "comes_late"  # after the next look
+    REFUSED = "refused"
+    OLD_FENCE = "old_fence"
+
+
+@dataclass
+class Job:
+    """One order under its token."""
+
+    step: PlanStep
+    state: StepState = StepState.RUNNING
+    effects: int = 1
+
+
+@dataclass
+class FakeController(Controller):
+    """One workload. `fates` are used up one an order; then all are taken. `permitted` is asked before each order that
+    takes capacity, and its answer kept: `unpermitted` must stay empty."""
+
+    honours_tokens: bool = True
+    away: bool = False
+    manual_changes: int = 0
+    fates: list[Fate] = field(default_factory=list)
+    permitted: Callable[[PlanStep, bool], bool] = lambda step, undo: True
+    jobs: dict[str, Job] = field(default_factory=dict)
+    late: dict[str, Job] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    blind: list[str] = field(default_factory=list)
+    unpermitted: list[str] = field(default_factory=list)
+    _unknown: set[str] = field(default_factory=set)
+
+    async def observe(self, workload: str) -> Observation:
+        self._there()
+        return Observation(at_ms=0, serving=("chat-0", "chat-1", "chat-2"), manual_changes=self.manual_changes)
+
+    async def plan(self, action: Action, seen: Observation) -> Plan:
+        self._there()
+        return plan_for(action.spec).model_copy(update={"manual_changes": seen.manual_changes})
+
+    async def dry_run(self, workload: str, step: PlanStep) -> str:
+        self._there()
+        return ""
+
+    async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
+        if step.kind is not StepKind.ADD and not self.permitted(step, False):
+            self.unpermitted.append(f"{step.kind} {step.subject}")
+        self._order(token, Job(step))
+
+    async def inspect(self, token: str) -> StepReport:
+        self._there()
+        job = self.jobs.get(token)
+        if job is None:
+            self._unknown.add(token)
+        return StepReport(StepState.UNKNOWN) if job is None else StepReport(job.state)
+
+    async def undo(self, workload: str, step: PlanStep, done_token: str, token: str, fence: int) -> None:
+        done = self.jobs.get(done_token)
+        serves = done is not None and done.state is not StepState.FAILED
+        if step.kind is StepKind.ADD and serves and not self.permitted(step, True):
+            self.unpermitted.append("undo of add")
+        self._order(token, Job(step))
+        self.late.pop(done_token, None)
+
+    def progress(self, states: Sequence[StepState]) -> None:
+        """What was late arrives, and running jobs come to the next of `states`."""
+        arrived, self.late = self.late, {}
+        for token, job in arrived.items():
+            self._take(token, job)
+        running = [job for job in self.jobs.values() if job.state is StepState.RUNNING]
+        for job, state in zip(running, states, strict=False):
+            job.state = state
+
+    def finish(self) -> None:
+        """All that runs is done."""
+        self.progress(())
+        for job in self.jobs.values():
+            if job.state is StepState.RUNNING:
+                job.state = StepState.DONE
+
+    def _order(self, token: str, job: Job) -> None:
+        self._there()
+        if self.calls[token] and token not in self._unknown:
+            self.blind.append(token)
+        self._unknown.discard(token)
+        self.calls[token] += 1
+        fate = self.fates.pop(0) if self.fates else Fate.TAKEN
+        if fate is Fate.OLD_FENCE:
+            raise Conflict("an old fence", where="test", fix="Stop.")
+        if fate is Fate.REFUSED:
+            raise ConfigError("cannot be done", where="test", fix="Do something else.")
+        if fate is Fate.COMES_LATE:
+            self.late[token] = job
+        elif fate is not Fate.NEVER_CAME:
+            self._take(token, job)
+        if fate is not Fate.TAKEN:
+            raise Unavailable("no answer", where="test", fix="Inspect.")
+
+    def _take(self, token: str, job: Job) -> None:
+        known = self.jobs.setdefault(token, job)
+        if known is not job and not self.honours_tokens:
+            known.effects += 1
+
+    def _there(self) -> None:
+        if self.away:
+            raise Unavailable("the controller is away", where="test", fix="Wait.")

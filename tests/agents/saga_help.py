@@ -1,0 +1,133 @@
+"""One good action in each direction, its records and looks at it, for tests that change one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.core.moves import View
+from contracts.events import (
+    Action,
+    ActionKind,
+    ActionSpec,
+    Effect,
+    Mode,
+    Plan,
+    PlanStep,
+    Sli,
+    SliValue,
+    StepKind,
+)
+from contracts.laws.bounds import Bound, Comparator
+from contracts.ledger import ActionRecord, Mark, Phase
+from contracts.ports import Observation, StepReport, StepState
+
+NOW = 1_000_000_000
+MAX_AGE_S = 30.0
+WORKLOAD = "chat"
+
+QUIET = Bound(sli="load_per_replica", size_s=0, comparator=Comparator.LE, value=6)
+NO_BURN = Bound(sli="ttft_burn_rate", size_s=10, comparator=Comparator.LE, value=1)
+
+
+def replicas_up(comparator: Comparator, value: float) -> Bound:
+    return Bound(sli="replicas_up", size_s=0, comparator=comparator, value=value)
+
+
+UP = ActionSpec(
+    kind=ActionKind.SCALE_UP,
+    replicas=1,
+    effect=Effect(expect=replicas_up(Comparator.GE, 4), by_s=120, goal=NO_BURN),
+    undo_guards=(QUIET,),
+)
+DOWN = ActionSpec(
+    kind=ActionKind.SCALE_DOWN,
+    replicas=1,
+    effect=Effect(expect=replicas_up(Comparator.LE, 2), by_s=240, guards=(QUIET,), settle_s=30),
+)
+
+
+def action(spec: ActionSpec = UP, **changes: Any) -> Action:
+    values: dict[str, Any] = {
+        "workload": WORKLOAD,
+        "target": f"{WORKLOAD}/replicas",
+        "candidate_id": f"candidate-{spec.kind}",
+        "decision_id": "decision-1",
+        "rule": "a-rule",
+        "priority": 900,
+        "spec": spec,
+        "mode": Mode.AUTONOMOUS,
+        "approved_by": "mode:autonomous",
+        "at_ms": NOW,
+        "cause_ms": NOW - 100,
+        "start_by_ms": NOW + 60_000,
+    }
+    return Action(**(values | changes))
+
+
+def plan_for(spec: ActionSpec) -> Plan:
+    if spec.kind is ActionKind.SCALE_UP:
+        steps = [PlanStep(kind=StepKind.ADD)] * spec.replicas
+    else:
+        names = [f"chat-{n}" for n in range(spec.replicas)]
+        steps = [PlanStep(kind=StepKind.DRAIN, subject=name) for name in names]
+        steps += [PlanStep(kind=StepKind.REMOVE, subject=name, final=True) for name in names]
+    return Plan(steps=tuple(steps), replicas_before=3, manual_changes=0)
+
+
+def record(spec: ActionSpec = UP, phase: Phase = Phase.RECORDED, *marks: Mark, **changes: Any) -> ActionRecord:
+    """A record in `phase`; those beyond `recorded` have a plan, those beyond `planned` have begun."""
+    values: dict[str, Any] = {"recorded_ms": NOW, "phase_since_ms": NOW, "phase": phase, "version": 5}
+    if phase is not Phase.RECORDED:
+        plan = plan_for(spec)
+        rest = (Mark.UNTOUCHED,) * (len(plan.steps) - len(marks))
+        values |= {"plan": plan, "marks": (*marks, *rest)}
+        if phase is not Phase.PLANNED:
+            values |= {"began_ms": NOW, "applied_ms": NOW}
+    return ActionRecord(**(values | {"action": action(spec)} | changes))
+
+
+def sli(at_ms: int, size_s: int = 0, **values: float | None) -> Sli:
+    return Sli(
+        workload=WORKLOAD,
+        size_s=size_s,
+        start_ms=at_ms - size_s * 1000,
+        coverage_ratio=1.0,
+        freshness_s=0.0,
+        cause_ms=at_ms,
+        instances=3,
+        instances_up=3,
+        values={name: SliValue(value=value, samples=1) for name, value in values.items()},
+    )
+
+
+def evidence(
+    at_ms: int, replicas: float | None = 3, load: float | None = 2, burn: float | None = 0.5
+) -> dict[int, Sli]:
+    return {
+        0: sli(at_ms, replicas_up=replicas, load_per_replica=load),
+        10: sli(at_ms, 10, ttft_burn_rate=burn),
+    }
+
+
+SEEN = Observation(at_ms=NOW, serving=("chat-0", "chat-1", "chat-2"))
+
+
+def view(now_ms: int = NOW + 1000, **changes: Any) -> View:
+    """A look in which everything is well: fresh evidence, a controller that answers."""
+    values: dict[str, Any] = {
+        "now_ms": now_ms,
+        "stamp_ms": now_ms,
+        "max_age_s": MAX_AGE_S,
+        "evidence": evidence(now_ms),
+        "seen": SEEN,
+    }
+    return View(**(values | changes))
+
+
+def reports(of: ActionRecord, *states: StepState | None, undo: bool = False) -> dict[str, StepReport]:
+    """What `inspect` says of the record's steps, in order; None where nothing is known."""
+    return {
+        of.token(number, undo=undo): StepReport(state, detail="as told")
+        for number, state in enumerate(states)
+        if state is not None
+    }

@@ -1,0 +1,352 @@
+"""The ledger when Redis is killed, emptied, away, full, hung or written to by others: nothing is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from agents.audit import verify
+from agents.ledger import RedisLedger
+from contracts.errors import ConfigError, LedgerLost, OptiInfraError, Unavailable
+from contracts.events import ControlKind, Refusal
+from contracts.ledger import ActionRecord, Phase
+from contracts.ports import Claim
+from tests.agents.ledger_help import LIMITS, Wall, action, begun, control, ended, later
+from tests.agents.redis_process import RedisProcess
+
+
+@pytest.fixture
+async def ledger(redis_url: str) -> AsyncIterator[RedisLedger]:
+    async with RedisLedger(redis_url, wall=Wall()) as ledger:
+        assert await ledger.open(expected=False, at_ms=1)
+        yield ledger
+
+
+def every_call(ledger: RedisLedger, record: ActionRecord) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Each call of the port save `open`, on a record that anna holds."""
+    return {
+        "record": lambda: ledger.record(action(9), at_ms=1),
+        "get": lambda: ledger.get(record.action.id),
+        "under_way": ledger.under_way,
+        "claim": lambda: ledger.claim(record, "anna", LIMITS, at_ms=1),
+        "release": lambda: ledger.release(record.action.target, "anna"),
+        "advance": lambda: ledger.advance(later(record, Phase.APPLYING), owner="anna", fence=1, actor="a", at_ms=1),
+        "unpublished": ledger.unpublished,
+        "published": lambda: ledger.published(record.action.id),
+        "switch": lambda: ledger.switch(control(ControlKind.KILL, 1)),
+        "switches": lambda: ledger.switches("chat"),
+        "audit": ledger.audit,
+    }
+
+
+async def test_what_was_answered_outlives_a_kill_after_every_write(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    """SIGKILL after each answer, and the same object goes on."""
+
+    async def killed() -> None:
+        await asyncio.to_thread(redis_server.restart)
+
+    await killed()
+    record = await ledger.record(action(), at_ms=1000)
+    await killed()
+    assert await ledger.under_way() == [record]
+    claim = await ledger.claim(record, "anna", LIMITS, at_ms=1000)
+    await killed()
+    assert (await ledger.claim(record, "bob", LIMITS, at_ms=1000)).refusal is Refusal.IN_FLIGHT
+    assert await ledger.claim(record, "anna", LIMITS, at_ms=1000) == claim
+    planned = later(record, Phase.PLANNED)
+    assert await ledger.advance(planned, owner="anna", fence=claim.fence, actor="anna", at_ms=1100)
+    await killed()
+    assert await ledger.get(record.action.id) == planned
+    await ledger.switch(control(ControlKind.KILL, 1))
+    await killed()
+    assert (await ledger.switches("chat")).killed
+    last = ended(planned)
+    assert await ledger.advance(last, owner="anna", fence=claim.fence, actor="anna", at_ms=1200)
+    await killed()
+    assert await ledger.unpublished() == [last]
+    await ledger.published(record.action.id)
+    await killed()
+    assert await ledger.unpublished() == []
+    other = await ledger.record(action(2, workload="search"), at_ms=1300)
+    assert (await ledger.claim(other, "anna", LIMITS, at_ms=1300)).fence > claim.fence
+    lines = await ledger.audit()
+    assert [line.what for line in lines] == ["epoch_begun", "recorded", "planned", "kill", "verified", "recorded"]
+    assert verify(lines) is None
+
+
+async def test_every_call_on_an_emptied_ledger_says_that_it_was_lost(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    record, _ = await begun(ledger)
+    redis_server.empty()
+    for name, call in every_call(ledger, record).items():
+        with pytest.raises(LedgerLost) as caught:
+            await call()
+        assert "emptied" in str(caught.value), name
+    with redis_server.client() as client:
+        assert client.dbsize() == 0, "nothing was written to what is not ours"
+
+
+async def test_an_emptied_ledger_is_opened_anew_with_the_kill_switch_thrown(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    record, _ = await begun(ledger)
+    redis_server.empty()
+    assert not await ledger.open(expected=True, at_ms=2)
+    assert (await ledger.switches("chat")).killed_why == "ledger_lost"
+    again = await ledger.record(record.action, at_ms=2)
+    assert again.phase is Phase.RECORDED
+    assert (await ledger.claim(again, "anna", LIMITS, at_ms=2)).refusal is Refusal.LEDGER_LOST
+
+
+async def test_fences_never_go_back_even_when_redis_was_emptied_within_the_second(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    """The wall clock of this test stands still."""
+    highest = 0
+    for wall_ms in range(1, 4):
+        for number in (1, 2):
+            record = await ledger.record(action(number), at_ms=1)
+            claim = await ledger.claim(record, "anna", LIMITS, at_ms=1)
+            assert claim.fence > highest
+            highest = claim.fence
+        redis_server.empty()
+        await ledger.open(expected=False, at_ms=wall_ms)
+
+
+async def test_fences_never_go_back_for_a_process_that_comes_later(redis_url: str, redis_server: RedisProcess) -> None:
+    fences = []
+    wall = Wall()
+    for _ in range(3):
+        async with RedisLedger(redis_url, wall=wall) as ledger:
+            await ledger.open(expected=False, at_ms=1)
+            for number in (1, 2):
+                record = await ledger.record(action(number), at_ms=1)
+                fences.append((await ledger.claim(record, "anna", LIMITS, at_ms=1)).fence)
+        redis_server.empty()
+        wall.now_s += 1
+    assert fences == sorted(set(fences))
+
+
+async def test_a_loss_that_only_one_process_noticed_stops_the_fleet_all_the_same(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    """Somebody who expected nothing has begun a new epoch meanwhile."""
+    redis_server.empty()
+    async with RedisLedger(redis_server.url, wall=Wall()) as newcomer:
+        assert await newcomer.open(expected=False, at_ms=2)
+        with pytest.raises(LedgerLost):
+            await ledger.get("x")
+        assert not await ledger.open(expected=True, at_ms=3)
+        assert (await newcomer.switches("chat")).killed_why == "ledger_lost"
+        assert await newcomer.get("x") is None, "its epoch goes on"
+
+
+async def test_a_loss_that_was_noticed_and_taken_back_is_not_told_twice(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    async with RedisLedger(redis_server.url, wall=Wall()) as other:
+        await other.open(expected=True, at_ms=1)
+        redis_server.empty()
+        assert not await other.open(expected=True, at_ms=2)
+        await other.switch(control(ControlKind.RESUME, 1_800_000_000_001), fleet=True)
+        assert await ledger.open(expected=True, at_ms=3)
+        assert not (await ledger.switches("chat")).killed
+
+
+async def test_a_lost_fence_is_a_lost_ledger(ledger: RedisLedger, redis_server: RedisProcess) -> None:
+    with redis_server.client() as client:
+        client.delete("optiinfra:fence")
+    with pytest.raises(LedgerLost):
+        await ledger.under_way()
+    assert not await ledger.open(expected=True, at_ms=2)
+    assert await ledger.under_way() == []
+    assert verify(await ledger.audit()) is None
+
+
+async def test_a_deleted_epoch_is_a_lost_ledger_and_fences_go_on(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    record, fence = await begun(ledger)
+    with redis_server.client() as client:
+        client.delete("optiinfra:epoch", f"optiinfra:lease:{record.action.target}")
+        client.set("optiinfra:fence", 7)
+    assert not await ledger.open(expected=True, at_ms=2)
+    assert await ledger.under_way() == [record], "what it still knows stands"
+    stopped = await ledger.claim(record, "anna", LIMITS, at_ms=2)
+    assert stopped.refusal is Refusal.LEDGER_LOST
+    assert stopped.fence > fence
+
+
+async def test_while_redis_is_away_every_call_says_so_and_works_again_after(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    record, fence = await begun(ledger)
+    redis_server.kill()
+    for name, call in {**every_call(ledger, record), "open": lambda: ledger.open(expected=True, at_ms=1)}.items():
+        with pytest.raises(Unavailable) as caught:
+            await call()
+        assert f"127.0.0.1:{redis_server.port}" in str(caught.value), name
+    redis_server.start()
+    applying = later(record, Phase.APPLYING)
+    assert await ledger.advance(applying, owner="anna", fence=fence, actor="anna", at_ms=1)
+    assert verify(await ledger.audit()) is None
+
+
+async def test_a_redis_that_hangs_is_away_too(ledger: RedisLedger, redis_server: RedisProcess) -> None:
+    async with RedisLedger(redis_server.url, timeout_s=0.1) as impatient:
+        await impatient.open(expected=True, at_ms=1)
+        with redis_server.client() as client:
+            client.client_pause(60_000)
+        with pytest.raises(Unavailable):
+            await impatient.record(action(), at_ms=1)
+
+
+@pytest.mark.parametrize("fault", ["full", "read_only"])
+async def test_a_redis_that_takes_no_writes_is_away_and_nothing_is_half_written(
+    ledger: RedisLedger, redis_server: RedisProcess, fault: str
+) -> None:
+    record, fence = await begun(ledger)
+    with redis_server.client() as client:
+        if fault == "full":
+            client.config_set("maxmemory", "1")
+        else:
+            client.replicaof("127.0.0.1", "1")
+        before = {key: client.dump(key) for key in client.scan_iter()}
+        calls = every_call(ledger, record)
+        for name in ("record", "switch"):
+            with pytest.raises(Unavailable):
+                await calls[name]()
+        with pytest.raises(Unavailable):
+            await ledger.advance(ended(record), owner="anna", fence=fence, actor="anna", at_ms=1)
+        assert {key: client.dump(key) for key in client.scan_iter()} == before
+        client.config_set("maxmemory", "0")
+        client.replicaof("NO", "ONE")
+    assert await ledger.advance(ended(record), owner="anna", fence=fence, actor="anna", at_ms=1)
+
+
+async def test_a_wrong_password_is_told_and_never_shown(redis_server: RedisProcess) -> None:
+    with redis_server.client() as client:
+        client.config_set("requirepass", "right")
+    async with RedisLedger(f"redis://:s3cret@127.0.0.1:{redis_server.port}/0") as ledger:
+        with pytest.raises(Unavailable, match="refuses us") as caught:
+            await ledger.open(expected=True, at_ms=1)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_told_and_never_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        RedisLedger("http://:s3cret@ledger:6379/0")
+    assert "s3cret" not in str(caught.value)
+    assert "redis://" in caught.value.fix
+
+
+@asynccontextmanager
+async def forgetful_line(port: int) -> AsyncIterator[tuple[str, dict[str, bool]]]:
+    """A line to Redis that can be told to lose the answer to the next script; gives its URL and the switch."""
+    lose = {"next": False}
+
+    async def carry(client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        server_in, server_out = await asyncio.open_connection("127.0.0.1", port)
+
+        async def ask() -> None:
+            while data := await client_in.read(65_536):
+                server_out.write(data)
+            server_out.close()
+
+        asking = asyncio.create_task(ask())
+        while data := await server_in.read(65_536):
+            if lose["next"] and data.startswith(b"*"):  # a script's reply is a list; errors and hashes are not
+                lose["next"] = False
+                break
+            client_out.write(data)
+        client_out.close()
+        server_out.close()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", lose
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_call_whose_answer_was_lost_is_made_again_and_done_once(redis_server: RedisProcess) -> None:
+    async with forgetful_line(redis_server.port) as (url, lose), RedisLedger(url, wall=Wall()) as ledger:
+
+        async def twice(call: Callable[[], Awaitable[Any]]) -> Any:
+            lose["next"] = True
+            with pytest.raises(Unavailable):
+                await call()
+            assert not lose["next"], "Redis had answered"
+            return await call()
+
+        assert not await twice(lambda: ledger.open(expected=True, at_ms=1)), "the loss is still told"
+        resume = control(ControlKind.RESUME, 1_800_000_000_001)
+        await twice(lambda: ledger.switch(resume, fleet=True))
+        record = await twice(lambda: ledger.record(action(), at_ms=1))
+        claim: Claim = await twice(lambda: ledger.claim(record, "anna", LIMITS, at_ms=1))
+        assert claim.refusal is None
+        planned = later(record, Phase.PLANNED)
+        fence = claim.fence
+        assert await twice(lambda: ledger.advance(planned, owner="anna", fence=fence, actor="anna", at_ms=1))
+        last = ended(planned)
+        assert await twice(lambda: ledger.advance(last, owner="anna", fence=fence, actor="anna", at_ms=1))
+        await twice(lambda: ledger.published(record.action.id))
+        await twice(lambda: ledger.release(record.action.target, "anna"))
+        lines = await ledger.audit()
+        assert [line.what for line in lines] == ["ledger_lost", "resume", "recorded", "planned", "verified"]
+        assert verify(lines) is None
+
+
+def at(key: str) -> str:
+    return f"optiinfra:{key}"
+
+
+@pytest.mark.parametrize(
+    ("key", "mischief", "calls"),
+    [
+        ("records", lambda c, a: c.hset(at("records"), a, b"\xff{"), {"get", "under_way", "claim", "advance"}),
+        ("records", lambda c, a: c.hset(at("records"), a, '{"by":"","record":{}}'), {"get", "claim", "advance"}),
+        ("records", lambda c, a: c.hdel(at("records"), a), {"under_way"}),
+        ("records", lambda c, _: c.set(at("records"), "x"), {"get", "record", "audit", "switches", "claim"}),
+        ("switches", lambda c, _: c.hset(at("switches"), "kill:chat", "yes"), {"switches", "claim", "switch"}),
+        ("switches", lambda c, _: c.hset(at("switches"), "fleet", "{}"), {"switches", "claim"}),
+        ("audit", lambda c, _: c.rpush(at("audit"), "nonsense"), {"audit", "record", "advance", "switch"}),
+        ("audit", lambda c, _: c.lset(at("audit"), 0, "{}"), {"audit"}),
+        ("under_way", lambda c, _: c.set(at("under_way"), "x"), {"under_way", "record"}),
+        ("fence", lambda c, _: c.set(at("fence"), "x"), {"claim"}),
+        (
+            "lease:chat/replicas-1",
+            lambda c, _: c.set(at("lease:chat/replicas-1"), "x"),
+            {"claim", "advance", "release"},
+        ),
+    ],
+)
+async def test_what_no_ledger_wrote_is_told_by_the_name_of_its_key_and_left_alone(
+    ledger: RedisLedger,
+    redis_server: RedisProcess,
+    key: str,
+    mischief: Callable[[redis.Redis, str], object],
+    calls: set[str],
+) -> None:
+    record, _ = await begun(ledger)
+    if key == "fence":
+        await ledger.release(record.action.target, "anna")
+    with redis_server.client() as client:
+        mischief(client, record.action.id)
+        before = {each: client.dump(each) for each in client.scan_iter()}
+        for name in calls:
+            with pytest.raises(OptiInfraError) as caught:
+                await every_call(ledger, record)[name]()
+            assert type(caught.value) is OptiInfraError, name
+            assert f"key {at(key)} holds what no ledger wrote" in str(caught.value), name
+            assert caught.value.fix
+        assert {each: client.dump(each) for each in client.scan_iter()} == before

@@ -1,0 +1,431 @@
+"""The saga as a table: one good object, one change, one move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agents.core.moves import Call, Draft, Move, Save, View, Wait
+from agents.core.plans import flaw
+from agents.core.saga import after_call, lost, next_move
+from agents.core.steps import open_tokens
+from contracts.events import EndState, Plan, PlanStep, Refusal, StepKind
+from contracts.ledger import ActionRecord, Mark, Phase
+from contracts.ports import Claim, Observation, StepState
+from tests.agents.saga_help import DOWN, NOW, SEEN, UP, evidence, plan_for, record, reports, view
+
+DRAFT_UP, DRAFT_DOWN = Draft(plan_for(UP)), Draft(plan_for(DOWN))
+BY_HAND = replace(SEEN, manual_changes=1)
+U, IN, A, D = Mark.UNTOUCHED, Mark.INTENDED, Mark.APPLIED, Mark.DONE
+UNKNOWN, RUNNING, DONE, FAILED = StepState.UNKNOWN, StepState.RUNNING, StepState.DONE, StepState.FAILED
+LATE_UP, LATE_DOWN = NOW + 120_000, NOW + 240_000
+
+
+def told(move: Move) -> str:
+    """A move in one line: `wait`, `call 1`, `undo 0`, a phase, or an end state with its reasons."""
+    if isinstance(move, Wait):
+        return "wait"
+    if isinstance(move, Call):
+        return f"{'undo' if move.undo else 'call'} {move.step}"
+    if move.record.end_state is not None:
+        return " ".join((move.record.end_state, *move.record.reasons))
+    if move.record.phase is Phase.UNDOING:
+        return " ".join(("undoing", *move.record.reasons))
+    return f"{move.record.phase} {' '.join(mark[0] if mark is not Mark.UNDONE else '-' for mark in move.record.marks)}"
+
+
+def look(changes: dict[str, Any]) -> View:
+    return view(**({"now_ms": NOW + 1000} | changes))
+
+
+def check(before: ActionRecord, sight: View, expected: str) -> Move:
+    move = next_move(before, sight)
+    assert told(move) == expected
+    if isinstance(move, Save | Call):
+        assert move.record.version == before.version + 1
+        assert ActionRecord.model_validate(move.record.model_dump()) == move.record
+    return move
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "planned u"),
+        ({"now_ms": NOW + 60_000}, "planned u"),
+        ({"now_ms": NOW + 60_001}, "refused stale_evidence"),
+        ({"now_ms": NOW + 60_001, "draft": None}, "refused stale_evidence controller_away"),
+        ({"claim": Claim(refusal=Refusal.KILL_SWITCH)}, "refused kill_switch"),
+        ({"claim": Claim(refusal=Refusal.LEDGER_LOST)}, "refused ledger_lost"),
+        ({"claim": Claim(refusal=Refusal.ADVISORY_MODE)}, "refused advisory_mode"),
+        ({"claim": Claim(refusal=Refusal.FLEET_LIMIT)}, "wait"),
+        ({"claim": Claim(refusal=Refusal.RATE_LIMIT)}, "wait"),
+        ({"claim": Claim(refusal=Refusal.IN_FLIGHT)}, "wait"),
+        ({"claim": Claim(refusal=Refusal.IN_FLIGHT), "now_ms": NOW + 60_001}, "refused in_flight"),
+        ({"claim": Claim(refusal=Refusal.FLEET_LIMIT), "now_ms": NOW + 60_001}, "refused fleet_limit"),
+        ({"behind": "another"}, "wait"),
+        ({"behind": "another", "now_ms": NOW + 60_001}, "refused stale_evidence"),
+        ({"stop": "another goes first"}, "refused preempted"),
+        ({"draft": None}, "wait"),
+        ({"draft": Draft(doubt="no capacity")}, "refused dry_run_failed"),
+        ({"draft": DRAFT_DOWN}, "refused dry_run_failed"),
+    ],
+)
+def test_a_recorded_action_is_planned_refused_or_waits(changes: dict[str, Any], expected: str) -> None:
+    check(record(), look({"draft": DRAFT_UP} | changes), expected)
+
+
+def test_a_plan_is_kept_with_the_values_that_its_effect_speaks_of() -> None:
+    move = check(record(), view(draft=DRAFT_UP), "planned u")
+    assert isinstance(move, Save)
+    assert move.record.plan == DRAFT_UP.plan
+    assert move.record.before == {"replicas_up": 3.0, "ttft_burn_rate@10s": 0.5, "load_per_replica": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "expected"),
+    [
+        (UP, {}, "call 0"),
+        (UP, {"evidence": {}}, "call 0"),
+        (UP, {"seen": None}, "wait"),
+        (UP, {"seen": BY_HAND}, "refused manual_change"),
+        (UP, {"killed": True}, "refused kill_switch"),
+        (UP, {"stop": "another"}, "refused preempted"),
+        (UP, {"now_ms": NOW + 60_001}, "refused stale_evidence"),
+        (DOWN, {}, "call 0"),
+        (DOWN, {"evidence": {}}, "wait"),
+        (DOWN, {"evidence": evidence(NOW - 29_500)}, "wait"),
+        (DOWN, {"evidence": evidence(NOW, load=None)}, "wait"),
+        (DOWN, {"evidence": evidence(NOW, replicas=None)}, "wait"),
+        (DOWN, {"evidence": evidence(NOW, load=9)}, "refused guard_broken"),
+        (DOWN, {"evidence": {}, "now_ms": NOW + 60_001}, "refused stale_evidence"),
+    ],
+)
+def test_a_planned_action_looks_again_before_its_first_order(spec: Any, changes: dict[str, Any], expected: str) -> None:
+    move = check(record(spec, Phase.PLANNED), look(changes), expected)
+    if isinstance(move, Call):
+        assert (move.record.phase, move.record.marks[0]) == (Phase.APPLYING, Mark.INTENDED)
+        assert move.record.began_ms == NOW + 1000
+
+
+TWO_UP = UP.model_copy(update={"replicas": 2})
+
+
+@pytest.mark.parametrize(
+    ("spec", "marks", "states", "changes", "expected"),
+    [
+        # an intent that is found means that nobody knows: the controller is asked
+        (UP, (IN,), (None,), {}, "wait"),
+        (UP, (IN,), (UNKNOWN,), {}, "call 0"),
+        (UP, (IN,), (UNKNOWN,), {"honours_tokens": False}, "held_unverified unverified"),
+        (UP, (IN,), (RUNNING,), {}, "applying a"),
+        (UP, (IN,), (DONE,), {}, "applying d"),
+        (UP, (IN,), (FAILED,), {}, "undoing step_failed"),
+        # orders go out one after the other, then all are waited for
+        (TWO_UP, (A, U), (RUNNING, None), {}, "call 1"),
+        (TWO_UP, (A, U), (RUNNING, None), {"seen": None}, "wait"),
+        (TWO_UP, (A, A), (RUNNING, RUNNING), {}, "wait"),
+        (TWO_UP, (A, A), (DONE, RUNNING), {}, "applying d a"),
+        (TWO_UP, (A, A), (DONE, DONE), {}, "applying d d"),
+        (TWO_UP, (D, D), (), {}, "verifying d d"),
+        (TWO_UP, (A, A), (RUNNING, FAILED), {}, "undoing step_failed"),
+        # stopped: added capacity stays, taken capacity is given back
+        (UP, (A,), (RUNNING,), {"killed": True}, "held_unverified kill_switch"),
+        (UP, (A,), (RUNNING,), {"stop": "another"}, "held_unverified preempted"),
+        (UP, (A,), (RUNNING,), {"seen": BY_HAND}, "held_unverified manual_change"),
+        (DOWN, (A,), (RUNNING,), {"killed": True}, "undoing kill_switch"),
+        (DOWN, (A,), (RUNNING,), {"stop": "another"}, "undoing preempted"),
+        (DOWN, (A,), (RUNNING,), {"seen": BY_HAND}, "undoing manual_change"),
+        (DOWN, (IN,), (UNKNOWN,), {"killed": True}, "undoing kill_switch"),
+        # capacity is taken on fresh evidence only
+        (DOWN, (IN,), (UNKNOWN,), {}, "call 0"),
+        (DOWN, (IN,), (UNKNOWN,), {"evidence": {}}, "wait"),
+        (DOWN, (IN,), (UNKNOWN,), {"evidence": evidence(NOW, load=9)}, "undoing guard_broken"),
+        (DOWN, (A,), (DONE,), {}, "applying d u"),
+        (DOWN, (D,), (), {}, "trial d u"),
+        # late
+        (DOWN, (A,), (RUNNING,), {"now_ms": LATE_DOWN}, "undoing unverified"),
+        (DOWN, (A,), (None,), {"now_ms": LATE_DOWN, "seen": None}, "undoing controller_away"),
+        (UP, (A,), (RUNNING,), {"now_ms": LATE_UP}, "undoing unverified"),
+        (UP, (A,), (RUNNING,), {"now_ms": LATE_UP, "evidence": {}}, "held_unverified unverified no_evidence"),
+        (
+            UP,
+            (A,),
+            (RUNNING,),
+            {"now_ms": LATE_UP, "evidence": evidence(LATE_UP, load=9)},
+            "held_unverified unverified",
+        ),
+        (UP, (A,), (RUNNING,), {"now_ms": LATE_UP, "evidence": evidence(LATE_UP, 4)}, "verified expect_met"),
+        (
+            UP,
+            (A,),
+            (None,),
+            {"now_ms": LATE_UP, "seen": None, "evidence": {}},
+            "held_unverified controller_away no_evidence",
+        ),
+    ],
+)
+def test_steps_are_applied_once_and_looked_after(
+    spec: Any, marks: tuple[Mark, ...], states: tuple[Any, ...], changes: dict[str, Any], expected: str
+) -> None:
+    before = record(spec, Phase.APPLYING, *marks)
+    changes = {"reports": reports(before, *states)} | changes
+    check(before, look(changes), expected)
+
+
+@pytest.mark.parametrize(
+    ("held_since_ms", "changes", "expected"),
+    [
+        (None, {}, "trial d u"),
+        (NOW + 1000, {"now_ms": NOW + 20_000}, "wait"),
+        (NOW + 1000, {"now_ms": NOW + 31_000}, "call 1"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "seen": None}, "wait"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "evidence": evidence(NOW + 500)}, "trial d u"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "evidence": {}}, "trial d u"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "evidence": evidence(NOW + 31_000, load=7)}, "undoing guard_broken"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "seen": BY_HAND}, "undoing manual_change"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "killed": True}, "undoing kill_switch"),
+        (NOW + 1000, {"now_ms": NOW + 31_000, "stop": "another"}, "undoing preempted"),
+        (None, {"now_ms": LATE_DOWN, "evidence": {}}, "undoing no_evidence"),
+        (None, {"now_ms": LATE_DOWN}, "undoing unverified"),
+        (None, {"now_ms": LATE_DOWN, "seen": None}, "undoing controller_away"),
+    ],
+)
+def test_in_the_trial_the_guards_must_hold_without_a_break(
+    held_since_ms: int | None, changes: dict[str, Any], expected: str
+) -> None:
+    before = record(DOWN, Phase.TRIAL, D, held_since_ms=held_since_ms)
+    move = check(before, look(changes), expected)
+    if expected == "trial d u":
+        assert isinstance(move, Save)
+        assert move.record.held_since_ms == (NOW + 1000 if held_since_ms is None else None)
+
+
+def test_a_capacity_taking_action_without_guards_still_needs_to_see_its_fleet() -> None:
+    blind = DOWN.model_copy(update={"effect": DOWN.effect.model_copy(update={"guards": (), "settle_s": 0.0})})
+    before = record(blind, Phase.TRIAL, D)
+    check(before, view(evidence={}), "wait")
+    check(before, view(), "call 1")
+
+
+@pytest.mark.parametrize(
+    ("marks", "states", "changes", "expected"),
+    [
+        ((D, IN), (None, UNKNOWN), {}, "call 1"),
+        ((D, IN), (None, UNKNOWN), {"evidence": {}}, "wait"),
+        ((D, IN), (None, UNKNOWN), {"evidence": evidence(NOW, load=9)}, "wait"),
+        ((D, IN), (None, DONE), {}, "finishing d d"),
+        ((D, IN), (None, FAILED), {}, "held_unverified step_failed"),
+        ((D, A), (None, RUNNING), {"killed": True}, "held_unverified kill_switch"),
+        ((D, A), (None, RUNNING), {"seen": BY_HAND}, "held_unverified manual_change"),
+        ((D, A), (None, RUNNING), {"now_ms": LATE_DOWN}, "held_unverified unverified"),
+        ((D, D), (), {"killed": True}, "verifying d d"),
+        ((D, U), (), {"killed": True}, "undoing kill_switch"),
+        ((D, U), (), {"seen": BY_HAND}, "undoing manual_change"),
+    ],
+)
+def test_from_the_first_final_order_on_there_is_no_way_back(
+    marks: tuple[Mark, ...], states: tuple[Any, ...], changes: dict[str, Any], expected: str
+) -> None:
+    before = record(DOWN, Phase.FINISHING, *marks)
+    changes = {"reports": reports(before, *states)} | changes
+    check(before, look(changes), expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "replicas", "changes", "expected"),
+    [
+        (UP, 4, {}, "verified expect_met"),
+        (UP, 3, {}, "wait"),
+        (UP, 4, {"killed": True}, "verified expect_met"),
+        (UP, 3, {"killed": True}, "held_unverified kill_switch"),
+        (UP, 3, {"stop": "another"}, "held_unverified preempted"),
+        (UP, 3, {"seen": BY_HAND}, "held_unverified manual_change"),
+        (UP, 4, {"evidence": evidence(NOW, 4)}, "wait"),
+        (UP, 4, {"evidence": evidence(NOW + 500, 4, burn=3)}, "wait"),
+        (UP, 4, {"evidence": evidence(LATE_UP, 4, burn=3), "now_ms": LATE_UP}, "verified expect_met goal_not_met"),
+        (UP, 4, {"evidence": evidence(LATE_UP, 4, burn=None), "now_ms": LATE_UP}, "verified expect_met goal_not_met"),
+        (UP, 4, {"evidence": {}, "now_ms": LATE_UP}, "held_unverified no_evidence"),
+        (UP, 3, {"now_ms": LATE_UP}, "undoing lied"),
+        (UP, 3, {"evidence": evidence(LATE_UP, 3, load=9), "now_ms": LATE_UP}, "held_unverified lied"),
+        (UP, 3, {"evidence": evidence(LATE_UP, 3, load=None), "now_ms": LATE_UP}, "held_unverified lied"),
+        (UP.model_copy(update={"undo_guards": ()}), 3, {"now_ms": LATE_UP}, "held_unverified lied"),
+        (DOWN, 2, {}, "verified expect_met"),
+        (DOWN, 3, {}, "wait"),
+        (DOWN, 3, {"stop": "another"}, "held_unverified preempted"),
+        (DOWN, 3, {"now_ms": LATE_DOWN}, "held_unverified lied"),
+        (DOWN, 3, {"evidence": {}, "now_ms": LATE_DOWN}, "held_unverified no_evidence"),
+    ],
+)
+def test_the_effect_is_verified_on_what_is_measured(
+    spec: Any, replicas: float, changes: dict[str, Any], expected: str
+) -> None:
+    before = record(spec, Phase.VERIFYING, *(D for _ in plan_for(spec).steps))
+    move = check(before, look({"evidence": evidence(changes.get("now_ms", NOW + 1000), replicas)} | changes), expected)
+    if expected.startswith("verified"):
+        assert isinstance(move, Save)
+        assert move.record.expect_met is True
+        assert move.record.after["replicas_up"] == replicas
+
+
+def test_an_end_tells_what_was_met_and_when() -> None:
+    move = check(
+        record(UP, Phase.VERIFYING, D),
+        view(LATE_UP, evidence=evidence(LATE_UP, 4, burn=3)),
+        "verified expect_met goal_not_met",
+    )
+    assert isinstance(move, Save)
+    end = move.record
+    assert (end.expect_met, end.goal_met, end.ended_ms) == (True, False, LATE_UP)
+    assert end.after == {"replicas_up": 4.0, "ttft_burn_rate@10s": 3.0, "load_per_replica": 2.0}
+    assert end.detail == "replicas_up ≥ 4: 4; ttft_burn_rate over 10 s ≤ 1: 3"
+
+
+UI, UA, UX = Mark.UNDO_INTENDED, Mark.UNDO_APPLIED, Mark.UNDONE
+LATE_UNDO_UP, LATE_UNDO_DOWN = NOW + 240_000, NOW + 480_000
+
+
+@pytest.mark.parametrize(
+    ("spec", "marks", "did", "undid", "changes", "expected"),
+    [
+        (DOWN, (D,), (DONE,), (), {}, "undo 0"),
+        (DOWN, (A,), (RUNNING,), (), {"evidence": {}, "seen": None, "killed": True}, "undo 0"),
+        (DOWN, (D,), (), (), {}, "wait"),
+        (DOWN, (IN,), (RUNNING,), (), {}, "undoing preempted"),
+        (DOWN, (IN,), (UNKNOWN,), (), {}, "undo 0"),
+        (DOWN, (IN,), (UNKNOWN,), (), {"honours_tokens": False}, "undoing preempted"),
+        (DOWN, (U,), (), (), {}, "undone preempted"),
+        (DOWN, (UX,), (), (), {}, "undone preempted"),
+        (DOWN, (UI,), (), (UNKNOWN,), {}, "undo 0"),
+        (DOWN, (UI,), (), (UNKNOWN,), {"honours_tokens": False}, "held_unverified preempted undo_failed"),
+        (DOWN, (UI,), (), (), {}, "wait"),
+        (DOWN, (UI,), (), (RUNNING,), {}, "undoing preempted"),
+        (DOWN, (UA,), (), (RUNNING,), {}, "wait"),
+        (DOWN, (UA,), (), (DONE,), {}, "undoing preempted"),
+        (DOWN, (UA,), (), (DONE,), {"now_ms": LATE_UNDO_DOWN}, "undoing preempted"),
+        (DOWN, (UA,), (), (FAILED,), {}, "held_unverified preempted undo_failed"),
+        (DOWN, (UA,), (), (RUNNING,), {"now_ms": LATE_UNDO_DOWN}, "held_unverified preempted undo_failed"),
+        (DOWN, (UA,), (), (), {"now_ms": LATE_UNDO_DOWN}, "held_unverified preempted controller_away"),
+        (DOWN, (D,), (), (), {"now_ms": LATE_UNDO_DOWN}, "held_unverified preempted controller_away"),
+        (UP, (D,), (DONE,), (), {}, "undo 0"),
+        (UP, (D,), (DONE,), (), {"evidence": {}}, "held_unverified preempted no_evidence"),
+        (UP, (D,), (DONE,), (), {"evidence": evidence(NOW, load=9)}, "held_unverified preempted guard_broken"),
+        (UP, (D,), (DONE,), (), {"seen": None}, "wait"),
+        (UP, (D,), (DONE,), (), {"killed": True}, "held_unverified preempted kill_switch"),
+        (UP, (D,), (DONE,), (), {"seen": BY_HAND}, "held_unverified preempted manual_change"),
+        (UP, (A,), (FAILED,), (), {"evidence": {}}, "undo 0"),
+        (UP, (IN,), (UNKNOWN,), (), {"evidence": {}}, "undo 0"),
+        (UP, (IN,), (UNKNOWN,), (), {"honours_tokens": False}, "undoing preempted"),
+        (UP, (UI,), (DONE,), (UNKNOWN,), {"evidence": {}}, "held_unverified preempted no_evidence"),
+        (UP, (UI,), (UNKNOWN,), (UNKNOWN,), {"evidence": {}}, "undo 0"),
+        (TWO_UP, (D, D), (DONE, DONE), (), {}, "undo 1"),
+        (TWO_UP, (D, UA), (DONE, DONE), (None, RUNNING), {}, "wait"),
+        (TWO_UP, (D, UX), (DONE, None), (), {}, "undo 0"),
+    ],
+)
+def test_an_action_is_taken_back_step_by_step_from_the_last(
+    spec: Any, marks: tuple[Mark, ...], did: Any, undid: Any, changes: dict[str, Any], expected: str
+) -> None:
+    before = record(spec, Phase.UNDOING, *marks, reasons=("preempted",))
+    changes = {"reports": reports(before, *did) | reports(before, *undid, undo=True)} | changes
+    check(before, look(changes), expected)
+
+
+def test_an_action_of_which_a_step_failed_and_nothing_is_left_has_failed() -> None:
+    check(record(UP, Phase.UNDOING, UX, reasons=("step_failed",)), view(), "failed step_failed")
+
+
+def test_an_ended_action_only_waits() -> None:
+    check(record(UP, Phase.ENDED, D, end_state=EndState.VERIFIED), view(), "wait")
+
+
+def call_of(spec: Any, phase: Phase, step: int, *marks: Mark, undo: bool = False) -> Call:
+    return Call(record(spec, phase, *marks), step, undo)
+
+
+@pytest.mark.parametrize(
+    ("call", "refusal", "expected"),
+    [
+        (call_of(UP, Phase.APPLYING, 0, IN), "", "applying a"),
+        (call_of(UP, Phase.APPLYING, 0, IN), "no quota", "undoing step_failed"),
+        (call_of(DOWN, Phase.FINISHING, 1, D, IN), "", "finishing d a"),
+        (call_of(DOWN, Phase.FINISHING, 1, D, IN), "not drained", "held_unverified step_failed"),
+        (call_of(UP, Phase.UNDOING, 0, UI, undo=True), "last one", "held_unverified undo_failed"),
+    ],
+)
+def test_what_the_controller_answers_is_kept(call: Call, refusal: str, expected: str) -> None:
+    after = after_call(call, view(), refusal)
+    assert told(Save(after)) == expected
+    assert after.version == call.record.version + 1
+    assert refusal in after.detail
+    if not call.undo and not refusal:
+        assert after.applied_ms == NOW + 1000
+    elif not call.undo:
+        assert after.marks[call.step] is Mark.UNTOUCHED
+
+
+def test_an_undo_that_was_taken_is_kept_as_such() -> None:
+    after = after_call(call_of(UP, Phase.UNDOING, 0, UI, undo=True), view())
+    assert (after.phase, after.marks, after.applied_ms) == (Phase.UNDOING, (UA,), NOW)
+
+
+def test_an_action_that_the_ledger_forgot_is_left_as_it_is() -> None:
+    end = lost(record(), view())
+    assert (end.end_state, end.reasons) == (EndState.HELD_UNVERIFIED, ("ledger_lost",))
+
+
+def test_before_an_undo_is_ordered_again_both_of_its_tokens_are_inspected() -> None:
+    undoing = record(UP, Phase.UNDOING, UI)
+    assert open_tokens(undoing) == (undoing.token(0, undo=True), undoing.token(0))
+
+
+def test_only_open_steps_are_inspected() -> None:
+    applying = record(TWO_UP, Phase.APPLYING, D, A)
+    assert open_tokens(applying) == (applying.token(1),)
+    undoing = record(TWO_UP, Phase.UNDOING, D, UA)
+    assert open_tokens(undoing) == (undoing.token(0), undoing.token(1, undo=True))
+    assert open_tokens(record(UP, Phase.VERIFYING, D)) == ()
+
+
+ADD, DRAIN_0, DRAIN_1 = (
+    PlanStep(kind=StepKind.ADD),
+    PlanStep(kind=StepKind.DRAIN, subject="chat-0"),
+    PlanStep(kind=StepKind.DRAIN, subject="chat-1"),
+)
+REMOVE_0 = PlanStep(kind=StepKind.REMOVE, subject="chat-0", final=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "steps", "says"),
+    [
+        (UP, (ADD,), ""),
+        (UP, (ADD, ADD), "adds 2 replicas, granted were 1"),
+        (UP, (DRAIN_0,), "adds replicas, and nothing else"),
+        (UP, (ADD.model_copy(update={"final": True}),), "adds replicas, and nothing else"),
+        (DOWN, (DRAIN_0, REMOVE_0), ""),
+        (DOWN, (REMOVE_0,), "only a drained one is removed"),
+        (DOWN, (REMOVE_0, DRAIN_0), "final steps do not come last"),
+        (DOWN, (DRAIN_0, DRAIN_0), "drained once"),
+        (DOWN, (DRAIN_0, DRAIN_1), "drains 2 of 3 replicas, granted were 1"),
+        (DOWN, (ADD,), "named replicas"),
+        (DOWN, (DRAIN_0.model_copy(update={"subject": ""}),), "named replicas"),
+        (DOWN, (DRAIN_0, REMOVE_0.model_copy(update={"final": False})), "a removal is final"),
+    ],
+)
+def test_a_plan_that_does_more_than_was_granted_is_not_carried_out(spec: Any, steps: Any, says: str) -> None:
+    found = flaw(Plan(steps=steps, replicas_before=3, manual_changes=0), record(spec).action)
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+def test_a_plan_that_would_leave_no_replica_is_not_carried_out() -> None:
+    plan = Plan(steps=(DRAIN_0, REMOVE_0), replicas_before=1, manual_changes=0)
+    assert "drains 1 of 1" in flaw(plan, record(DOWN).action)
+
+
+def test_a_look_dates_what_is_done_by_the_clock_and_deadlines_by_the_data() -> None:
+    sight = view(NOW + 1000, stamp_ms=NOW + 1500, seen=Observation(at_ms=NOW, serving=("chat-0",)))
+    move = next_move(record(UP, Phase.PLANNED), sight)
+    assert isinstance(move, Call)
+    assert move.record.began_ms == NOW + 1500
