@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from contracts.errors import OptiInfraError
-from optiinfra.commands import catalog, config, looking, topics, up
+from optiinfra.commands import audit, catalog, config, explaining, looking, people, rules, topics, up
 
 
 class _Group(TyperGroup):
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Optimises LLM inference fleets: live metrics become SLIs on Kafka.\n\n"
+    help="Optimises LLM inference fleets: live metrics become SLIs on Kafka, rules propose, actions are verified.\n\n"
     "Begin with `optiinfra up`: it runs everything on this machine, with a simulated fleet. "
     "`optiinfra doctor` says what is missing.",
 )
@@ -38,6 +38,15 @@ app.command("status")(looking.status)
 app.command("doctor")(looking.doctor)
 app.command("reset")(looking.reset)
 app.command("version")(looking.version)
+app.command("decisions")(people.decisions)
+app.command("explain")(explaining.explain)
+app.command("approve")(people.approve)
+app.command("reject")(people.reject)
+app.add_typer(people.mode_app, name="mode")
+app.command("kill")(people.kill)
+app.command("resume")(people.resume)
+app.add_typer(rules.app, name="rules")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(catalog.app, name="catalog")

@@ -12,10 +12,21 @@ from aiokafka.errors import KafkaError
 
 from contracts.codec import Record, decode, headers_of
 from contracts.errors import BadMessage, Unavailable
-from contracts.topics import ALERTS, DEADLETTER, HEARTBEATS, METRICS, SLIS
+from contracts.topics import (
+    ACTIONS,
+    ALERTS,
+    AUDIT,
+    CANDIDATES,
+    DEADLETTER,
+    DECISIONS,
+    HEARTBEATS,
+    METRICS,
+    OUTCOMES,
+    SLIS,
+)
 from optiinfra.live import LiveState
 
-FOLLOWED = (METRICS, SLIS, ALERTS, DEADLETTER, HEARTBEATS)
+FOLLOWED = (METRICS, SLIS, CANDIDATES, DECISIONS, ACTIONS, OUTCOMES, AUDIT, ALERTS, DEADLETTER, HEARTBEATS)
 START_WITHIN_S = 20.0
 STOP_WITHIN_S = 5.0
 

@@ -12,13 +12,11 @@ from contracts.topics import group_of
 from optiinfra.announcer import Announcer
 from optiinfra.health import Check
 from optiinfra.live import LiveState
-from optiinfra.plan import STAGES
+from optiinfra.plan import STAGES, WORKERS
 from optiinfra.supervisor import Phase, Supervisor
 from optiinfra.watchdog import Finding, Health, Limits, Memory, Offsets, Reading, judge
-from optiinfra.wiring import is_ours
+from optiinfra.wiring import default_stages, is_ours
 from streams.brokers import admin
-from streams.core.slis import SliSettings
-from streams.stages import stages
 from streams.store.client import HttpStore
 
 LOOK_EVERY_S = 5.0
@@ -27,11 +25,11 @@ LOOK_SOON_S = 1.0
 AFTERMATH_S = 20.0
 """So long after a broker is back, whoever gives up still does so for its absence: groups and leaders come back last."""
 
-BEATING = ("sink", "scraper", "ticker")
+BEATING = WORKERS
 """Workers that are judged by their heartbeats alone: a sink that waits for its store is not stuck."""
 
 INPUTS: dict[str, tuple[str, ...]] = {
-    stage.name: tuple(topic.name for topic in stage.inputs) for stage in stages(SliSettings())
+    name: tuple(topic.name for topic in stage.inputs) for name, stage in default_stages().items()
 }
 
 

@@ -10,6 +10,7 @@ from contracts.events import Alert, DeadLetter, Heartbeat, Message, MetricsSnaps
 from contracts.laws.attainment import Attainment
 from contracts.laws.histogram import Histogram, empty, observe
 from contracts.laws.quantile import quantile
+from optiinfra.deeds import Deeds
 
 LATENCY_EDGES_S = tuple(
     round(decade * step, 6) for decade in (0.001, 0.01, 0.1, 1.0, 10.0) for step in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -85,7 +86,7 @@ class Counts:
 
 
 class LiveState:
-    """Folds messages of slis, alerts, deadletter, heartbeats and metrics; repeats change nothing.
+    """Folds messages of all public topics; repeats change nothing. What was decided and done is in `deeds`.
 
     `window_s` is the window that people look at. `now_ms` is event time at receipt and `heard_s` the same moment on the
     monotonic clock, both arguments: this reads no clock.
@@ -99,6 +100,7 @@ class LiveState:
         self.beats: dict[str, Heartbeat] = {}
         self.beats_heard_s: dict[str, float] = {}
         self.latency: Histogram = empty(LATENCY_EDGES_S)
+        self.deeds = Deeds(speed=speed, latency=empty(LATENCY_EDGES_S))
         self.counts = Counts()
         self.alerts_by_name: dict[str, int] = {}
         self.newest_sli_ms = 0
@@ -130,6 +132,8 @@ class LiveState:
         elif isinstance(message, Heartbeat):
             self.beats[message.worker] = message  # in log order, which a step of the worker's clock does not change
             self.beats_heard_s[message.worker] = heard_s
+        else:
+            self.deeds.apply(message)
 
     def scrape_seen(self, ident: str) -> None:
         """Count a scrape by its id alone: nobody here needs what is in it."""
@@ -154,8 +158,11 @@ class LiveState:
                 workload.attained[family] = before + attained
 
     def latency_s(self) -> Mapping[str, float | None]:
-        """Scrape to SLI in wall seconds, first revisions of windows: p50 and p99, None before the first."""
+        """From the scrape to the SLI (first revisions of windows), and to the first step of the action that it caused:
+        p50 and p99 in wall seconds, None before the first."""
         return {
             "scrape_to_sli_p50": quantile(self.latency, 0.5),
             "scrape_to_sli_p99": quantile(self.latency, 0.99),
+            "scrape_to_action_p50": quantile(self.deeds.begun, 0.5),
+            "scrape_to_action_p99": quantile(self.deeds.begun, 0.99),
         }

@@ -11,7 +11,7 @@ from optiinfra.guard import Guard
 from optiinfra.health import Check, ChildView, Vitals
 from optiinfra.live import LiveState
 from optiinfra.plan import Plan
-from optiinfra.report import LatencyReport, Report, workload_reports
+from optiinfra.report import LatencyReport, Report, attainment_of, workload_reports
 from optiinfra.settings import Settings
 from optiinfra.statedir import RunInfo
 from optiinfra.supervisor import Phase, Supervisor
@@ -34,7 +34,7 @@ class Picture:
         anchor = clock.anchor
         ahead_ms = anchor.event_anchor_ms - anchor.wall_anchor_ms
         self.about = About(
-            plan.broker, plan.store, plan.redis, plan.fleet, anchor.speed, settings.health_port, ahead_ms
+            plan.broker, plan.store, plan.redis, plan.fleet, anchor.speed, settings.health_port, ahead_ms, plan.acting
         )
         self.started_s = time.monotonic()
 
@@ -57,6 +57,8 @@ class Picture:
             anchor=self.clock.anchor,
             pids=self.supervisor.pids,
             logs=str(logs),
+            store_url=self.supervisor.endpoints.get("store_url", ""),
+            redis_url="" if self.settings.redis else self.supervisor.endpoints.get("redis_url", ""),
         )
 
     def counts(self) -> dict[str, int]:
@@ -124,9 +126,15 @@ class Picture:
 
     def report(self) -> Report:
         """The report as of now."""
+        deeds, workloads = self.live.deeds, workload_reports(self.live)
         return Report(
             broker=self.plan.broker,
             **self.counts(),
+            candidates=deeds.candidates,
+            decisions=dict(sorted(deeds.decisions.items())),
+            actions=dict(sorted(deeds.ended.items())),
+            actions_under_way=deeds.unsettled,
+            slo_attainment=attainment_of(workloads),
             latency_s=LatencyReport(**self.live.latency_s()),
             store=self.plan.store,
             redis=self.plan.redis,
@@ -134,7 +142,7 @@ class Picture:
             speed=self.clock.anchor.speed,
             wall_s=round(self.wall_s, 3),
             alerts_by_name=dict(self.live.alerts_by_name),
-            workloads=workload_reports(self.live),
+            workloads=workloads,
         )
 
 

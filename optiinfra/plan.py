@@ -17,11 +17,12 @@ from optiinfra.orders import ChildOrders
 from optiinfra.redis_child import RedisKind, RedisPlan, wait_ready
 from optiinfra.settings import Settings, masked
 from optiinfra.statedir import StateDir
-from streams.core.slis import SliSettings
-from streams.stages import stages
 
-STAGES: tuple[str, ...] = tuple(stage.name for stage in stages(SliSettings()))
+STAGES = ("windows", "slis", "latest", "rules", "arbiter")
 """Stages in the order of the pipeline; each runs in a process of its own name."""
+
+WORKERS = ("reviewer", "executor", "alerts", "sink", "scraper", "ticker")
+"""Processes that work beside the stages, and tell by heartbeats that they do."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Plan:
     store: str
     redis: str
     fleet: str
+    acting: str
 
 
 def free_port() -> int:
@@ -93,11 +95,20 @@ def make_plan(settings: Settings, state: StateDir, anchor: ClockAnchor, redis: R
         specs.append(ours("store", uses_kafka=False))
     if not settings.targets:
         specs.append(ours("twin", uses_kafka=False))
-    specs += [ours(stage) for stage in STAGES]
+    own_redis = ("redis",) if redis.binary is not None else ()
+    # Who judges and decides needs the ledger's address, so that it knows whether anything can be done at all.
+    specs += [ours(stage, *(own_redis if stage == "arbiter" else ())) for stage in STAGES]
+    acts = acts_on(settings, redis)
+    specs += [ours("reviewer"), ours("alerts")]
+    if acts:
+        specs.append(ours("executor", "twin", *own_redis))
     if has_store:
         specs.append(ours("sink", "store"))
-    specs += [ours("scraper", *STAGES, *(() if settings.targets else ("twin",))), ours("ticker", *STAGES)]
+    behind = (*STAGES, "reviewer", *(("executor",) if acts else ()))
+    specs += [ours("scraper", *behind, *(() if settings.targets else ("twin",))), ours("ticker", *behind)]
     endpoints = {"store_port": str(free_port())} if has_store else {}
+    if not settings.targets:
+        endpoints["twin_port"] = str(free_port())
     if settings.kafka:
         endpoints["bootstrap"] = settings.kafka
     if redis.url:
@@ -109,7 +120,25 @@ def make_plan(settings: Settings, state: StateDir, anchor: ClockAnchor, redis: R
         store=_store_words(settings, has_store),
         redis=_redis_words(redis),
         fleet=f"{targets} target{'s' if targets != 1 else ''}" if settings.targets else "simulated (twin)",
+        acting=_acting_words(settings, acts),
     )
+
+
+def acts_on(settings: Settings, redis: RedisPlan) -> bool:
+    """Whether anything can be done to the fleet: it has a controller, and there is a ledger."""
+    return not settings.targets and redis.kind is not RedisKind.NONE
+
+
+def _acting_words(settings: Settings, acts: bool) -> str:
+    """Who acts and who judges, plainly."""
+    if settings.targets:
+        who = "recommends only: there is no controller for targets of your own"
+    elif not acts:
+        who = "recommends only: there is no Redis for a ledger"
+    else:
+        who = f"{settings.acting_mode.value.replace('_', '-')} on the simulated fleet, and on nothing else"
+    judge = f"LLM ({settings.review.model})" if settings.review.wants_llm else "deterministic (no LLM is set)"
+    return f"acts: {who} · reviewer: {judge}"
 
 
 def _redis_words(redis: RedisPlan) -> str:

@@ -28,12 +28,14 @@ def check_path(path: Path) -> None:
 
 
 class LatencyReport(BaseModel):
-    """Wall seconds; None when no window closed."""
+    """Wall seconds; None when no window closed, or no action began."""
 
     model_config = ConfigDict(frozen=True)
 
     scrape_to_sli_p50: float | None
     scrape_to_sli_p99: float | None
+    scrape_to_action_p50: float | None = None
+    scrape_to_action_p99: float | None = None
 
 
 class WorkloadReport(BaseModel):
@@ -49,7 +51,10 @@ class WorkloadReport(BaseModel):
 
 
 class Report(BaseModel):
-    """Counts are of this run, each id once. `wall_s` runs from the first child's start."""
+    """Counts are of this run, each id once. `wall_s` runs from the first child's start.
+
+    `decisions` are by code, `actions` by end state; `slo_attainment` is by workload, of its worst latency family.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +64,11 @@ class Report(BaseModel):
     alerts: int
     dead_letters: int
     restarts: int
+    candidates: int = 0
+    decisions: dict[str, int] = {}
+    actions: dict[str, int] = {}
+    actions_under_way: int = 0
+    slo_attainment: dict[str, float | None] = {}
     latency_s: LatencyReport
     store: str
     redis: str
@@ -91,3 +101,11 @@ def workload_reports(live: LiveState) -> dict[str, WorkloadReport]:
 
 def _values(subject: Subject) -> dict[str, float]:
     return {name: value for name in SLIS if (value := subject.value(name)) is not None}
+
+
+def attainment_of(workloads: dict[str, WorkloadReport]) -> dict[str, float | None]:
+    """By workload: the attainment of the latency family that met its objective least; None where none was seen."""
+    return {
+        name: min((ratio for ratio in told.attainment_ratio.values() if ratio is not None), default=None)
+        for name, told in workloads.items()
+    }

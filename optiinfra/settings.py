@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from contracts.events import Mode, Severity
 from contracts.objectives import Objectives
 
 ENV_PREFIX = "OPTIINFRA_"
@@ -44,6 +45,58 @@ class TwinSettings(_Part):
     workloads: Annotated[dict[str, TwinWorkloadSettings], Field(max_length=32)] = {}
 
 
+class LimitSettings(_Part):
+    """How far the platform may go with one workload; seconds are event time. Cooldowns and the step down are those of
+    the requirements (60 s up, 300 s down, 20 %)."""
+
+    min_replicas: int | None = Field(default=None, ge=1, le=10_000, description="never fewer; needed to act alone")
+    max_replicas: int | None = Field(default=None, ge=1, le=10_000, description="never more; needed to act alone")
+    max_step_down_ratio: float = Field(default=0.2, gt=0, le=1, description="of the replicas at once, one at least")
+    up_cooldown_s: float = Field(default=60.0, ge=0, le=86_400)
+    down_cooldown_s: float = Field(default=300.0, ge=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas and self.max_replicas and self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is more than max_replicas {self.max_replicas}")
+        return self
+
+
+class FleetSettings(_Part):
+    """How much may be done to the whole fleet at once."""
+
+    actions_in_flight: int = Field(default=4, ge=1, le=1000)
+    actions_per_hour: int = Field(default=60, ge=1, le=100_000, description="begun in an hour of wall time")
+
+
+class ReviewSettings(_Part):
+    """Who judges what rules propose. `auto` is the LLM where a key or a base URL is given, else deterministic."""
+
+    reviewer: Literal["auto", "deterministic", "llm"] = "auto"
+    model: str = Field(default="gpt-5-mini", min_length=1, max_length=200)
+    base_url: str | None = Field(default=None, description="an OpenAI-compatible server; also OPENAI_BASE_URL")
+    api_key: str | None = Field(default=None, repr=False, description="also OPENAI_API_KEY")
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="wall seconds a call; a review has three times that"
+    )
+    usd_per_million_in: float = Field(default=0.0, ge=0, description="price of input tokens, for the record of costs")
+    usd_per_million_out: float = Field(default=0.0, ge=0)
+
+    @property
+    def wants_llm(self) -> bool:
+        """Whether a model shall judge."""
+        told = self.api_key is not None or self.base_url is not None
+        return self.reviewer == "llm" or (self.reviewer == "auto" and told)
+
+
+class AlertSettings(_Part):
+    """Where alerts go beside the screen and the log."""
+
+    webhook: str | None = Field(default=None, repr=False, description="URL that gets each alert by POST")
+    secret: str | None = Field(default=None, repr=False, description="signs webhooks: whsec_ and base64")
+    min_severity: Severity = Severity.WARNING
+
+
 class Settings(BaseSettings):
     """Every setting. Precedence: flag, then environment (`OPTIINFRA_KAFKA`, `OPTIINFRA_SCRAPE__INTERVAL_S`), then
     `optiinfra.yaml`, then the default; `optiinfra.settings_load.load` merges them and remembers who won."""
@@ -66,6 +119,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     scrape: ScrapeSettings = ScrapeSettings()
     twin: TwinSettings = TwinSettings()
+    mode: Mode | None = Field(
+        default=None, description="who acts; without it autonomous on the twin, advisory with targets of your own"
+    )
+    limits: LimitSettings = Field(default=LimitSettings(), description="of every workload that has none of its own")
+    workload_limits: Annotated[dict[str, LimitSettings], Field(max_length=1000)] = {}
+    fleet: FleetSettings = FleetSettings()
+    rules: tuple[Path, ...] = Field(default=(), description="rule packs; without any, those that come with it")
+    rule_engine: Literal["auto", "durable", "python"] = Field(
+        default="auto", description="auto: durable_rules where it is installed, else the reference evaluator"
+    )
+    review: ReviewSettings = ReviewSettings()
+    alerts: AlertSettings = AlertSettings()
     objectives: Objectives = Field(default=Objectives(), description="what every workload promises unless it says more")
     workloads: dict[str, Objectives] = Field(default={}, description="objectives by workload name")
 
@@ -80,6 +145,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what is handed over: a child process must not read the environment a second time."""
         return (init_settings,)
+
+    @property
+    def acting_mode(self) -> Mode:
+        """The mode that holds where nobody has set another: the platform acts by itself on a simulated fleet alone."""
+        return self.mode or (Mode.ADVISORY if self.targets else Mode.AUTONOMOUS)
 
     @classmethod
     def from_blob(cls, blob: Mapping[str, Any]) -> Settings:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from contracts.errors import ConfigError
+from contracts.events import Mode
 from contracts.laws.attainment import check_threshold
 from contracts.objectives import VLLM_EDGES, Latency, Objectives
 from optiinfra.settings import DEFAULT_FILE, ENV_PREFIX, Settings
@@ -25,7 +26,10 @@ FLAGS: dict[Place, str] = {("twin", "seed"): "--seed", ("health_port",): "--port
 """Flags whose name is not simply that of their setting."""
 
 
-_TARGETS = f"{ENV_PREFIX}TARGETS".lower()
+_LISTS = tuple(f"{ENV_PREFIX}{name}".lower() for name in ("TARGETS", "RULES"))
+
+OTHERS: dict[Place, str] = {("review", "api_key"): "OPENAI_API_KEY", ("review", "base_url"): "OPENAI_BASE_URL"}
+"""Variables that a setting is also read from, since whoever has such a key has set them already."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
     for kind, tree in sources:
         _merge(merged, tree)
         for place in _leaves(tree):
-            origins[place] = _name_origin(kind, place, file, lines)
+            origins[place] = _name_origin(kind, place, file, lines, env)
     _inherit_objectives(merged)
     settings: Settings | None = None
     try:
@@ -71,6 +75,7 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
     errors += _thresholds(merged, origins)
     if settings is not None:
         errors += _addresses(settings, origins)
+        errors += _acting(settings, origins)
     if errors or settings is None:
         raise ConfigError("\n".join(sorted(set(errors), key=_line_of)))
     return Loaded(settings, {".".join(place): origin for place, origin in origins.items()}, file)
@@ -87,11 +92,15 @@ def _config_file(env: Mapping[str, str]) -> Path | None:
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """What `OPTIINFRA_*` says. Variables that are no setting are left alone: Kubernetes injects such names itself.
-    Target files are written as paths with commas between them, or as a JSON list."""
+    Files are written as paths with commas between them, or as a JSON list."""
     lowered = {name.lower(): text for name, text in env.items()}
-    targets = lowered.get(_TARGETS, "").strip()
-    if targets and not targets.startswith("["):
-        lowered[_TARGETS] = json.dumps([path.strip() for path in targets.split(",") if path.strip()])
+    for place, other in OTHERS.items():
+        if other in env:
+            lowered.setdefault(_variable(place).lower(), env[other])
+    for name in _LISTS:
+        paths = lowered.get(name, "").strip()
+        if paths and not paths.startswith("["):
+            lowered[name] = json.dumps([path.strip() for path in paths.split(",") if path.strip()])
     try:
         source = EnvSettingsSource(Settings)
         source.env_vars = lowered
@@ -156,11 +165,16 @@ def _leaves(tree: Mapping[str, Any], base: Place = ()) -> Iterator[Place]:
             yield place
 
 
-def _name_origin(kind: str, place: Place, file: Path | None, lines: Mapping[Place, int]) -> str:
+def _variable(place: Place) -> str:
+    return ENV_PREFIX + "__".join(place).upper()
+
+
+def _name_origin(kind: str, place: Place, file: Path | None, lines: Mapping[Place, int], env: Mapping[str, str]) -> str:
     if kind == "file":
         return f"{file}:{lines[place]}" if place in lines else str(file)
     if kind == "env":
-        return f"env {ENV_PREFIX}{'__'.join(place).upper()}"
+        own = _variable(place)
+        return f"env {OTHERS[place]}" if place in OTHERS and own not in env else f"env {own}"
     return f"flag {FLAGS.get(place) or '--' + '-'.join(place).replace('_', '-')}"
 
 
@@ -252,6 +266,21 @@ def _addresses(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
             # A cause is a ValueError of urllib, and quotes what it could not read.
             problem = error.message if error.__cause__ is None else error.message.partition(":")[0]
             errors.append(f"{origins.get((name,), 'settings')}: {name}: {problem}. {error.fix}")
+    return errors
+
+
+def _acting(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
+    """What cannot be done as it is set: acting on servers that nothing here can scale."""
+    errors: list[str] = []
+    if settings.targets and settings.mode not in (None, Mode.ADVISORY):
+        where = origins.get(("mode",), "settings")
+        errors.append(
+            f"{where}: mode: {settings.mode} cannot be had with targets of your own: no controller for them is built "
+            "in yet. Leave mode out; what the rules find is recommended."
+        )
+    if settings.alerts.webhook is not None and settings.alerts.secret is None:
+        where = origins.get(("alerts", "webhook"), "settings")
+        errors.append(f"{where}: alerts.webhook: a webhook without a secret cannot be trusted. Set alerts.secret.")
     return errors
 
 

@@ -47,6 +47,7 @@ async def run_up(
             await asyncio.to_thread(_prepare_kafka, settings.kafka)
         parts = f"broker {plan.broker} · store {plan.store} · redis {plan.redis} · fleet {plan.fleet}"
         console.print(parts, soft_wrap=True, markup=False)
+        console.print(plan.acting, soft_wrap=True, markup=False)
         if for_s is None:
             console.print("starting; Ctrl-C stops everything")
         run = Run(settings, state, plan, clock, console, headless=headless)

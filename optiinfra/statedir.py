@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.clock import ClockAnchor
 from contracts.errors import Conflict, Unavailable
@@ -52,6 +52,8 @@ class RunInfo(_Stored):
     anchor: ClockAnchor
     pids: dict[str, int] = {}
     logs: str = ""
+    store_url: str = ""
+    redis_url: str = Field(default="", repr=False)  # of our own child, which has no password; never of another's
 
 
 class ClockMark(_Stored):

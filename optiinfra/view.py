@@ -15,6 +15,7 @@ from contracts.events import Alert, Severity
 from contracts.objectives import Objectives
 from optiinfra.health import ChildView, Vitals
 from optiinfra.live import LiveState, Subject, WorkloadView
+from optiinfra.view_deeds import deeds_lines
 
 STALE_S = 30.0
 """Event seconds after which a value is shown dimmed: three of the smallest windows."""
@@ -45,6 +46,7 @@ class About:
     speed: float
     health_port: int
     ahead_ms: int = 0
+    acting: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def render(scene: Scene, width: int = 140) -> RenderableType:
     troubled = [child for child in scene.vitals.children if not child.up]
     if troubled:
         parts.append(Text("not up: " + ", ".join(f"{c.name} ({c.phase})" for c in troubled), style="yellow"))
+    parts += deeds_lines(scene.live.deeds, scene.now_ms)
     parts += [alert_line(alert) for alert in list(scene.live.alerts)[-5:]]
     parts.append(_footer(scene))
     return Group(*parts)
@@ -87,6 +90,8 @@ def _header(scene: Scene) -> Text:
     text.append(f"fleet: {about.fleet} · event time {clock} at {about.speed:g}× wall", style="not bold")
     if about.speed == 1 and about.ahead_ms > AHEAD_MS:
         text.append(f" ({about.ahead_ms / 60_000:.0f} min ahead of the wall)", style="yellow")
+    if about.acting:
+        text.append(f"\n{about.acting}", style="not bold")
     return text
 
 
@@ -195,7 +200,9 @@ def line(scene: Scene) -> str:
             f"TTFT p95 {ttft:.3f} s" if ttft is not None else f"TTFT p95 {MISSING}",
         ]
         workloads.append(f"{name}: {_up(view).plain} up, {', '.join(shown)}")
-    counts = " ".join(f"{name}={count}" for name, count in scene.vitals.counts.items())
+    deeds = scene.live.deeds
+    told = {**scene.vitals.counts} | {"decisions": sum(deeds.decisions.values()), "actions": sum(deeds.ended.values())}
+    counts = " ".join(f"{name}={count}" for name, count in told.items())
     down = [child.name for child in scene.vitals.children if not child.up]
     trouble = f" | not up: {', '.join(down)}" if down else ""
     return f"{scene.wall_s:.0f} s | {counts}{trouble} | {'; '.join(workloads) or 'no SLIs yet'}"

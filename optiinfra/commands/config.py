@@ -11,8 +11,10 @@ from optiinfra.commands.common import JsonOption, PortOption, StateOption, loade
 
 app = typer.Typer(no_args_is_help=True, help="Settings: flag, then OPTIINFRA_* variable, then optiinfra.yaml.")
 
-_ADDRESSES = ("kafka", "clickhouse", "redis")
+_ADDRESSES = ("kafka", "clickhouse", "redis", "alerts.webhook", "review.base_url")
 """Settings that can hold a password."""
+
+_SECRETS = ("alerts.secret", "review.api_key")
 
 
 @app.callback()
@@ -26,17 +28,23 @@ def check(state: StateOption = None, port: PortOption = None, as_json: JsonOptio
 
     Example: `OPTIINFRA_KAFKA=broker:9092 optiinfra config check`
     """
-    from optiinfra.settings import masked
-
     found = loaded(state=state, health_port=port)
     rows = [
-        (name, masked(value) if name in _ADDRESSES else value, found.origin(name))
+        (name, _shown(name, value), found.origin(name))
         for name, value in _leaves(found.settings.model_dump(mode="json"))
     ]
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
         return
     print_table(("setting", "value", "from"), rows)
+
+
+def _shown(name: str, value: object) -> object:
+    from optiinfra.settings import masked
+
+    if name in _SECRETS:
+        return None if value is None else "***"
+    return masked(value) if name in _ADDRESSES else value
 
 
 def _leaves(tree: Mapping[str, Any], base: str = "") -> Iterator[tuple[str, object]]:

@@ -130,4 +130,4 @@ def test_latency_is_wall_time_of_first_revisions_of_windows() -> None:
 
 
 def test_latency_is_missing_before_the_first_window() -> None:
-    assert LiveState(speed=1).latency_s() == {"scrape_to_sli_p50": None, "scrape_to_sli_p99": None}
+    assert set(LiveState(speed=1).latency_s().values()) == {None}

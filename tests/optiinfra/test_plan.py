@@ -49,7 +49,8 @@ def test_real_parts_are_not_started_and_are_named_without_passwords(tmp_path: Pa
         clickhouse="http://me:hush@ch:8123",
         targets=("a.json",),
     )
-    assert set(names(made)) == {"store", "sink", *STAGES, "scraper", "ticker"}
+    # No executor: nothing here can scale servers of one's own.
+    assert set(names(made)) == {"store", "sink", *STAGES, "reviewer", "alerts", "scraper", "ticker"}
     assert made.endpoints["bootstrap"] == "k:9092"
     assert made.endpoints["redis_url"] == "redis://:hush@cache:6379"
     assert int(made.endpoints["store_port"]) > 0
@@ -66,7 +67,7 @@ def test_data_flows_only_after_those_who_read_it_stand(tmp_path: Path) -> None:
 
 def test_all_who_use_the_embedded_broker_fall_with_it_and_nobody_else(tmp_path: Path) -> None:
     falling = {spec.name for spec in plan(tmp_path).specs if spec.falls_with == ("broker",)}
-    assert falling - {"sink"} == {*STAGES, "scraper", "ticker"}
+    assert falling - {"sink"} == {*STAGES, "reviewer", "alerts", "scraper", "ticker"}
 
 
 def test_orders_carry_settings_clock_and_addresses(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def bench(tmp_path: Path, mock_cluster: MockCluster) -> Any:
 
     def make(*specs: ChildSpec) -> Bench:
         settings = Settings.from_blob({"kafka": mock_cluster.bootstrap, "health_port": free_port()})
-        plan = Plan(specs, {"bootstrap": mock_cluster.bootstrap}, "broker", "none", "none", "none")
+        plan = Plan(specs, {"bootstrap": mock_cluster.bootstrap}, "broker", "none", "none", "none", "acts: no")
         now_ms = int(time.time() * 1000)
         anchor = ClockAnchor(wall_anchor_ms=now_ms, event_anchor_ms=now_ms, speed=1)
         clock = EventClock(anchor, time.time, time.monotonic)

@@ -95,7 +95,7 @@ def test_alerts_and_children_in_trouble_are_shown() -> None:
 
 def test_one_line_says_the_same_without_a_terminal() -> None:
     told = line(scene(SLI))
-    assert told == "12 s | scrapes=4 dead_letters=0 | chat: 2/2 up, 3.00 req/s, TTFT p95 0.400 s"
+    assert told == "12 s | scrapes=4 dead_letters=0 decisions=0 actions=0 | chat: 2/2 up, 3.00 req/s, TTFT p95 0.400 s"
     assert line(scene()).endswith("no SLIs yet")
 
 

@@ -1,0 +1,148 @@
+"""All stages of the pipeline, with the settings of one `up`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.clock import ClockAnchor
+from contracts.errors import Unavailable
+from contracts.stage import Stage
+from optiinfra.orders import ChildOrders
+from optiinfra.settings import LimitSettings, Settings
+from optiinfra.wiring.common import settings_of
+
+if TYPE_CHECKING:
+    from agents.core.arbiter_settings import ArbiterSettings, Limits
+    from rules.book import EngineSeat, MakeEngine, RuleBook
+
+GRACE_WALL_S = 1.5
+"""A silent instance is waited for at least so long on the wall: at high speed, event seconds pass too quickly."""
+
+TWIN_BOUNDS = (1, 8)
+"""Replicas of a simulated workload, fewest and most, where the settings name none: to act alone, bounds are needed."""
+
+
+def evidence_age_s(orders: ChildOrders) -> float:
+    """How old evidence may be to rest an action on it, event seconds: three of the smallest windows, and at high speed
+    the three wall seconds that it may take on its way."""
+    return max(30.0, 3.0 * orders.anchor.speed)
+
+
+def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
+    """The stages in the order of the pipeline. Their rules are decided by the reference evaluator; the process that
+    runs them has an engine of its own."""
+    from agents.stages import stages as deciding
+    from streams.core.slis import SliSettings
+    from streams.stages import stages as sensing
+
+    settings = settings_of(orders)
+    limits = SliSettings(objectives=dict(settings.workloads), default=settings.objectives)
+    made = [*sensing(replace(limits, grace_s=max(limits.grace_s, GRACE_WALL_S * orders.anchor.speed)))]
+    book = make_book(settings)
+    made.append(rules_stage(orders, book, engine_seat("python", _nobody_listens)))
+    made += deciding(arbiter_settings(orders))
+    return {stage.name: stage for stage in made}
+
+
+def default_stages() -> Mapping[str, Stage]:
+    """The stages with default settings: for whoever only asks what they read and write."""
+    anchor = ClockAnchor(wall_anchor_ms=0, event_anchor_ms=0)
+    return make_stages(ChildOrders(anchor=anchor, state_dir=Path(), parent_pid=1))
+
+
+def make_book(settings: Settings) -> RuleBook:
+    """The rules of the settings, or those that come with the platform. Raises ConfigError with all their errors."""
+    from rules.book import RuleBook
+
+    return RuleBook(settings.rules)
+
+
+def rules_stage(orders: ChildOrders, book: RuleBook, seat: EngineSeat) -> Stage:
+    """The stage of rules on an engine."""
+    from rules.core.fold import RuleSettings
+    from rules.stages import stages
+
+    (stage,) = stages(book, seat, RuleSettings(max_age_s=evidence_age_s(orders)))
+    return stage
+
+
+Trouble = Callable[[str, str], None]
+"""Hears of an engine that was restarted, or answered wrongly: the alert's name, and what happened."""
+
+
+def engine_seat(wanted: str, trouble: Trouble) -> EngineSeat:
+    """The engine that the settings want: `durable`, `python`, or `auto`, which is durable_rules where it is installed.
+
+    Raises Unavailable where durable_rules is demanded and not there.
+    """
+    from rules.book import EngineSeat
+
+    return EngineSeat(engine_maker(engine_name(wanted), trouble))
+
+
+def engine_name(wanted: str) -> str:
+    """`durable` or `python`. Raises Unavailable where durable_rules is demanded and cannot be used."""
+    if wanted == "python":
+        return "python"
+    from rules.engines.durable import available
+
+    why_not = available()
+    if not why_not:
+        return "durable"
+    if wanted == "durable":
+        raise Unavailable(
+            why_not, where="rule_engine", fix="pip install 'optiinfra[durable]' (a C compiler is needed), or set auto."
+        )
+    return "python"
+
+
+def engine_maker(name: str, trouble: Trouble) -> MakeEngine:
+    """How the engine of this name is made."""
+    if name == "python":
+        from rules.core.reference import PythonEngine
+
+        return PythonEngine
+    from rules.engines.durable import DurableEngine
+
+    return lambda shapes: DurableEngine(shapes, on_trouble=trouble, clock_s=time.monotonic)
+
+
+def _nobody_listens(name: str, detail: str) -> None:
+    """For stages that are only looked at."""
+
+
+def arbiter_settings(orders: ChildOrders) -> ArbiterSettings:
+    """How far the arbiter may go. Its waits are event time, so at high speed they grow by what a wall second holds."""
+    from agents.core.arbiter_settings import ArbiterSettings
+
+    settings, speed = settings_of(orders), orders.anchor.speed
+    acts = not settings.targets and "redis_url" in orders.endpoints
+    review_wall_s = 3 * settings.review.timeout_s + 5 if settings.review.wants_llm else 5.0
+    review_s = max(40.0, review_wall_s * speed)
+    return ArbiterSettings(
+        anchor=orders.anchor,
+        default_mode=settings.acting_mode,
+        has_controller=acts,
+        default_limits=_limits(settings.limits, simulated=not settings.targets),
+        limits={name: _limits(own, simulated=not settings.targets) for name, own in settings.workload_limits.items()},
+        review_within_s=review_s,
+        max_age_s=review_s + 20.0,
+        start_within_s=max(30.0, 5.0 * speed),
+    )
+
+
+def _limits(wanted: LimitSettings, *, simulated: bool) -> Limits:
+    from agents.core.arbiter_settings import Limits
+
+    fewest, most = TWIN_BOUNDS if simulated else (None, None)
+    return Limits(
+        min_replicas=wanted.min_replicas or fewest,
+        max_replicas=wanted.max_replicas or most,
+        max_step_down_ratio=wanted.max_step_down_ratio,
+        up_cooldown_s=wanted.up_cooldown_s,
+        down_cooldown_s=wanted.down_cooldown_s,
+    )

@@ -1,0 +1,141 @@
+"""What was decided and done, as a fold; as lines of the view; and as a story."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TypeVar
+
+import pytest
+
+from contracts.events import (
+    Action,
+    Answer,
+    AuditEntry,
+    CandidateSet,
+    Decision,
+    EndState,
+    Message,
+    Outcome,
+    Refusal,
+    Review,
+)
+from contracts.laws.quantile import quantile
+from optiinfra.deeds import Deeds
+from optiinfra.live import LATENCY_EDGES_S, LiveState
+from optiinfra.report import WorkloadReport, attainment_of
+from optiinfra.story import case_of, tell
+from optiinfra.view_deeds import deeds_lines, short
+from tests.contracts.test_schemas import FULL
+
+M = TypeVar("M", bound=Message)
+NOW_MS = 1_700_000_080_000
+
+
+def one(kind: type[M]) -> M:
+    return next(message for message in FULL if isinstance(message, kind))
+
+
+ACTION, OUTCOME, SET = one(Action), one(Outcome), one(CandidateSet)
+APPROVED = one(Decision).model_copy(
+    update={"revision": 0, "answer": Answer.APPROVED, "reasons": (), "answers": "", "actor": "", "detail": ()}
+)
+WAITING = APPROVED.model_copy(update={"answer": Answer.NEEDS_APPROVAL, "reasons": (Refusal.DEMOTED,), "action_id": ""})
+TRIAL = one(AuditEntry).model_copy(update={"what": "verifying", "number": 2, "hash": "f0"})
+
+
+def live(*messages: Message) -> LiveState:
+    state = LiveState(speed=2.0)
+    for message in messages:
+        state.apply(message, NOW_MS)
+    return state
+
+
+def words(*messages: Message) -> str:
+    return "\n".join(line.plain for line in deeds_lines(live(*messages).deeds, NOW_MS))
+
+
+def test_counts_are_by_code_and_by_end_state_each_id_once() -> None:
+    deeds = live(SET, SET, APPROVED, APPROVED, one(Decision), ACTION, OUTCOME, OUTCOME).deeds
+    assert deeds.candidates == 1
+    assert deeds.decisions == {"approved": 1, "cooldown": 1}
+    assert deeds.ended == {"verified": 1}
+    assert deeds.unsettled == 0
+
+
+def test_an_action_is_under_way_from_its_order_to_its_outcome() -> None:
+    assert live(ACTION).deeds.under_way[ACTION.id].phase == "sent"
+    assert live(ACTION, TRIAL).deeds.under_way[ACTION.id].phase == "verifying"
+    assert live(ACTION, TRIAL, OUTCOME).deeds.under_way == {}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([ACTION, TRIAL, OUTCOME])))
+def test_topics_that_overtake_one_another_leave_nothing_under_way(order: tuple[Message, ...]) -> None:
+    assert live(*order).deeds.unsettled == 0
+
+
+def test_latency_runs_from_the_scrape_to_the_first_step_on_the_wall() -> None:
+    found = live(OUTCOME).latency_s()
+    # 1,100 event ms at twice the speed of the wall, inside the bucket from 0.5 to 0.6 s
+    assert found["scrape_to_action_p50"] == pytest.approx(0.55, abs=0.06)
+    assert live(SET).latency_s()["scrape_to_action_p99"] is None
+
+
+def test_an_action_that_never_began_has_no_latency() -> None:
+    refused = OUTCOME.model_copy(update={"end_state": EndState.REFUSED, "began_ms": None})
+    deeds = live(refused).deeds
+    assert quantile(deeds.begun, 0.5) is None
+    assert deeds.begun.le == LATENCY_EDGES_S
+    assert deeds.ended == {"refused": 1}
+
+
+def test_a_case_waits_until_somebody_answers() -> None:
+    assert "optiinfra approve d1" in words(WAITING)
+    answered = APPROVED.model_copy(update={"revision": 1, "actor": "ann"})
+    assert "optiinfra approve" not in words(WAITING, answered)
+    assert "approved by ann" in words(WAITING, answered)
+
+
+def test_the_view_says_what_is_done_and_how_it_ended() -> None:
+    assert f"chat scale_up +1: verifying for 58 s (scale-up-on-burn, {short(ACTION.id)})" in words(ACTION, TRIAL)
+    assert "chat scale_up +1: verified (expect_met)" in words(ACTION, OUTCOME)
+
+
+def test_a_worst_family_stands_for_the_attainment_of_a_workload() -> None:
+    def told(**ratios: float | None) -> WorkloadReport:
+        return WorkloadReport(replicas=1, replicas_up=1, attainment_ratio=ratios, observations={}, slis={})
+
+    assert attainment_of({"a": told(ttft=0.9, itl=0.99), "b": told(ttft=None)}) == {"a": 0.9, "b": None}
+
+
+def test_a_story_tells_every_part_with_its_numbers() -> None:
+    told = "\n".join(tell(case_of([OUTCOME, ACTION, TRIAL, SET, one(Review), APPROVED])))
+    for part in (
+        "Rule scale-up-on-burn (version 2, priority 900, pack performance) proposed to add 1 replica to the 3",
+        "burning holds: ttft_burn_rate over 10 s was 3.5, the bound is ≤ 1, for 10 s",
+        "reviewer failed, and a failed review approves nothing: the model did not answer",
+        "The arbiter, in mode autonomous, approved it",
+        "verifying",
+        "It ended: verified (expect_met). 4 replicas answer",
+        "expected: replicas_up ≥ 4: met",
+        "replicas_up: 3 before, 4 after",
+    ):
+        assert part in told
+
+
+def test_a_refusal_is_told_with_all_its_reasons() -> None:
+    refused = one(Decision)
+    told = "\n".join(tell(case_of([refused])))
+    assert "refused it, scale_up +1 (cooldown, in_flight)" in told
+    assert "12 s of 60 s have passed" in told
+
+
+def test_an_unknown_case_says_so() -> None:
+    assert tell(case_of([])) == ["No decision is known by this id."]
+
+
+def test_deeds_forget_phases_of_what_they_never_heard_of() -> None:
+    deeds = Deeds(speed=1.0, latency=live().latency)
+    for number in range(1500):
+        deeds.apply(TRIAL.model_copy(update={"subject": f"a{number}"}))
+    assert deeds.unsettled == 0
+    assert len(deeds._phases) <= 1000
