@@ -41,7 +41,7 @@ class TwinSettings(_Part):
     """The simulated fleet, used when no targets are given. A short day shows its rise and fall within minutes."""
 
     seed: int = Field(default=1, ge=0)
-    day_s: float = Field(default=1200.0, ge=1, description="event seconds of one simulated day")
+    day_s: float = Field(default=3600.0, ge=1, description="event seconds of one simulated day")
     workloads: Annotated[dict[str, TwinWorkloadSettings], Field(max_length=32)] = {}
 
 

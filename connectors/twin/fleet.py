@@ -43,7 +43,7 @@ def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
     """
     code = LoadSpec(2.0, CODE_IN, CODE_OUT, Gaps.WEIBULL, 2.2, day_s, 0.35, shared_ratio=0.95, prefixes=16)
     return (
-        WorkloadSpec("chat", "meta-llama/Llama-3.1-70B-Instruct", 3, LoadSpec(4.5, day_s=day_s, phase=0.3)),
+        WorkloadSpec("chat", "meta-llama/Llama-3.1-70B-Instruct", 3, LoadSpec(4.5, day_s=day_s, phase=0.42)),
         WorkloadSpec("code", "meta-llama/Llama-3.3-70B-Instruct", 2, code, route="/v1/completions"),
     )
 

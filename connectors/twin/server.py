@@ -147,7 +147,7 @@ async def run_twin(
     control_port: int = 0,
     base_port: int = 0,
     seed: int = 1,
-    day_s: float = 1200.0,
+    day_s: float = 3600.0,
     day_origin_ms: int | None = None,
     workloads: tuple[WorkloadSpec, ...] | None = None,
     warn_behind_s: float = 60.0,

@@ -50,7 +50,9 @@ def names(root: Mapping[str, Any]) -> Iterator[Mistake]:
                     continue
                 if name not in known:
                     near = get_close_matches(name, known, n=1)
-                    fix = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known) or 'none'}."
+                    fix = (
+                        f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(map(repr, known)) or 'none'}."
+                    )
                     yield place, f"unknown condition {name!r}", fix
                 elif name in seen:
                     yield place, f"condition {name!r} stands in {seen[name]} already", "Keep one."

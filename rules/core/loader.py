@@ -112,6 +112,8 @@ def _words(one: ErrorDetails, place: Place) -> tuple[str, str]:
             return f"field {field!r} is missing", "Add it."
         case "extra_forbidden":
             known = _fields(place[:-1])
+            if one["input"] is None and " " in field:
+                return f"unknown field {field!r}", "A comma in {…} begins a field: put text that has one in quotes."
             return f"unknown field {field!r}", similar(field, known) or f"There are {', '.join(known)}."
         case "rule":
             what = str(context["what"])

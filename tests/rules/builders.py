@@ -152,7 +152,7 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
         load = max(0.0, load + rng.uniform(-3, 3) + (30 if rng.random() < 0.02 else 0) - load * 0.03)
         if rng.random() < 0.01:
             silent_until = second + rng.randrange(5, 90)
-        if rng.random() < 0.005:
+        if second > 5 and rng.random() < 0.005:
             ahead_until = second + rng.randrange(5, 40)
         skew = rng.choice((3, 40, 500)) if second < ahead_until else 0
         if second >= silent_until:

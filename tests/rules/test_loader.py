@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
+from rules.book import pack_files
 from rules.core.language import OnMissing
-from rules.core.loader import load_pack, load_packs
+from rules.core.loader import load_pack, load_packs, read_packs
 from rules.core.places import MAX_BYTES
 from tests.rules.builders import WAITING, down, pack, pack_text, rule
 
@@ -218,3 +222,60 @@ def test_rules_priorities_and_packs_stand_once_among_all_packs() -> None:
 
 def test_the_priorities_of_one_pack_are_its_own() -> None:
     assert "priority 100 again" in errors(pack_text({"up": rule(), "more": rule()}))[0]
+
+
+def test_a_comma_that_was_meant_as_text_is_told_as_such() -> None:
+    text = THREE_MISTAKES.replace(b"{kind: scale_up, replicas: 1}", b"{kind: scale_up, replicas: 1, or so}")
+    said = "demo.yaml:19: unknown field 'or so'. A comma in {…} begins a field: put text that has one in quotes."
+    assert said in errors(text)
+
+
+BUILT_IN = pack_files()[0].read_bytes()
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_file_holds_it_is_a_pack_or_an_error_with_a_line_for_each_mistake(data: st.DataObject) -> None:
+    lines = BUILT_IN.splitlines(keepends=True)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        lines[at : at + 1] = data.draw(
+            st.sampled_from(
+                [
+                    [],
+                    [lines[at]] * 2,
+                    [lines[at][::-1]],
+                    [lines[at].replace(b":", b"")],
+                    [b"  " + lines[at]],
+                    [b"- x\n"],
+                ]
+            )
+        )
+    refused(b"".join(lines))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just("60s"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_whatever_stands_at_any_place_of_a_pack_is_taken_or_refused_in_words(data: st.DataObject) -> None:
+    tree = yaml.safe_load(pack_text())
+    at = tree
+    while True:
+        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else list(range(len(at)))))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            break
+        at = at[key]
+    at[key] = data.draw(VALUES)
+    refused(yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass"))
+
+
+def refused(raw: bytes) -> None:
+    """Nothing but an error for people comes out, each of its lines with the file."""
+    _, problems = read_packs([("demo.yaml", raw)])
+    assert all(line.startswith("demo.yaml:") for told in problems for line in told.splitlines()), problems

@@ -7,14 +7,13 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.events import CandidateSet, Message
-from contracts.stage import Stage
+from contracts.events import Alert, CandidateSet, Message
 from rules.book import EngineSeat, RuleBook
 from rules.core.fold import RuleSettings
 from rules.core.reference import PythonEngine
 from rules.core.ruleset import make_ruleset
 from rules.stages import stages
-from tests.rules.builders import dumped, pack, random_log, rule
+from tests.rules.builders import down, dumped, pack, random_log, rule
 from tests.streams.test_stage_laws import fold_in_cuts
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -23,24 +22,25 @@ SEEDS = st.integers(min_value=0, max_value=2**32)
 _EVERYTHING = {
     "busy": {"sli": "load_per_replica", "window": "latest", "above": 14, "until": 9, "on_missing": "keep", "doc": "d"},
     "long": {"sli": "load_per_replica", "window": "10s", "above": 8, "for": "25s", "on_missing": False, "doc": "d"},
+    "easy": {"sli": "load_per_replica", "window": "latest", "below": 6, "on_missing": False, "doc": "d"},
+    "some": {"sli": "requests_waiting", "window": "latest", "above": 0, "on_missing": True, "doc": "d"},
+    "burnt": {"sli": "ttft_burn_rate", "window": "60s", "above": 1, "on_missing": True, "doc": "d"},
     "dark": {"sli": "replicas_up", "window": "latest", "below": 1, "for": "3s", "on_missing": True, "doc": "d"},
 }
 _AMOUNT = {"kind": "scale_up", "replicas": {"sli": "replicas_up", "most": 3}}
 
-
-def make_stage() -> Stage:
-    book = RuleBook()
-    rules = {
-        "keeps": rule(priority=1, all=["busy"], cooldown="7s"),
-        "lasts": rule(priority=2, all=None, any=["busy", "long"], none=["dark"], cooldown="30s", action=_AMOUNT),
-        "blind": rule(priority=3, all=["dark"], cooldown="20s", action=_AMOUNT),
-    }
-    book.rules = make_ruleset([*book.rules.packs, pack(rules, _EVERYTHING)])
-    (stage,) = stages(book, EngineSeat(PythonEngine), RuleSettings())
-    return stage
+_LESS = {"kind": "scale_down", "replicas": {"sli": "replicas_up", "most": 3}}
 
 
-STAGE = make_stage()
+_RULES = {
+    "keeps": rule(priority=1, all=["busy"], cooldown="7s"),
+    "lasts": rule(priority=2, all=None, any=["busy", "long"], none=["dark"], cooldown="30s", action=_AMOUNT),
+    "blind": rule(priority=3, all=["dark"], cooldown="20s", action=_AMOUNT),
+    "eases": down(priority=4, all=["easy"], none=["some", "burnt"], cooldown="5s", action=_LESS),
+}
+BOOK = RuleBook()
+BOOK.rules = RULES = make_ruleset([*BOOK.rules.packs, pack(_RULES, _EVERYTHING)])
+(STAGE,) = stages(BOOK, EngineSeat(PythonEngine), RuleSettings())
 
 
 @given(seed=SEEDS)
@@ -99,13 +99,23 @@ def test_no_rule_fires_within_its_cooldown_and_sets_stay_small(seed: int) -> Non
 
 @given(seed=SEEDS)
 @settings(max_examples=30, deadline=None)
-def test_no_capacity_is_taken_on_a_fact_that_holds_without_a_value(seed: int) -> None:
+def test_capacity_is_taken_only_on_fresh_values_of_every_condition_that_asks_for_it(seed: int) -> None:
+    rules = {each.name: each.rule for each in RULES.rules}
     _, outputs = STAGE.step(None, random_log(seed, 700))
     for found in _sets(outputs):
         for each in found.candidates:
             if each.spec.kind.takes_capacity:
-                assert all(fact.value is not None for fact in each.facts if fact.holds)
+                asking = {*rules[each.rule].all, *rules[each.rule].any}
+                assert all(fact.value is not None for fact in each.facts if fact.condition in asking)
+                assert not any(fact.holds for fact in each.facts if fact.condition not in asking)
                 assert found.replicas is not None
+
+
+def test_the_logs_make_every_rule_fire() -> None:
+    outputs = [m for seed in range(12) for m in STAGE.step(None, random_log(seed, 700))[1]]
+    fired = {each.rule for found in _sets(outputs) for each in found.candidates}
+    assert fired == {each.name for each in RULES.rules} - {"blind"}
+    assert "blind" in {m.subject for m in outputs if isinstance(m, Alert)}
 
 
 def _sets(outputs: list[Message]) -> list[CandidateSet]:

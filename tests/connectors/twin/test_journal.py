@@ -109,6 +109,20 @@ def test_a_long_one_is_compacted_while_it_is_in_use(tmp_path: Path, monkeypatch:
     assert Journal(tmp_path / "j.jsonl").state == {"x": {"a": 94}}
 
 
+def test_each_change_is_on_disk_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced, whole = tmp_path / "j.jsonl", list[int](), os.fsync
+    journal = Journal(path)
+
+    def fsync(descriptor: int) -> None:
+        whole(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for number in range(3):
+        journal.append({"x": {"a": number}})
+        assert synced[number:] == [path.stat().st_size]
+
+
 def test_a_disk_that_takes_half_a_line_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "j.jsonl"
     journal = Journal(path)

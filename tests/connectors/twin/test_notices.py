@@ -20,10 +20,11 @@ class Paper:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.away = False
+        self.away_after = 1_000
         self.refused = 0
 
     async def publish(self, message: Message, *, trace_id: str | None = None) -> None:
-        if self.away:
+        if self.away or len(self.messages) >= self.away_after:
             self.refused += 1
             raise Unavailable("no broker", fix="Start one.")
         self.messages.append(message)
@@ -108,6 +109,18 @@ async def test_what_a_broker_refused_is_published_when_it_is_back_and_nothing_tw
         await come(lambda: paper.refused > 2)
         paper.away = False
         await come(lambda: len(paper.told) == 3)
+    assert [number for _, number, _ in paper.told] == [1, 2, 3]
+
+
+async def test_a_broker_that_goes_away_between_two_notices_gets_the_second_when_it_is_back(tmp_path: Path) -> None:
+    paper = Paper()
+    paper.away_after = 1
+    async with serving(tmp_path) as twin:
+        await by_hand(twin, "chat/replicas", "chat-0/drain", "chat-0/restore")
+        async with following(twin.info.control_url, paper):
+            await come(lambda: paper.refused > 1)
+            paper.away_after = 1_000
+            await come(lambda: len(paper.told) == 3)
     assert [number for _, number, _ in paper.told] == [1, 2, 3]
 
 

@@ -286,6 +286,7 @@ async def test_targets_come_and_go_with_their_file(
         await publisher.until(lambda: count("a") >= 2)
         write("b")
         await publisher.until(lambda: count("b") >= 2)
+        await publisher.until(lambda: any(m.left for m in publisher.snapshots))
         gone = count("a")
         (tmp_path / "sd.json").write_text("[{")
         await publisher.until(lambda: bool(publisher.alerts) and count("b") >= 4)
@@ -293,6 +294,74 @@ async def test_targets_come_and_go_with_their_file(
         assert stats.targets == 1
     assert publisher.alerts[0].name == "targets_unreadable"
     assert str(tmp_path / "sd.json") in publisher.alerts[0].subject
+
+
+class Listed:
+    """A source whose list the test changes."""
+
+    def __init__(self, *targets: Target) -> None:
+        self.targets = targets
+
+    def poll(self) -> list[Target]:
+        return list(self.targets)
+
+    def take_faults(self) -> list[tuple[str, str]]:
+        return []
+
+
+async def test_a_target_that_leaves_discovery_says_so_last_and_once(
+    serve: Serve, publisher: Any, clock: EventClock, page_032: bytes
+) -> None:
+    url = await serve(answers(page_032))
+    source = Listed(Target(url, "chat", "a"), Target(url, "chat", "b"))
+
+    def of(instance: str) -> list[MetricsSnapshot]:
+        return [m for m in publisher.snapshots if m.instance_id == instance]
+
+    async with scraping(source, publisher, clock) as stats:
+        await publisher.until(lambda: len(of("a")) >= 3 and len(of("b")) >= 3)
+        source.targets = source.targets[1:]
+        await publisher.until(lambda: of("a")[-1].left)
+        since = len(of("b"))
+        await publisher.until(lambda: len(of("b")) >= since + 5)
+        assert stats.targets == 1
+    *scrapes, last = of("a")
+    assert not any(m.left for m in (*scrapes, *of("b"))), "neither before, nor because the scraper stops"
+    assert (last.up, last.engines, last.error) == (False, {}, "left discovery")
+    assert last.order == (scrapes[-1].scraper_epoch, scrapes[-1].seq + 1)
+    assert last.scraped_at_ms >= scrapes[-1].scraped_at_ms
+
+
+async def test_a_target_that_comes_back_at_once_supersedes_its_departure(
+    serve: Serve, publisher: Any, clock: EventClock, page_032: bytes
+) -> None:
+    url = await serve(answers(page_032))
+    target = Target(url, "chat", "a")
+    source = Listed(target)
+    # Slots of 60 s: the target is gone and back before the next one is due.
+    async with scraping(source, publisher, clock, interval_s=60.0, backoff_cap_s=60.0):
+        await publisher.until(lambda: len(publisher.snapshots) >= 1)
+        source.targets = ()
+        await publisher.until(lambda: publisher.snapshots[-1].left)
+        source.targets = (target,)
+        await publisher.until(lambda: not publisher.snapshots[-1].left)
+    orders = [m.order for m in publisher.snapshots]
+    assert orders == sorted(set(orders))
+    assert [m.left for m in publisher.snapshots].count(True) == 1
+
+
+async def test_a_target_that_moves_to_another_workload_leaves_the_first(
+    serve: Serve, publisher: Any, clock: EventClock, page_032: bytes
+) -> None:
+    url = await serve(answers(page_032))
+    source = Listed(Target(url, "chat", "a"))
+    async with scraping(source, publisher, clock):
+        await publisher.until(lambda: len(publisher.snapshots) >= 2)
+        source.targets = (Target(url, "code", "a"),)
+        await publisher.until(lambda: publisher.snapshots[-1].workload == "code")
+        source.targets = (Target(url + "?again", "code", "a"),)
+        await publisher.until(lambda: len([m for m in publisher.snapshots if m.workload == "code"]) >= 12)
+    assert [m.workload for m in publisher.snapshots if m.left] == ["chat"]
 
 
 async def test_a_shard_asks_its_own_instances(serve: Serve, publisher: Any, clock: EventClock, page_032: bytes) -> None:
