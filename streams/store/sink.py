@@ -1,4 +1,4 @@
-"""The sink: reads SLIs, alerts and dead letters off their topics and puts them into the store, losing none.
+"""The sink: reads SLIs, decisions, alerts and dead letters off their topics and puts them into the store, losing none.
 
 Insert first, commit offsets after: a crash repeats rows, and repeats vanish in the store. While the store is away the
 sink stops reading and tries again for as long as it takes; Kafka holds the data. A record that cannot be read, or that
@@ -16,12 +16,29 @@ from aiokafka import ConsumerRecord
 
 from contracts.clock import Clock
 from contracts.ports import Publisher, Store
-from contracts.topics import ALERTS, DEADLETTER, SLIS, group_of
+from contracts.topics import (
+    ACTIONS,
+    ALERTS,
+    APPROVALS,
+    AUDIT,
+    CANDIDATES,
+    CONTROLS,
+    DEADLETTER,
+    DECISIONS,
+    EVENTS,
+    OUTCOMES,
+    REVIEWS,
+    SLIS,
+    group_of,
+)
 from streams.heartbeat import HEARTBEAT_S, Pulse
 from streams.reader import GroupReader
 from streams.store.delivery import Batch, Delivery
 
-TOPICS = (SLIS, ALERTS, DEADLETTER)
+TOPICS = (
+    *(SLIS, EVENTS, CONTROLS, CANDIDATES, REVIEWS, APPROVALS, DECISIONS, ACTIONS, OUTCOMES, AUDIT),
+    *(ALERTS, DEADLETTER),
+)
 _CHUNK = 200  # records a poll: a batch overshoots `batch_rows` by the rows of one chunk at most
 _FETCH_WAIT_MS = 100  # nobody waits for a row: fewer fetches
 

@@ -19,7 +19,14 @@ from optiinfra.statedir import RunInfo, StateDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-KEYS = ["broker", "scrapes", "slis", "alerts", "dead_letters", "restarts", "latency_s"]
+KEYS = ["broker", "scrapes", "slis", "alerts", "dead_letters", "restarts"]
+KEYS += ["candidates", "decisions", "actions", "actions_under_way", "slo_attainment", "latency_s"]
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings of ours, and with our packages on the path."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("OPTIINFRA_", "OPENAI_"))}
+    return others | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 class Up:
@@ -30,13 +37,12 @@ class Up:
         self.state = StateDir(place / "state")
         self.process: asyncio.subprocess.Process | None = None
 
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
+    async def start(self, *words: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
         command = ["up", "--headless", "--state", "state", "--port", str(self.port), "--json", "report.json", *words]
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "optiinfra", *command),
             cwd=self.place,
-            env={k: v for k, v in os.environ.items() if not k.startswith("OPTIINFRA_")}
-            | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=clean_environment() | (environment or {}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -95,8 +101,8 @@ async def test_a_run_reports_slis_and_outlives_a_stage_that_is_killed(up: Up) ->
     assert report["dead_letters"] == 0
     assert report["restarts"] == 1
     assert report["alerts_by_name"]["worker_restarted"] == 1
-    assert set(report["latency_s"]) == {"scrape_to_sli_p50", "scrape_to_sli_p99"}
-    assert report["workloads"]["chat"]["replicas_up"] == report["workloads"]["chat"]["replicas"]
+    assert report["latency_s"]["scrape_to_sli_p50"] > 0
+    assert report["workloads"]["chat"]["replicas_up"] > 0
     await nobody(children)
 
 
