@@ -1,3 +1,3 @@
 """The top floor: settings, wiring, supervisor, live view and command line."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

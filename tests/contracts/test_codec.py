@@ -13,6 +13,7 @@ from contracts.errors import BadMessage, Reason
 from contracts.events import Alert, DeadLetter, Heartbeat, InstanceWindow, Message, MetricsSnapshot, Severity, Sli, Tick
 from contracts.events import WorkerState as State
 from contracts.topics import TOPICS, Topic
+from tests.contracts.test_schemas import FULL
 from tests.streams.recording import Server, snapshot
 from tests.streams.test_slis import part
 
@@ -28,6 +29,7 @@ GOOD: list[Message] = [
     Heartbeat(worker="w", kind="stage", pid=1, state=State.WORKING, started_wall_ms=1, at_wall_ms=2),
     DeadLetter(source="s", topic="t", reason=Reason.SCHEMA, detail="d", at_ms=1),
 ]
+GOOD += [each for each in FULL if type(each) not in {type(message) for message in GOOD}]
 
 
 @pytest.mark.parametrize("message", GOOD, ids=lambda m: type(m).__name__)

@@ -60,8 +60,8 @@ def test_every_module_opens_with_a_sentence() -> None:
     assert not silent
 
 
-def test_only_wiring_and_settings_read_the_environment() -> None:
-    allowed = {"optiinfra/wiring.py", "optiinfra/settings.py", "optiinfra/settings_load.py", "optiinfra/process.py"}
+def test_only_the_settings_read_the_environment() -> None:
+    allowed = {"optiinfra/settings.py", "optiinfra/settings_load.py"}
     readers = {
         str(p.relative_to(ROOT))
         for p in modules(*PACKAGES)
