@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, UnknownTopicOrPartitionError
 
 from contracts.codec import Record, dead_letter, headers_of
-from contracts.errors import BadMessage, OptiInfraError, Unavailable
+from contracts.errors import BadMessage, ConfigError, OptiInfraError, Unavailable
 from contracts.events import Alert, DeadLetter, WorkerState
 from contracts.ports import Publisher
 from contracts.topics import Topic
@@ -57,6 +57,8 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self.on_revoked: Callable[[], Awaitable[None]] = _nothing
         self._positions = Positions()
         self._gaps: list[OffsetGap] = []
+        self._generation = 0
+        self._placed = asyncio.Event()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -73,16 +75,21 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Forget where we stood: the partitions are handed out anew."""
+        self._generation += 1
+        self._placed.clear()
         self._positions.clear()
         await self.on_revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Begin where the group stands, and see what the broker has dropped since."""
-        earliest = await self._consumer.beginning_offsets(list(assigned)) if assigned else {}
-        for tp in assigned:
-            committed = await self._consumer.committed(tp)
-            if gap := self._positions.start(tp.topic, tp.partition, committed, earliest[tp]):
-                self._gaps.append(gap)
+        try:
+            earliest = await self._consumer.beginning_offsets(list(assigned)) if assigned else {}
+            for tp in assigned:
+                committed = await self._consumer.committed(tp)
+                if gap := self._positions.start(tp.topic, tp.partition, committed, earliest[tp]):
+                    self._gaps.append(gap)
+        finally:
+            self._placed.set()
 
     async def poll(self, wait_s: float, most: int) -> Sequence[ConsumerRecord]:
         """What has come, at most `most` records, after `wait_s` at the latest; gaps in the offsets are noted."""
@@ -90,6 +97,11 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             timeout_ms=int(wait_s * 1000), max_records=most
         )
         records = [record for chunk in found.values() for record in chunk]
+        generation = self._generation
+        if records:  # the client reads on while we still ask where the group stands
+            await self._placed.wait()
+        if generation != self._generation:
+            return []  # taken away meanwhile: whoever has them now begins where the group stands
         for record in records:
             if gap := self._positions.gap(record.topic, record.partition, record.offset):
                 self._gaps.append(gap)
@@ -146,12 +158,15 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     ) -> AsyncIterator[None]:
         """Be a member of the group meanwhile, with a heartbeat every `beat_s` wall seconds that carries `lag`.
 
-        Raises Unavailable when the broker cannot be reached.
+        Raises Unavailable when the broker cannot be reached, ConfigError when it lacks a topic.
         """
         try:
             await _beat(publisher, pulse, WorkerState.STARTING)
             try:
                 await self._consumer.start()
+            except UnknownTopicOrPartitionError as error:
+                fix = "Run optiinfra topics apply."
+                raise ConfigError(f"{self._worker} lacks a topic", where=self._bootstrap, fix=fix) from error
             except KafkaError as error:
                 raise Unavailable(
                     f"no broker: {error}", where=self._bootstrap, fix="Is it running? `optiinfra doctor`."

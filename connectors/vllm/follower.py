@@ -1,7 +1,8 @@
 """Follows one target from slot to slot and leaves one snapshot for each, in order.
 
 A slot ends in one of four ways: the page was read (`up`), the attempt failed, none was made because the target keeps
-failing (backing off), or the slot's time had passed before it could be used (missed).
+failing (backing off), or the slot's time had passed before it could be used (missed). A target that leaves discovery
+gets one more message, in the next slot, which says so.
 """
 
 from __future__ import annotations
@@ -43,21 +44,25 @@ class Bench:
 
 
 class Follower:
-    """One target. Its messages are put into the outbox in order of `seq`, which is the number of the slot."""
+    """One target. Its messages are put into the outbox in order of `seq`, which is the number of the slot.
 
-    def __init__(self, target: Target, bench: Bench) -> None:
+    `slot` is the next one that has no message. It is `first_slot` at the earliest: those before are used.
+    """
+
+    def __init__(self, target: Target, bench: Bench, first_slot: int = 0) -> None:
         self.target, self.bench = target, bench
         self.grid = Grid.of(target.instance_id, bench.options.interval_ms, bench.epoch_ms)
         self.backoff = Backoff(target.instance_id, bench.options.backoff_cap_slots)
         self.shape: Shape | None = None
         self.newest_ms = 0
+        self.slot = max(first_slot, self.grid.next_slot(bench.clock.now_ms()))
 
     async def run(self) -> None:
         """Follow until cancelled."""
         clock, stats = self.bench.clock, self.bench.stats
-        slot = self.grid.next_slot(clock.now_ms())
         busy_until_ms = 0
         while True:
+            slot = self.slot
             await self._until(self.grid.due_ms(slot))
             now_ms = clock.now_ms()
             if self.grid.is_missed(slot, now_ms):
@@ -70,7 +75,17 @@ class Follower:
             else:
                 await self._attempt(slot)
                 busy_until_ms = clock.now_ms()
-            slot += 1
+
+    def leave(self) -> None:
+        """Tell that the target was taken out of discovery, after `run` was cancelled.
+
+        Whoever follows the instance when it comes back begins at `slot`, so that its messages supersede this one.
+        """
+        self._put(self.slot, self.bench.clock.now_ms(), error="left discovery", left=True)
+
+    def is_ahead(self) -> bool:
+        """Whether a slot that is still to come has its message already."""
+        return self.slot > self.grid.next_slot(self.bench.clock.now_ms())
 
     async def _until(self, due_ms: int) -> None:
         # A loop, since no event marks a point in time and a sleep may end a little early.
@@ -118,8 +133,9 @@ class Follower:
         *,
         error: str | None = None,
         duration_s: float = 0.0,
+        left: bool = False,
     ) -> None:
-        bench = self.bench
+        bench, self.slot = self.bench, slot + 1
         # A scrape that waited for its turn is stamped after the due times of the slots missed meanwhile. `seq` orders
         # the snapshots, and event time within an epoch must not run against it.
         self.newest_ms = asked_ms = max(asked_ms, self.newest_ms)
@@ -130,11 +146,12 @@ class Follower:
             instance_id=self.target.instance_id,
             scraper_epoch=bench.epoch_ms,
             seq=slot,
-            scheduled_at_ms=self.grid.due_ms(slot),
+            scheduled_at_ms=asked_ms if left else self.grid.due_ms(slot),
             scraped_at_ms=asked_ms,
             interval_s=bench.options.interval_ms / 1000,
             duration_s=duration_s,
             up=reading is not None,
+            left=left,
             error=error[:_MAX_ERROR_CHARS] if error is not None else None,
             incarnation_ms=reading.incarnation_ms if reading else None,
             engines=reading.engines if reading else {},

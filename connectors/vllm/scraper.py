@@ -17,7 +17,6 @@ from connectors.vllm.follower import Bench, Follower
 from connectors.vllm.options import ScrapeOptions, ScrapeStats
 from connectors.vllm.outbox import Dropped, Outbox
 from connectors.vllm.reports import Reports
-from connectors.vllm.targets import Target
 from contracts.clock import Clock
 from contracts.errors import BadMessage
 from contracts.events import Message, MetricsSnapshot
@@ -91,19 +90,27 @@ async def run_scraper(
 
 
 async def _follow_all(source: TargetsSource, bench: Bench, stop: asyncio.Event) -> None:
-    """Keep one follower for each target of the source until `stop` is set."""
+    """Keep one follower for each target of the source until `stop` is set. A target that the source lists no more is
+    told as one that left; that the scraper stops says nothing of its targets."""
     index, count = bench.options.shard
-    running: dict[str, tuple[Target, asyncio.Task[None]]] = {}
+    running: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+    departed: dict[str, Follower] = {}
     async with asyncio.TaskGroup() as group:
         while not stop.is_set():
             wanted = {t.instance_id: t for t in source.poll() if shard_of(t.instance_id, count) == index}
             for file, fault in source.take_faults():
                 bench.reports.target_file(file, fault)
-            for instance in [i for i, (target, _) in running.items() if wanted.get(i) != target]:
-                running.pop(instance)[1].cancel()
+            for instance in [i for i, (follower, _) in running.items() if wanted.get(i) != follower.target]:
+                follower, task = running.pop(instance)
+                task.cancel()
+                if instance not in wanted or wanted[instance].workload != follower.target.workload:
+                    follower.leave()
+                    departed[instance] = follower
             for instance, target in wanted.items():
                 if instance not in running:
-                    running[instance] = (target, group.create_task(Follower(target, bench).run()))
+                    follower = Follower(target, bench, departed[instance].slot if instance in departed else 0)
+                    running[instance] = (follower, group.create_task(follower.run()))
+            departed = {instance: follower for instance, follower in departed.items() if follower.is_ahead()}
             _count(bench, len(running))
             try:
                 await asyncio.wait_for(stop.wait(), _POLL_S)

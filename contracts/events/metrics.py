@@ -31,6 +31,8 @@ class MetricsSnapshot(Message):
     `up` is False when the target did not answer with a readable page: then `engines` is empty and `error` says why.
     `problems` names samples of a readable page that were refused (NaN, negative counter), with the reason.
     `incarnation_ms` is the start of the server process in wall ms, None when the page does not tell it.
+    `left` says that discovery lists the instance no more: no scrape, but the last word of it, until a later one (by
+    order) brings it back. A scraper that starts anew does not know who left meanwhile.
     """
 
     TYPE: ClassVar[str] = "optiinfra.metrics.v1"
@@ -44,6 +46,7 @@ class MetricsSnapshot(Message):
     interval_s: float = Field(gt=0, description="planned event seconds between scrapes")
     duration_s: float = Field(default=0.0, ge=0, description="wall seconds the scrape took")
     up: bool
+    left: bool = Field(default=False, description="taken out of discovery on purpose: nothing more is to be expected")
     error: str | None = Field(default=None, max_length=2000)
     incarnation_ms: int | None = None
     engines: dict[str, EngineSample] = {}

@@ -30,6 +30,9 @@ class InstanceWindow(Message):
 
     Counters and histograms are the growth from the newest snapshot at or before `start_ms` to the newest at or before
     `end_ms`. `covered_ms` is how much of the window lies between scrapes that are close enough to trust.
+
+    `left` marks the window in which the instance was taken out of discovery: it ended for it at `cause_ms`, and nothing
+    that ends later is to be expected of it until it comes back.
     """
 
     TYPE: ClassVar[str] = "optiinfra.windows.v1"
@@ -49,6 +52,7 @@ class InstanceWindow(Message):
     scrapes_failed: int = Field(ge=0)
     resets: int = Field(default=0, ge=0)
     stalled: bool = False
+    left: bool = False
     counters: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
     gauges: dict[str, GaugeStats] = {}
@@ -57,6 +61,12 @@ class InstanceWindow(Message):
     def end_ms(self) -> int:
         """End of the window `(start, end]`, event ms."""
         return self.start_ms + self.size_s * 1000
+
+    @property
+    def there_ms(self) -> int:
+        """How long of the window the instance was there to be observed."""
+        size_ms = self.size_s * 1000
+        return min(size_ms, max(0, self.cause_ms - self.start_ms)) if self.left else size_ms
 
     @property
     def key(self) -> str:

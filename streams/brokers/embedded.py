@@ -8,15 +8,17 @@ serve two members of one consumer group. Source: github.com/confluentinc/librdka
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import ctypes.util
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ KEPT_MIB_PER_PARTITION = 5
 """`RD_KAFKA_MOCK` keeps this much of a partition and then drops the oldest batches (rdkafka_mock.c)."""
 
 _PARENT_POLL_S = 0.2
+_KNOCK_S = 0.005
 _JOIN_DELAY_MS = 300  # one worker a group: nobody else to wait for, and the default of 3 s would slow every restart
 
 
@@ -69,8 +72,9 @@ class MockCluster:
                 where="streams.brokers.embedded",
                 fix="Install a confluent-kafka wheel of 2.16 or later, or name a broker in OPTIINFRA_KAFKA.",
             ) from error
-        for topic in TOPICS:
-            self.create_topic(topic.name, topic.partitions)
+        with self._kept_awake():
+            for topic in TOPICS:
+                self.create_topic(topic.name, topic.partitions)
         self.make_topics(stages)
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Any:
@@ -117,8 +121,29 @@ class MockCluster:
 
     def make_topics(self, stages: Iterable[str]) -> None:
         """Create the changelog topics of stages."""
-        for stage in stages:
-            self.create_topic(changelog_of(stage), PARTITIONS)
+        with self._kept_awake():
+            for stage in stages:
+                self.create_topic(changelog_of(stage), PARTITIONS)
+
+    @contextlib.contextmanager
+    def _kept_awake(self) -> Iterator[None]:
+        """The cluster's thread can miss that it was called, and then sleeps a second (seen with librdkafka 2.16, for one
+        topic in five). A connection wakes it, so there is one every few milliseconds as long as the block runs."""
+        host, _, port = self.bootstrap.rpartition(":")
+        over = threading.Event()
+
+        def knock() -> None:
+            while not over.wait(_KNOCK_S):
+                with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+                    pass
+
+        knocking = threading.Thread(target=knock, daemon=True)
+        knocking.start()
+        try:
+            yield
+        finally:
+            over.set()
+            knocking.join()
 
     def set_down(self) -> None:
         """Close every connection and refuse new ones; what is held stays."""

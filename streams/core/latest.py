@@ -1,6 +1,7 @@
 """Stage `latest`: the newest scrape of every instance as an SLI at once, for the fast path beside the windows.
 
 Age is judged by ticks, which come from one clock, so a scraper whose clock is ahead cannot make its peers look stale.
+An instance that was taken out of discovery goes at once; one of which nothing is heard any more goes after a while.
 """
 
 from __future__ import annotations
@@ -38,8 +39,19 @@ class Latest(BaseModel):
         return self.up and has_work(self.gauges) and self.at_ms - self.moved_ms >= STALL_AFTER_S * 1000
 
 
+class Departure(BaseModel):
+    """Where an instance stood when it left or was given up, so that a scrape of before does not bring it back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order: tuple[int, int]
+    at_ms: int
+    """By the newest tick or its own clock, whichever is later."""
+
+
 class LatestState(BaseModel):
-    """Per workload: its instances, the newest tick, and which of them were stale when the workload was last told."""
+    """Per workload: its instances, the newest tick, which of them were stale when the workload was last told, and who
+    left of late."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,6 +59,7 @@ class LatestState(BaseModel):
     tick_ms: int = 0
     instances: dict[str, Latest] = {}
     stale: tuple[str, ...] = ()
+    left: dict[str, Departure] = {}
 
 
 def _seen(before: Latest | None, snapshot: MetricsSnapshot) -> Latest:
@@ -119,21 +132,29 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
 
 
 def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
-    """Fold one scrape or tick in. A scrape tells its instance and workload; a tick only what has newly become stale."""
+    """Fold one scrape or tick in. A scrape tells its instance and workload, a departure the workload without it; a tick
+    only what has newly become stale."""
     assert state is None or isinstance(state, LatestState)  # noqa: S101 — narrows the driver's untyped state
     if isinstance(message, Tick):
         return _tick(state, message) if state else (None, [])
     assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else
     state = state or LatestState(workload=message.workload)
-    before = state.instances.get(message.instance_id)
-    too_old = message.scraped_at_ms < state.tick_ms - LEAVE_AFTER_S * 1000
-    if too_old or (before is not None and message.order <= before.order):
+    name, at_ms, cause = message.instance_id, message.scraped_at_ms, message.id
+    before, last = state.instances.get(name), state.instances.get(name) or state.left.get(name)
+    too_old = at_ms < state.tick_ms - LEAVE_AFTER_S * 1000
+    if too_old or (last is not None and message.order <= last.order):
         return state, []
-    instances = state.instances | {message.instance_id: _seen(before, message)}
-    state = state.model_copy(update={"instances": instances})
+    instances = {other: seen for other, seen in state.instances.items() if other != name}
+    left = {other: gone for other, gone in state.left.items() if other != name}
+    if message.left:
+        left[name] = Departure(order=message.order, at_ms=max(at_ms, state.tick_ms))
+    else:
+        instances[name] = _seen(before, message)
+    state = state.model_copy(update={"instances": instances, "left": left})
     state = state.model_copy(update={"stale": _stale(state)})
-    at_ms, cause = message.scraped_at_ms, message.id
-    return state, [_sli(state, message.instance_id, at_ms, cause), _sli(state, None, at_ms, cause)]
+    if message.left:
+        return state, [_sli(state, None, at_ms, cause)] if before is not None else []
+    return state, [_sli(state, name, at_ms, cause), _sli(state, None, at_ms, cause)]
 
 
 def _tick(state: LatestState, tick: Tick) -> tuple[LatestState, list[Message]]:
@@ -141,8 +162,14 @@ def _tick(state: LatestState, tick: Tick) -> tuple[LatestState, list[Message]]:
         return state, []
     leave_ms = tick.at_ms - LEAVE_AFTER_S * 1000
     staying = {name: seen for name, seen in state.instances.items() if seen.at_ms >= leave_ms}
+    given_up = {
+        name: Departure(order=seen.order, at_ms=tick.at_ms)
+        for name, seen in state.instances.items()
+        if seen.at_ms < leave_ms
+    }
+    left = {name: gone for name, gone in state.left.items() if gone.at_ms >= leave_ms} | given_up
     before = state.stale
-    state = state.model_copy(update={"tick_ms": tick.at_ms, "instances": staying})
+    state = state.model_copy(update={"tick_ms": tick.at_ms, "instances": staying, "left": left})
     stale = _stale(state)
     state = state.model_copy(update={"stale": stale})
     newly = [name for name in stale if name not in before]

@@ -2,7 +2,8 @@
 
 An instance's own SLIs leave as soon as its evidence arrives. The workload's window is told when every member has
 reported past its end, or when a tick says that its grace is over; evidence that comes later makes a new revision.
-A window for which nobody reported is told too, with coverage 0: silence is an answer.
+A window for which nobody reported is told too, with coverage 0: silence is an answer. A member that says that it left
+is neither waited for nor missed; one that falls silent is, for a while.
 """
 
 from __future__ import annotations
@@ -49,13 +50,15 @@ class SliSettings:
 
 
 class Book(BaseModel):
-    """One window of the workload: who reported and their total; `told` is the last revision told, None while open."""
+    """One window of the workload: who reported and their total; `told` is the last revision told, None while open.
+    `left_ms` says of those that left in it how long they had been there."""
 
     model_config = ConfigDict(frozen=True)
 
     size_s: int
     start_ms: int
     reported: dict[str, int] = {}
+    left_ms: dict[str, int] = {}
     totals: Totals = Totals()
     told: int | None = None
 
@@ -96,10 +99,13 @@ class SliFold:
         return self._evidence(state or WorkloadState(workload=message.workload), message)
 
     def _evidence(self, state: WorkloadState, part: InstanceWindow) -> tuple[WorkloadState, list[Message]]:
+        if part.left:
+            state = _without(state, part)
         own = self._sli(
             Subject(part.workload, part.instance_id, part.size_s, part.start_ms, part.revision),
             lift(part),
-            members=1,
+            members=int(not part.left),
+            left_ms=part.there_ms if part.left else 0,
             cause_ms=part.cause_ms,
         )
         told_ms = state.told_ms.get(part.size_s, 0)
@@ -116,29 +122,28 @@ class SliFold:
         known = book.reported.get(part.instance_id)
         if known is not None and known >= part.revision:
             return state, []
-        if known is not None:
+        if known is not None and part.instance_id not in book.left_ms:
             return state, [own]  # measured again after a clock step: the workload's sum keeps the first reading
-        book = book.model_copy(
-            update={
-                "reported": book.reported | {part.instance_id: part.revision},
-                "totals": plus(book.totals, lift(part)),
-            }
-        )
-        frontier = dict(state.frontier_ms.get(part.instance_id, {}))
-        frontier[part.size_s] = part.end_ms if part.revision else max(frontier.get(part.size_s, 0), part.end_ms)
         state = state.model_copy(
             update={
-                "books": state.books | {name: book},
-                "frontier_ms": state.frontier_ms | {part.instance_id: frontier},
-                "joined_ms": {part.instance_id: part.start_ms} | state.joined_ms,
+                "books": state.books | {name: _with(book, part)},
                 "heard_ms": max(state.heard_ms, part.cause_ms),
             }
         )
+        if not part.left:
+            frontier = dict(state.frontier_ms.get(part.instance_id, {}))
+            frontier[part.size_s] = part.end_ms if part.revision else max(frontier.get(part.size_s, 0), part.end_ms)
+            state = state.model_copy(
+                update={
+                    "frontier_ms": state.frontier_ms | {part.instance_id: frontier},
+                    "joined_ms": {part.instance_id: part.start_ms} | state.joined_ms,
+                }
+            )
+        told: list[Message] = []
         if book.told is not None:
             state, told = self._tell(state, name, part.cause_ms)
-        else:
-            state, told = self._close(state, part.cause_ms)
-        return state, [own, *told]
+        state, closed = self._close(state, part.cause_ms)
+        return state, [own, *told, *closed]
 
     def _tick(self, state: WorkloadState, tick: Tick) -> tuple[WorkloadState | None, list[Message]]:
         if tick.at_ms <= state.tick_ms:
@@ -181,8 +186,9 @@ class SliFold:
     def _complete(self, state: WorkloadState, book: Book) -> bool:
         if state.tick_ms and book.end_ms > state.tick_ms + self.settings.ahead_s * 1000:
             return False
+        # Where everybody has left nobody's report says that the window is over: its time does.
         # A member without a report of this size either has just joined, or is scraped too rarely for it.
-        return all(
+        return bool(state.frontier_ms) and all(
             frontier[book.size_s] >= book.end_ms
             if book.size_s in frontier
             else state.joined_ms[instance] + book.size_s * 1000 <= book.start_ms
@@ -217,7 +223,8 @@ class SliFold:
         sli = self._sli(
             Subject(state.workload, None, book.size_s, book.start_ms, revision, evidence),
             book.totals,
-            members=len(expected | book.reported.keys()),
+            members=len(expected | book.reported.keys() - book.left_ms.keys()),
+            left_ms=sum(book.left_ms.values()),
             cause_ms=cause_ms,
         )
         told_ms = max(state.told_ms.get(book.size_s, 0), book.end_ms)
@@ -242,12 +249,35 @@ class SliFold:
         }
         return state if len(keep) == len(state.books) else state.model_copy(update={"books": keep})
 
-    def _sli(self, subject: Subject, totals: Totals, *, members: int, cause_ms: int) -> Sli:
+    def _sli(self, subject: Subject, totals: Totals, *, members: int, left_ms: int, cause_ms: int) -> Sli:
         objectives = self._objectives(subject.workload)
-        return sli_of(subject, totals, members=members, cause_ms=cause_ms, objectives=objectives)
+        return sli_of(subject, totals, members=members, left_ms=left_ms, cause_ms=cause_ms, objectives=objectives)
 
     def _objectives(self, workload: str) -> Objectives:
         return self.settings.objectives.get(workload, self.settings.default)
+
+
+def _with(book: Book, part: InstanceWindow) -> Book:
+    """The book with one more report. Who comes back to a window that it left is a member of it again."""
+    left_ms = {name: there_ms for name, there_ms in book.left_ms.items() if name != part.instance_id}
+    return book.model_copy(
+        update={
+            "reported": book.reported | {part.instance_id: part.revision},
+            "left_ms": left_ms | ({part.instance_id: part.there_ms} if part.left else {}),
+            "totals": plus(book.totals, lift(part)),
+        }
+    )
+
+
+def _without(state: WorkloadState, part: InstanceWindow) -> WorkloadState:
+    """The workload without the member that left, unless it has reported since and this is a repeat."""
+    frontier = state.frontier_ms.get(part.instance_id)
+    if frontier is None or max(frontier.values()) > part.cause_ms:
+        return state
+    staying = {name: ends for name, ends in state.frontier_ms.items() if name != part.instance_id}
+    return state.model_copy(
+        update={"frontier_ms": staying, "joined_ms": {name: state.joined_ms[name] for name in staying}}
+    )
 
 
 def _raise(state: WorkloadState, alert: Alert, holds: bool) -> tuple[WorkloadState, list[Message]]:

@@ -45,10 +45,11 @@ class Totals(BaseModel):
 
 
 def lift(part: InstanceWindow) -> Totals:
-    """The totals of one instance alone."""
+    """The totals of one instance alone. One that left is no instance any more, and its gauges are of no queue that is
+    still there; what it did counts."""
     return Totals.model_construct(
-        instances=1,
-        instances_up=int(part.scrapes > 0),
+        instances=int(not part.left),
+        instances_up=int(part.scrapes > 0 and not part.left),
         covered_ms=part.covered_ms,
         newest_ms=part.newest_ms,
         scrapes=part.scrapes,
@@ -63,6 +64,7 @@ def lift(part: InstanceWindow) -> Totals:
                 means=gauge.mean, maxima=gauge.max, max=gauge.max, instances=1, scrapes=part.scrapes
             )
             for name, gauge in part.gauges.items()
+            if not part.left
         },
     )
 

@@ -109,15 +109,19 @@ def _latencies(totals: Totals, objectives: Objectives) -> tuple[dict[str, SliVal
     return values, met
 
 
-def sli_of(subject: Subject, totals: Totals, *, members: int, cause_ms: int, objectives: Objectives) -> Sli:
+def sli_of(
+    subject: Subject, totals: Totals, *, members: int, left_ms: int, cause_ms: int, objectives: Objectives
+) -> Sli:
     """The SLIs of a subject from the evidence of its instances.
 
-    `members` is how many instances ought to have reported: one that did not lowers the coverage. Below COVERAGE_FLOOR
-    only `up_ratio` and `stalled` are given; they are facts about the scrapes themselves.
+    `members` is how many instances ought to have reported: one that did not lowers the coverage. Those that left are
+    not among them: `left_ms` is how long of the window they were there, together. Below COVERAGE_FLOOR only `up_ratio`
+    and `stalled` are given; they are facts about the scrapes themselves.
     """
     size_ms = subject.size_s * 1000
     members = max(members, totals.instances)
-    coverage = min(1.0, totals.covered_ms / (members * size_ms)) if members else 0.0
+    due_ms = members * size_ms + left_ms
+    coverage = min(1.0, totals.covered_ms / due_ms) if due_ms else 0.0
     values: dict[str, SliValue] = {}
     met: dict[str, Attainment] = {}
     if coverage >= COVERAGE_FLOOR:

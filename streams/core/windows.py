@@ -7,6 +7,9 @@ final for the instance as soon as a scrape after its end is read: no grace is ne
 Scrapes are ordered by `(scraper_epoch, seq)`. When event time steps back with a new epoch (a scraper restarted on a
 corrected clock), the pair across the step is dropped, and windows that are reached again carry the number of steps
 back as their revision. A metric that one scrape lacks keeps its last value until it is told again.
+
+An instance that leaves closes all its windows there and then. What orders it is kept for a while: a scrape of before
+its departure changes nothing, and when it comes back, windows that it reaches again are revisions of those closed.
 """
 
 from __future__ import annotations
@@ -60,7 +63,8 @@ class OpenWindow(BaseModel):
 
 
 class InstanceState(BaseModel):
-    """Per instance: what orders it, the last readable scrape, the open window of each size, and how far it closed."""
+    """Per instance: what orders it, the last readable scrape, the open window of each size, and how far it closed.
+    `steps_back` counts what can make it reach a window again: steps back of the clock, and departures."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,6 +93,7 @@ def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: Metric
     tokens = made.counters.get("generation_tokens")
     first_tokens = made.histograms["ttft_s"].count if "ttft_s" in made.histograms else 0
     reached_again = window.start_ms < state.closed_to_ms.get(size_s, window.start_ms)
+    left = cause.left and window.start_ms == window_start_ms(cause.scraped_at_ms, size_s)
     return InstanceWindow(
         workload=cause.workload,
         instance_id=cause.instance_id,
@@ -105,6 +110,7 @@ def _closed(state: InstanceState, window: OpenWindow, size_s: int, cause: Metric
         # Work at every scrape over a measured span, and neither a first nor a further token: stuck, not idle. Where
         # the page does not tell tokens, nobody knows: not stuck.
         stalled=window.span_ms > 0 and window.idle_scrapes == 0 and tokens == 0 and first_tokens == 0,
+        left=left,
         counters=made.counters,
         histograms=made.histograms,
         gauges={
@@ -173,9 +179,11 @@ def advance(
         state = InstanceState(order=message.order, clock_ms=message.scraped_at_ms)
     elif message.order <= state.order:
         return state, []
-    elif message.scraper_epoch == state.order[0] and message.scraped_at_ms < state.clock_ms:
+    if message.scraper_epoch == state.order[0] and message.scraped_at_ms < state.clock_ms:
         # The life of one scraper has one monotonic clock: an earlier time is a note written late, not a step.
         message = message.model_copy(update={"scraped_at_ms": state.clock_ms})
+    if message.left and not state.open:  # nobody was here, or it has left before
+        return state.model_copy(update={"order": message.order, "clock_ms": message.scraped_at_ms}), []
     link = _Link(state, message)
     outputs: list[Message] = []
     windows: dict[int, OpenWindow] = {}
@@ -195,14 +203,15 @@ def advance(
         if link.breaks:
             up_to_now = add(window.carried, growth(window.base, state.engines, restarted=False), link.across)
             window = window.model_copy(update={"carried": up_to_now, "base": link.engines})
-        windows[size_s] = _grown(window, message, link.pair, link.covered_ms(window, size_s))
+        grown = _grown(window, message, link.pair, link.covered_ms(window, size_s))
+        windows[size_s] = window if message.left else grown
 
     seen: dict[str, object] = {}
     if message.up:
         seen = {"last_ms": message.scraped_at_ms, "incarnation_ms": message.incarnation_ms, "engines": link.engines}
     elif link.stepped_back:
         seen = {"last_ms": None}
-    return state.model_copy(
+    state = state.model_copy(
         update={
             "order": message.order,
             "clock_ms": message.scraped_at_ms,
@@ -211,6 +220,21 @@ def advance(
             "closed_to_ms": closed_to,
             **seen,
         }
+    )
+    if message.left:
+        state, last = _ended(state, message)
+        outputs += last
+    return state, outputs
+
+
+def _ended(state: InstanceState, departure: MetricsSnapshot) -> tuple[InstanceState, list[Message]]:
+    """Close what is open at a departure; what remains of the state tells older scrapes and a return apart."""
+    outputs: list[Message] = [_closed(state, window, size_s, departure) for size_s, window in state.open.items()]
+    closed_to = dict(state.closed_to_ms)
+    for size_s, window in state.open.items():
+        closed_to[size_s] = max(closed_to.get(size_s, 0), window.start_ms + size_s * 1000)
+    return InstanceState(
+        order=state.order, clock_ms=state.clock_ms, steps_back=state.steps_back + 1, closed_to_ms=closed_to
     ), outputs
 
 

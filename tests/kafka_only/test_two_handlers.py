@@ -25,6 +25,7 @@ class Slow(Answering):
 async def test_what_one_worker_leaves_or_drops_the_other_handles(own_broker: Broker, concurrency: int) -> None:
     """One worker stays, another joins and leaves cleanly, then joins as a process and is killed."""
     broker, name = own_broker, f"handlers-{uuid.uuid4().hex[:8]}"
+    broker.make_topics([])
     workloads = [f"{name}-{n}" for n in range(4 * PARTITIONS)]
     feeder = Feeder(broker.bootstrap, [event(w, n) for n in range(120) for w in workloads], per_s=100)
     steady, guest = Slow(*workloads), Slow(*workloads)

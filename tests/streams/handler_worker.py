@@ -12,7 +12,6 @@ from contracts.events import Alert, FleetEvent, Message
 from contracts.topics import EVENTS
 from streams.handler import run_handler
 from streams.publisher import KafkaPublisher
-from tests.conftest import Broker
 from tests.streams.handling import CLOCK, Answering, options
 
 
@@ -45,7 +44,6 @@ class MortalPublisher(KafkaPublisher):
 
 
 async def run(given: argparse.Namespace) -> None:
-    broker = Broker(given.bootstrap, given.embedded, lambda stages: None)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with MortalPublisher(given.bootstrap, given.name, given.die_published) as publisher:
@@ -60,7 +58,8 @@ async def run(given: argparse.Namespace) -> None:
             worker=given.worker or given.name,
             stop=stop,
             concurrency=given.concurrency,
-            options=options(broker),
+            # The mock cluster grants a shorter session than Kafka, and a test need not wait for Kafka's.
+            options=options(1.5 if given.embedded else None),
         )
 
 

@@ -72,6 +72,14 @@ def snapshot(
     )
 
 
+def departure(
+    at_ms: int, seq: int, *, workload: str = "chat", instance: str = "chat-0", epoch: int = 1
+) -> MetricsSnapshot:
+    """The last word of an instance that was taken out of discovery."""
+    last = snapshot(None, at_ms, seq, workload=workload, instance=instance, epoch=epoch)
+    return last.model_copy(update={"left": True, "error": "left discovery"})
+
+
 def mangled(scrape: MetricsSnapshot, server: Server, rng: random.Random) -> MetricsSnapshot:
     """The same page with what real pages have: a second engine, now and then a sample or an engine missing, or a
     counter that dips."""
@@ -97,14 +105,15 @@ def record(
 ) -> list[MetricsSnapshot]:
     """A seeded recording of several workloads: with `faults`, restarts, failed scrapes, samples and engines missing
     from a page, counters that dip, an instance with a skewed clock, a scraper that comes back with a later epoch and
-    another clock, duplicates, reordering and late messages are strewn in."""
-    rng = random.Random(seed)
+    another clock, instances that leave and mostly come back, duplicates, reordering and late messages are strewn in."""
+    rng, coming_and_going = random.Random(seed), random.Random(f"who leaves {seed}")
     log: list[MetricsSnapshot] = []
     servers = {(w, f"{w}-{i}"): Server(rng) for w in workloads for i in range(instances)}
     phase = {name: rng.randrange(0, 2000) for name in servers}
     if faults:
         phase[rng.choice(list(phase))] += rng.choice((0, 7_000, 75_000))  # one instance is dated ahead
     epoch, shift_ms, seq = 1, 0, 0
+    back_at: dict[tuple[str, str], int] = {}
     for step in range(scrapes):
         if faults and rng.random() < 0.02:
             epoch, shift_ms, seq = epoch + 1, rng.choice((-25_000, -3_000, 0, 40_000)), 0
@@ -115,6 +124,11 @@ def record(
             if faults and rng.random() < 0.01:
                 server.restart(at_ms - 500)
             up = not (faults and rng.random() < 0.03)
+            if faults and step > max(9, back_at.get((workload, instance), -1)) and coming_and_going.random() < 0.015:
+                back_at[workload, instance] = step + coming_and_going.choice((1, 3, 20, scrapes))
+                log.append(departure(at_ms, seq, workload=workload, instance=instance, epoch=epoch))
+            if step <= back_at.get((workload, instance), -1):
+                continue
             scrape = snapshot(server if up else None, at_ms, seq, workload=workload, instance=instance, epoch=epoch)
             log.append(mangled(scrape, server, rng) if faults and up else scrape)
     if faults:

@@ -9,7 +9,7 @@ from contracts.catalog.slis import SLIS
 from contracts.events import Message, MetricsSnapshot, Sli, Tick
 from contracts.stage import fold
 from streams.core import latest
-from tests.streams.recording import START_MS, Server, snapshot
+from tests.streams.recording import START_MS, Server, departure, snapshot
 
 STEP = fold(latest.advance)
 
@@ -118,3 +118,46 @@ def test_an_instance_unheard_of_for_long_leaves() -> None:
     newcomer = snapshot(Server(random.Random(0)), gone.at_ms, 0, instance="chat-1")
     last = slis([scrape(0), gone, newcomer])[-1]
     assert (last.instances, last.coverage_ratio) == (1, 1.0)
+
+
+def test_a_departure_takes_the_instance_out_at_once_and_tells_the_workload_without_it() -> None:
+    log = [scrape(0, waiting=9), scrape(0, "chat-1")]
+    after = slis([*log, departure(START_MS + 700, 1)])[4:]
+    assert [m.instance_id for m in after] == [None]
+    (told,) = after
+    assert (told.instances, told.coverage_ratio, told.value("replicas_up")) == (1, 1.0, 1)
+    assert (told.value("requests_waiting"), told.cause_ms) == (3, START_MS + 700)
+
+
+def test_a_departed_instance_never_grows_stale() -> None:
+    ticks = [Tick(at_ms=START_MS + s * 1000, partition=0) for s in range(1, 400, 7)]
+    assert slis([scrape(0), departure(START_MS + 700, 1), *ticks])[3:] == []
+
+
+def test_a_scrape_from_before_the_departure_does_not_bring_the_instance_back() -> None:
+    log = [scrape(0), scrape(0, "chat-1"), departure(START_MS + 7000, 3)]
+    late = [scrape(2), scrape(1), departure(START_MS + 7000, 3), departure(START_MS + 5000, 2)]
+    assert slis([*log, *late]) == slis(log)
+    assert slis([departure(START_MS + 7000, 3), *late]) == []
+
+
+def test_a_scrape_after_the_departure_makes_a_new_member() -> None:
+    stuck = Server(random.Random(0), tokens=7)
+    log = [scrape(i, server=stuck) for i in range(7)]
+    first, last = slis([*log, departure(START_MS + 13_000, 7), scrape(8, server=stuck)])[-2:]
+    assert slis(log)[-1].stalled
+    assert (first.instance_id, first.stalled) == ("chat-0", False)
+    assert (last.instances, last.value("replicas_up")) == (1, 1)
+
+
+def test_when_the_last_one_leaves_the_workload_has_no_values_that_could_pass_for_idleness() -> None:
+    last = slis([scrape(0), departure(START_MS + 700, 1)])[-1]
+    assert (last.instances, last.coverage_ratio) == (0, 0.0)
+    assert [last.value(name) for name in ("replicas_up", "load_per_replica", "requests_waiting")] == [None] * 3
+
+
+def test_one_that_was_given_up_is_not_brought_back_by_a_scrape_from_before() -> None:
+    """A late scrape of a clock that runs ahead is not too old by its date."""
+    given_up = Tick(at_ms=START_MS + int(latest.LEAVE_AFTER_S * 1000) + 10_000, partition=0)
+    late = scrape(1).model_copy(update={"scraped_at_ms": START_MS + 50_000})
+    assert slis([scrape(2), given_up, late]) == slis([scrape(2), given_up])

@@ -102,3 +102,4 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
     slis = [m for m in pure.outputs if isinstance(m, Sli)]
     assert {m.revision for m in slis} >= {0, 1}, "late data and clock steps must have made revisions"
     assert any(m.resets for m in pure.outputs if isinstance(m, InstanceWindow))
+    assert any(m.left for m in pure.outputs if isinstance(m, InstanceWindow))

@@ -257,3 +257,68 @@ def test_histograms_with_other_edges_meet_on_the_edges_they_share(two: BaseModel
     fine = {"histograms": {"ttft_s": Histogram(le=(0.1, 0.5, 2.0), counts=(1, 9, 10, 10))}}
     (sli,) = told(run([part("a", 1), part("b", 1, **fine)], two)[1])
     assert sli.attainment["ttft"].good == 8 + 9
+
+
+def left(instance: str, window: int, after_ms: int, **changes: object) -> InstanceWindow:
+    """What an instance did in a 10-s window until it left, `after_ms` into it."""
+    start_ms = START_MS + 10_000 * window
+    gone = {"left": True, "cause_ms": start_ms + after_ms, "covered_ms": after_ms, "span_ms": after_ms, "scrapes": 2}
+    return part(instance, window, **{**gone, **changes})
+
+
+def test_a_member_that_left_is_neither_waited_for_nor_missed(two: BaseModel) -> None:
+    state, _ = run([left("b", 1, 4_000)], two)
+    (sli,) = told(run([part("a", 1)], state)[1])
+    assert (sli.instances, sli.instances_up, sli.coverage_ratio) == (1, 1, 1.0)
+    (after,) = told(run([part("a", 1), part("a", 2)], state)[1])[1:]
+    assert (after.start_ms, after.instances, after.coverage_ratio) == (START_MS + 20_000, 1, 1.0)
+
+
+def test_what_it_did_before_it_left_counts_and_its_queue_does_not(two: BaseModel) -> None:
+    (sli,) = told(run([left("b", 1, 5_000), part("a", 1)], two)[1])
+    assert sli.attainment["ttft"].total == 20
+    assert sli.value("requests_per_s") == 1.0 + 2.0
+    assert (sli.value("replicas_up"), sli.value("requests_waiting"), sli.value("load_per_replica")) == (1, 2.0, 8.0)
+
+
+def test_time_that_it_was_there_and_not_observed_lowers_the_coverage(two: BaseModel) -> None:
+    (sli,) = told(run([left("b", 1, 5_000, covered_ms=2_000), part("a", 1)], two)[1])
+    assert sli.coverage_ratio == 12 / 15
+
+
+def test_its_own_last_window_is_measured_by_the_time_it_was_there(two: BaseModel) -> None:
+    own = run([left("b", 1, 4_000)], two)[1][0]
+    assert isinstance(own, Sli)
+    assert (own.instance_id, own.instances, own.coverage_ratio) == ("b", 0, 1.0)
+
+
+def test_windows_that_waited_only_for_the_one_that_left_are_told_at_once(two: BaseModel) -> None:
+    state, waiting = run([part("a", 1), part("a", 2)], two)
+    assert told(waiting) == []
+    slis = told(run([left("b", 2, 4_000)], state)[1])
+    assert [(s.start_ms - START_MS, s.instances, s.revision) for s in slis] == [(10_000, 1, 0), (20_000, 1, 0)]
+
+
+def test_when_all_have_left_a_window_is_told_when_its_time_is_over(two: BaseModel) -> None:
+    state, outputs = run([left("a", 1, 3_000), left("b", 1, 4_000)], two)
+    assert told(outputs) == []
+    (sli,) = told(run([tick(1, SETTINGS.grace_s)], state)[1])
+    assert (sli.instances, sli.coverage_ratio, sli.attainment["ttft"].total) == (0, 1.0, 20)
+
+
+def test_one_that_comes_back_is_a_member_again_and_a_repeated_departure_does_not_undo_it(two: BaseModel) -> None:
+    once = [left("b", 1, 2_000), part("b", 1, revision=1, covered_ms=5_000), part("b", 2)]
+    state, _ = run(once, two)
+    assert run(once, state) == (state, [])
+    first, second = told(run([part("a", 1), part("a", 2)], state)[1])
+    assert (first.instances, first.attainment["ttft"].total) == (2, 30)
+    assert (second.instances, second.coverage_ratio) == (2, 1.0)
+    waiting, _ = run([part("a", 1), part("a", 2), part("a", 3)], state)
+    assert isinstance(waiting, WorkloadState)
+    assert waiting.told_ms[10] == START_MS + 30_000, "the third window waits for it"
+
+
+def test_a_departure_in_a_window_that_was_told_revises_it_and_frees_the_others(two: BaseModel) -> None:
+    state, _ = run([part("a", 1), tick(1, SETTINGS.grace_s), part("a", 2)], two)
+    slis = told(run([left("b", 1, 4_000)], state)[1])
+    assert [(s.start_ms - START_MS, s.revision, s.instances) for s in slis] == [(10_000, 1, 1), (20_000, 0, 1)]

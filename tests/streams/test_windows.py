@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.events import InstanceWindow, MetricsSnapshot, Tick
 from contracts.stage import fold
 from streams.core.windows import InstanceState, windows_advance
-from tests.streams.recording import START_MS, Server, record, snapshot
+from tests.streams.recording import START_MS, Server, departure, record, snapshot
 
 STEP = fold(windows_advance((10, 60)))
 
@@ -221,3 +221,55 @@ def test_an_instance_nobody_scrapes_is_forgotten() -> None:
     assert isinstance(state, InstanceState)
     assert STEP(state, [Tick(at_ms=state.clock_ms + 1000, partition=0)]) == (state, [])
     assert STEP(state, [Tick(at_ms=state.clock_ms + 2 * 3_600_000, partition=0)]) == (None, [])
+
+
+def test_a_departure_closes_every_window_there_and_then() -> None:
+    log, _ = steady(9)
+    outputs = [m for m in STEP(None, [*log, departure(START_MS + 17_000, 9)])[1] if isinstance(m, InstanceWindow)]
+    assert [(w.size_s, w.start_ms - START_MS, w.left) for w in outputs] == [
+        (10, 0, False),
+        (10, 10_000, True),
+        (60, 0, True),
+    ]
+    _, short, long = outputs
+    assert (short.counters["requests_finished"], long.counters["requests_finished"]) == (2 * 4, 2 * 8)
+    assert (short.covered_ms, short.scrapes, short.scrapes_failed) == (6_500, 4, 0)
+    assert (short.there_ms, long.there_ms) == (7_000, 17_000)
+
+
+def test_a_departure_past_the_end_of_the_open_window_closes_it_as_any_scrape_does() -> None:
+    log, _ = steady(5)
+    outputs = [m for m in STEP(None, [*log, departure(START_MS + 11_000, 5)])[1] if isinstance(m, InstanceWindow)]
+    whole, empty, long = outputs
+    assert (whole.start_ms, whole.left, whole.counters["requests_finished"]) == (START_MS, False, 8)
+    assert (empty.start_ms, empty.left, empty.scrapes, empty.there_ms) == (START_MS + 10_000, True, 0, 1_000)
+    assert (long.size_s, long.left) == (60, True)
+
+
+def test_after_a_departure_older_scrapes_and_repeats_change_nothing() -> None:
+    log, _ = steady(9)
+    state, _ = STEP(None, [*log, departure(START_MS + 17_000, 9)])
+    again = [log[7], departure(START_MS + 17_000, 9), log[8], departure(START_MS + 16_000, 8)]
+    assert STEP(state, again) == (state, [])
+    later, outputs = STEP(state, [departure(START_MS + 18_000, 10)])
+    assert outputs == []
+    assert STEP(later, [snapshot(Server(random.Random(0)), START_MS + 17_500, 9)]) == (later, [])
+
+
+def test_one_that_comes_back_begins_anew_and_revises_the_windows_it_left() -> None:
+    log, server = steady(7)
+    server.serve(1000)
+    back = [snapshot(server, START_MS + 16_500 + 2000 * i, 8 + i) for i in range(4)]
+    closed = windows([*log, departure(START_MS + 14_000, 7), *back])
+    assert [(w.start_ms - START_MS, w.revision, w.left) for w in closed] == [
+        (0, 0, False),
+        (10_000, 0, True),
+        (10_000, 1, False),
+    ]
+    assert [w.counters["requests_finished"] for w in closed] == [8, 4, 0]
+
+
+def test_a_departure_of_one_never_seen_is_only_remembered() -> None:
+    state, outputs = STEP(None, [departure(START_MS, 4)])
+    assert outputs == []
+    assert STEP(state, [snapshot(Server(random.Random(0)), START_MS - 500, 3)]) == (state, [])
