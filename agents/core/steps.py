@@ -51,12 +51,12 @@ def open_tokens(record: ActionRecord) -> tuple[str, ...]:
 
 def deadline_ms(record: ActionRecord) -> int:
     """When what was applied must show. Steps are given `by_s` from the newest one on, verification no more than that;
-    an undo gets twice as long."""
+    a trial `by_s` from its own beginning; an undo gets twice as long."""
     by_ms = int(record.action.spec.effect.by_s * 1000)
     if record.phase is Phase.UNDOING:
         return record.phase_since_ms + 2 * by_ms
     since_ms = record.applied_ms or record.phase_since_ms
-    if record.phase in (Phase.APPLYING, Phase.FINISHING):
+    if record.phase in (Phase.APPLYING, Phase.TRIAL, Phase.FINISHING):
         since_ms = max(since_ms, record.phase_since_ms)
     return since_ms + by_ms
 
@@ -113,7 +113,7 @@ def _answered(record: ActionRecord, view: View, number: int) -> Move | None:
     if state is StepState.FAILED:
         words = f"step {number + 1} failed: {view.reports[record.token(number)].detail}"
         applied = record.model_copy(update={"marks": marked(record, {number: Mark.APPLIED})})
-        if number in finals(record):
+        if number in finals(record) and not way_back(applied, view):
             return held(applied, view, Why.STEP_FAILED, detail=words)
         return undoing(applied, view, Why.STEP_FAILED, detail=words)
     if mark is Mark.INTENDED and state in (StepState.RUNNING, StepState.DONE):
@@ -132,20 +132,32 @@ def _ordering(record: ActionRecord, view: View, number: int) -> Move:
     if record.action.spec.kind.takes_capacity:
         answer = clear(record, view)
         guards = record.action.spec.effect.guards
-        if answer is False and _way_back(record):
+        if answer is False and way_back(record, view):
             return undoing(record, view, Why.GUARD_BROKEN, detail=told(view, guards))
-        if False:
+        if not answer:
             return Wait(f"its guards do not hold: {told(view, guards)}")
     return Call(changed(record, view, marks=marked(record, {number: Mark.INTENDED})), number)
 
 
-def _way_back(record: ActionRecord) -> bool:
-    return all(record.marks[number] is Mark.UNTOUCHED for number in finals(record))
+def way_back(record: ActionRecord, view: View) -> bool:
+    """Whether something of what it took can be given back: a replica that is drained, and surely not to be removed."""
+    if record.plan is None:
+        return False
+    steps = record.plan.steps
+    gone = {steps[number].subject for number in finals(record) if not _never_came(record, view, number)}
+    taken = (number for number in ordered(record) if record.marks[number] not in (Mark.UNTOUCHED, Mark.UNDONE))
+    return any(steps[number].subject not in gone for number in taken)
+
+
+def _never_came(record: ActionRecord, view: View, number: int) -> bool:
+    mark = record.marks[number]
+    unknown = _state(record, view, number) is StepState.UNKNOWN and view.honours_tokens
+    return mark is Mark.UNTOUCHED or (mark is Mark.INTENDED and unknown)
 
 
 def _stopped(record: ActionRecord, view: View, code: Code, words: str) -> Move:
     """Somebody wants it stopped. Capacity that it took is given back; none is taken away for that."""
-    if record.action.spec.kind.takes_capacity and _way_back(record):
+    if record.action.spec.kind.takes_capacity and way_back(record, view):
         return undoing(record, view, code, detail=words)
     return held(record, view, code, detail=words)
 
@@ -157,7 +169,9 @@ def _overdue(record: ActionRecord, view: View) -> Move:
     words = f"not done {spec.effect.by_s:g} s after the last order; {told(view, (spec.effect.expect,))}"
     why = Why.CONTROLLER_AWAY if away else Why.UNVERIFIED
     if spec.kind.takes_capacity:
-        return undoing(record, view, why, detail=words) if _way_back(record) else held(record, view, why, detail=words)
+        if way_back(record, view):
+            return undoing(record, view, why, detail=words)
+        return held(record, view, why, detail=words)
     expect = holds(newer(view.evidence, record.applied_ms or 0), spec.effect.expect, view.now_ms, view.max_age_s)
     if expect and all(mark in (Mark.APPLIED, Mark.DONE) for mark in record.marks):
         return ended(record, view, EndState.VERIFIED, Why.EXPECT_MET, detail=words, expect_met=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.core.moves import Call, Move, Save, View, Wait, Why, changed, ended, halted, held, marked, told
-from agents.core.steps import deadline_ms
+from agents.core.steps import deadline_ms, finals
 from contracts.events import EndState, StepKind
 from contracts.laws.bounds import all_hold
 from contracts.ledger import ActionRecord, Mark
@@ -12,8 +12,12 @@ from contracts.ports import StepState
 
 def take_back(record: ActionRecord, view: View) -> Move:
     """The next move of an action in phase `undoing`."""
-    left = [n for n in range(len(record.marks) - 1, -1, -1) if record.marks[n] not in (Mark.UNTOUCHED, Mark.UNDONE)]
+    left, gone = _left(record)
     if not left:
+        if gone:
+            restored = sum(mark is Mark.UNDONE for mark in record.marks)
+            words = f"{restored} drained replicas serve again, the removal of {len(gone)} had been ordered"
+            return held(record, view, detail=words)
         failed = Why.STEP_FAILED.value in record.reasons
         return ended(record, view, EndState.FAILED if failed else EndState.UNDONE)
     number = left[0]
@@ -22,13 +26,29 @@ def take_back(record: ActionRecord, view: View) -> Move:
     report = view.reports.get(record.token(number))
     if report is None:
         return _late(record, view, Why.CONTROLLER_AWAY) or Wait("the controller is away")
+    if number in finals(record):
+        # One that never came is not given again, and a replica that serves is not removed: it can do no more.
+        came = report.state is not StepState.UNKNOWN or not view.honours_tokens
+        return Save(changed(record, view, marks=marked(record, {number: Mark.APPLIED if came else Mark.UNTOUCHED})))
     if record.marks[number] is Mark.INTENDED and report.state is not StepState.FAILED:
         if report.state is not StepState.UNKNOWN:
             return Save(changed(record, view, marks=marked(record, {number: Mark.APPLIED})))
         if not view.honours_tokens:
             return Save(changed(record, view, marks=marked(record, {number: Mark.UNTOUCHED})))
         # The order may still be on its way: its undo calls it off.
-    return _late(record, view, Why.UNDO_FAILED) or _order(record, view, number)
+    return _order(record, view, number)
+
+
+def _left(record: ActionRecord) -> tuple[list[int], set[str]]:
+    """The steps that are still to be taken back, the last first, and the replicas whose removal was ordered: a removal
+    is not taken back, and its drain neither."""
+    if record.plan is None:
+        return [], set()
+    steps, last = record.plan.steps, finals(record)
+    gone = {steps[n].subject for n in last if record.marks[n] in (Mark.APPLIED, Mark.DONE)}
+    touched = (n for n, mark in enumerate(record.marks) if mark not in (Mark.UNTOUCHED, Mark.UNDONE))
+    left = [n for n in touched if record.marks[n] is Mark.INTENDED or (n not in last and steps[n].subject not in gone)]
+    return left[::-1], gone
 
 
 def _ordered(record: ActionRecord, view: View, number: int) -> Move:
@@ -43,35 +63,39 @@ def _ordered(record: ActionRecord, view: View, number: int) -> Move:
     intended = record.marks[number] is Mark.UNDO_INTENDED
     if intended and report.state is StepState.RUNNING:
         return Save(changed(record, view, marks=marked(record, {number: Mark.UNDO_APPLIED})))
-    if (late := _late(record, view, Why.UNDO_FAILED)) is not None:
-        return late
     if not intended:
-        return Wait(f"step {number + 1} is being undone")
+        return _late(record, view, Why.UNDO_FAILED) or Wait(f"step {number + 1} is being undone")
     if view.honours_tokens:
         return _order(record, view, number)
     words = f"nobody knows whether the undo of step {number + 1} arrived, and its controller keeps no tokens"
     return held(record, view, Why.UNDO_FAILED, detail=words)
 
 
-def _late(record: ActionRecord, view: View, why: Why) -> Move | None:
+def _late(record: ActionRecord, view: View, why: Why, words: str = "") -> Move | None:
     if view.now_ms < deadline_ms(record):
         return None
-    return held(record, view, why, detail=f"not taken back in {2 * record.action.spec.effect.by_s:g} s")
+    words = words or f"not taken back in {2 * record.action.spec.effect.by_s:g} s"
+    return held(record, view, why, detail=words)
 
 
 def _order(record: ActionRecord, view: View, number: int) -> Move:
     """Order the undo of a step, if it gives capacity back or may take it."""
     if record.plan is not None and record.plan.steps[number].kind is StepKind.ADD:
         if view.seen is None:
-            return Wait("the controller is away")
+            return _late(record, view, Why.CONTROLLER_AWAY) or Wait("the controller is away")
         if halt := halted(record, view):
             return held(record, view, halt[0], detail=f"not undone: {halt[1]}")
         did = view.reports.get(record.token(number))
         if did is None or did.state not in (StepState.FAILED, StepState.UNKNOWN):  # those two serve nobody
             guards = record.action.spec.undo_guards
             answer = all_hold(view.evidence, guards, view.now_ms, view.max_age_s) if guards else False
-            if answer is not True:
-                why = Why.GUARD_BROKEN if answer is False else Why.NO_EVIDENCE
-                return held(record, view, why, detail=f"not undone: {told(view, guards) or 'it has no undo guards'}")
+            if answer is None:
+                words = f"not undone: {told(view, guards)}"
+                return _late(record, view, Why.NO_EVIDENCE, words) or Wait("no fresh evidence on its undo guards")
+            if not answer:
+                words = told(view, guards) or "it has no undo guards"
+                return held(record, view, Why.GUARD_BROKEN, detail=f"not undone: {words}")
+    if late := _late(record, view, Why.UNDO_FAILED):
+        return late
     marks = marked(record, {number: Mark.UNDO_INTENDED})
     return Call(changed(record, view, marks=marks), number, undo=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.core.moves import View
+from agents.core.moves import Call, Move, Save, View, Wait
+from agents.core.saga import next_move
 from contracts.events import (
     Action,
     ActionKind,
@@ -131,3 +132,29 @@ def reports(of: ActionRecord, *states: StepState | None, undo: bool = False) -> 
         for number, state in enumerate(states)
         if state is not None
     }
+
+
+def told(move: Move) -> str:
+    """A move in one line: `wait`, `call 1`, `undo 0`, a phase, or an end state with its reasons."""
+    if isinstance(move, Wait):
+        return "wait"
+    if isinstance(move, Call):
+        return f"{'undo' if move.undo else 'call'} {move.step}"
+    if move.record.end_state is not None:
+        return " ".join((move.record.end_state, *move.record.reasons))
+    if move.record.phase is Phase.UNDOING:
+        return " ".join(("undoing", *move.record.reasons))
+    return f"{move.record.phase} {' '.join(mark[0] if mark is not Mark.UNDONE else '-' for mark in move.record.marks)}"
+
+
+def look(changes: dict[str, Any]) -> View:
+    return view(**({"now_ms": NOW + 1000} | changes))
+
+
+def check(before: ActionRecord, sight: View, expected: str) -> Move:
+    move = next_move(before, sight)
+    assert told(move) == expected
+    if isinstance(move, Save | Call):
+        assert move.record.version == before.version + 1
+        assert ActionRecord.model_validate(move.record.model_dump()) == move.record
+    return move

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +21,15 @@ from tests.agents.fakes import Crash, FakeController, Fate, MemoryLedger
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, action, evidence
 
 ENOUGH_TURNS = 60
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> Iterator[None]:
+    """Thousands of lives, each with a line a move."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ def live(spec: ActionSpec, schedule: list[Turn], honours_tokens: bool) -> World:
     return asyncio.run(run())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(specs, st.lists(turns, min_size=3, max_size=14), st.booleans())
 def test_no_schedule_makes_an_action_act_twice_take_capacity_blindly_or_stay_without_an_end(
     spec: ActionSpec, schedule: list[Turn], honours_tokens: bool
@@ -183,7 +196,7 @@ def test_no_schedule_makes_an_action_act_twice_take_capacity_blindly_or_stay_wit
         assert all(count == 1 for count in controller.calls.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(specs, st.lists(turns, min_size=3, max_size=14), st.booleans())
 def test_each_version_follows_the_one_before_and_no_order_goes_out_without_its_intent(
     spec: ActionSpec, schedule: list[Turn], honours_tokens: bool
@@ -200,7 +213,7 @@ def test_each_version_follows_the_one_before_and_no_order_goes_out_without_its_i
     assert set(world.controller.calls) <= intended
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(specs, st.lists(turns, min_size=3, max_size=14))
 def test_an_end_tells_the_truth_about_what_is_left(spec: ActionSpec, schedule: list[Turn]) -> None:
     world = live(spec, schedule, True)
@@ -222,7 +235,7 @@ def test_the_schedules_reach_every_end_and_crash_on_the_way() -> None:
     reached: set[EndState | None] = set()
     crashes = 0
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=250, deadline=None, database=None, derandomize=True)
     @given(specs, st.lists(turns, min_size=3, max_size=14))
     def collect(spec: ActionSpec, schedule: list[Turn]) -> None:
         nonlocal crashes

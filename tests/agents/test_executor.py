@@ -1,0 +1,333 @@
+"""The executor's own ways: what it takes in, what it sees, what it tells, and what it does without its ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from agents.core.outcomes import alert_of, outcome_of
+from agents.evidence import Eyes
+from agents.executor import Executor
+from contracts.errors import ConfigError, LedgerLost, Unavailable
+from contracts.events import Action, Alert, EndState, Message, Outcome, Plan, Severity, Tick
+from contracts.ledger import ActionRecord, ClaimLimits, Mark, Phase, Switches
+from contracts.ports import Controller, Observation
+from tests.agents.fakes import FakeController, MemoryLedger
+from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, WORKLOAD, action, record, sli
+
+
+class Clock:
+    def now_ms(self) -> int:
+        return NOW
+
+    def wall_s(self, event_s: float) -> float:
+        return event_s
+
+
+class Broker:
+    """Keeps what was published, unless it is away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.messages: list[Message] = []
+
+    async def publish(self, message: Message, *, trace_id: str | None = None) -> None:
+        if self.away:
+            raise Unavailable("the broker is away", where="test", fix="Wait.")
+        self.messages.append(message)
+
+    def alerts(self) -> list[str]:
+        return [each.name for each in self.messages if isinstance(each, Alert)]
+
+
+class LosableLedger(MemoryLedger):
+    """One that can be emptied: the next call notices, and `open` begins it anew, stopped."""
+
+    lost = False
+
+    async def open(self, *, expected: bool, at_ms: int) -> bool:
+        found = not (self.lost and expected)
+        if not found:
+            self.records.clear()
+            self.killed = True
+        self.lost = False
+        return found
+
+    async def switches(self, workload: str) -> Switches:
+        return Switches(killed=self.killed, killed_why="ledger_lost" if self.killed else "")
+
+    def _there(self) -> None:
+        if self.lost:
+            raise LedgerLost("emptied", where="test", fix="Open it anew.")
+        super()._there()
+
+
+class Running:
+    """An executor with its surroundings; `look` waits until it has looked at everything once more."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        controllers: Callable[[str], Controller] | None = None,
+        history: tuple[Sequence[Action], Sequence[Outcome]] = ((), ()),
+    ) -> None:
+        self.ledger, self.broker, self.controller = ledger, Broker(), FakeController()
+        self.wall_s = 0.0
+        self.stop = asyncio.Event()
+
+        async def told() -> tuple[Sequence[Action], Sequence[Outcome]]:
+            return history
+
+        self.executor = Executor(
+            ledger,
+            controllers or (lambda workload: self.controller),
+            self.broker,
+            Clock(),
+            owner="executor-1",
+            limits=ClaimLimits(),
+            max_age_s=MAX_AGE_S,
+            expected=True,
+            history=told,
+            idle_s=0.001,
+            monotonic=lambda: self.wall_s,
+        )
+
+    async def __aenter__(self) -> Running:
+        self.task = asyncio.create_task(self.executor.run(self.stop))
+        await self.look()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop.set()
+        await self.task
+
+    async def look(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+            assert not self.task.done()
+
+
+async def test_nothing_is_taken_in_before_the_ledger_is_open() -> None:
+    running = Running(MemoryLedger())
+    with pytest.raises(Unavailable, match="not open yet"):
+        await running.executor.handle(action())
+
+
+async def test_an_action_is_recorded_and_begun_at_once() -> None:
+    async with Running(MemoryLedger()) as running:
+        assert await running.executor.handle(action()) == []
+        await running.look()
+        assert [each.phase for each in running.ledger.records.values()] == [Phase.APPLYING]
+        assert list(running.controller.calls.values()) == [1]
+
+
+async def test_the_same_action_again_is_the_same_action() -> None:
+    async with Running(MemoryLedger()) as running:
+        for _ in range(3):
+            await running.executor.handle(action())
+            await running.look()
+        assert len(running.ledger.records) == 1
+        assert list(running.controller.calls.values()) == [1]
+
+
+async def test_while_the_ledger_is_away_the_worker_is_told_to_try_again_and_people_are_told_once() -> None:
+    ledger = MemoryLedger()
+    async with Running(ledger) as running:
+        ledger.away = True
+        with pytest.raises(Unavailable):
+            await running.executor.handle(action())
+        running.wall_s = 9.0
+        await running.look()
+        assert running.broker.alerts() == []
+        running.wall_s = 20.0
+        await running.look()
+        assert running.broker.alerts() == ["ledger_away"]
+        ledger.away = False
+        await running.look()
+        assert running.broker.alerts() == ["ledger_away", "ledger_back"]
+
+
+async def test_a_short_absence_of_the_ledger_is_not_worth_an_alert() -> None:
+    ledger = MemoryLedger()
+    async with Running(ledger) as running:
+        ledger.away = True
+        await running.look()
+        running.wall_s = 9.0
+        await running.look()
+        ledger.away = False
+        await running.look()
+        assert running.broker.alerts() == []
+
+
+async def test_an_alert_that_the_broker_did_not_take_is_told_when_it_is_back() -> None:
+    ledger = MemoryLedger()
+    async with Running(ledger) as running:
+        ledger.away = running.broker.away = True
+        await running.look()
+        running.wall_s = 20.0
+        await running.look()
+        running.broker.away = False
+        await running.look()
+        assert running.broker.alerts() == ["ledger_away"]
+
+
+async def test_actions_of_a_lost_ledger_are_ended_as_they_stand_and_ones_that_had_ended_are_left_alone() -> None:
+    open_one, ended_one = action(), action(DOWN)
+    outcome = outcome_of(record(DOWN, Phase.ENDED, end_state=EndState.UNDONE, ended_ms=NOW))
+    ledger = LosableLedger()
+    async with Running(ledger, history=([open_one, ended_one], [outcome])) as running:
+        ledger.lost = True
+        with pytest.raises(Unavailable):
+            await running.executor.handle(open_one)
+        await running.look()
+        await running.executor.handle(ended_one)
+        await running.executor.handle(open_one)
+        await running.look()
+        ends = [(r.action.id, r.end_state, r.reasons) for r in ledger.records.values()]
+        assert ends == [(open_one.id, EndState.HELD_UNVERIFIED, ("ledger_lost",))]
+        assert running.broker.alerts() == ["ledger_lost", "action_held"]
+        assert running.controller.calls == {}
+
+
+async def test_who_is_started_after_a_loss_that_nobody_reconciled_does_so() -> None:
+    ledger = LosableLedger()
+    ledger.killed = True
+    async with Running(ledger, history=([action()], [])) as running:
+        assert [r.end_state for r in ledger.records.values()] == [EndState.HELD_UNVERIFIED]
+        assert running.broker.alerts() == ["ledger_lost", "action_held"]
+
+
+class Broken(FakeController):
+    """A controller with a fault in its own code."""
+
+    async def plan(self, action: Action, seen: Observation) -> Plan:
+        raise RuntimeError("a fault")
+
+
+async def test_trouble_with_one_action_does_not_stop_another() -> None:
+    good = FakeController()
+    with capture_logs() as logs:
+        await _with_trouble(good)
+    assert {each["event"] for each in logs if each["log_level"] == "error"} == {"action_troubled"}
+
+
+async def _with_trouble(good: FakeController) -> None:
+    async with Running(MemoryLedger(), lambda workload: good if workload == WORKLOAD else Broken()) as running:
+        await running.executor.handle(action(workload="other", target="other/replicas", candidate_id="bad"))
+        await running.executor.handle(action())
+        await running.look()
+        phases = {each.action.workload: each.phase for each in running.ledger.records.values()}
+        assert phases == {"other": Phase.RECORDED, WORKLOAD: Phase.APPLYING}
+
+
+async def test_a_workload_without_a_controller_is_refused() -> None:
+    def none(workload: str) -> Controller:
+        raise ConfigError("no controller", where=workload, fix="Configure one.")
+
+    async with Running(MemoryLedger(), none) as running:
+        await running.executor.handle(action())
+        await running.look()
+        (end,) = running.ledger.records.values()
+        assert (end.end_state, end.reasons) == (EndState.REFUSED, ("dry_run_failed",))
+        assert "no controller" in end.detail
+
+
+async def test_an_outcome_waits_for_the_broker_and_is_told_once() -> None:
+    async with Running(MemoryLedger()) as running:
+        running.broker.away = True
+        await running.executor.handle(Tick(at_ms=NOW + 61_000, partition=0))
+        await running.executor.handle(action())
+        await running.look()
+        assert running.broker.messages == []
+        running.broker.away = False
+        await running.look()
+        (outcome,) = running.broker.messages
+        assert isinstance(outcome, Outcome)
+        assert (outcome.end_state, outcome.reasons) == (EndState.REFUSED, ("stale_evidence",))
+
+
+def begun(phase: Phase = Phase.VERIFYING) -> ActionRecord:
+    return record(UP, phase, Mark.DONE)
+
+
+def eyes_after(*messages: int) -> Eyes:
+    eyes = Eyes(MAX_AGE_S)
+    for at_ms in messages:
+        eyes.hear(at_ms)
+    return eyes
+
+
+def test_time_is_that_of_the_newest_tick_and_never_before_the_action() -> None:
+    eyes = eyes_after(NOW + 5000, NOW + 3000)
+    assert eyes.now_ms(record()) == NOW + 5000
+    assert eyes_after().now_ms(record()) == NOW
+
+
+def test_deadlines_wait_until_a_process_that_was_just_started_has_seen_the_workload() -> None:
+    late = NOW + 900_000
+    eyes = eyes_after(late)
+    assert eyes.now_ms(begun()) == NOW
+    eyes.hear(late + 30_000)
+    assert eyes.now_ms(begun()) == NOW
+    eyes.hear(late + 31_000)
+    assert eyes.now_ms(begun()) == late + 31_000
+    seeing = eyes_after(late)
+    seeing.see(sli(late, replicas_up=3))
+    assert seeing.now_ms(begun()) == late
+
+
+def test_the_newest_reading_of_each_window_is_kept() -> None:
+    eyes = eyes_after(NOW)
+    for message in (sli(NOW, replicas_up=3), sli(NOW - 5000, replicas_up=9), sli(NOW, 10, ttft_burn_rate=1)):
+        eyes.see(message)
+    kept = eyes.evidence(record(), first=False)
+    assert {size: each.end_ms for size, each in kept.items()} == {0: NOW, 10: NOW}
+
+
+@pytest.mark.parametrize("changes", [{"instance_id": "chat-0"}, {"start_ms": NOW + 31_000}])
+def test_instances_and_clocks_that_are_ahead_are_not_heeded(changes: dict[str, object]) -> None:
+    eyes = eyes_after(NOW)
+    eyes.see(sli(NOW, replicas_up=3).model_copy(update=changes))
+    assert eyes.evidence(record(), first=False) == {}
+
+
+def test_the_first_look_at_a_trial_sees_nothing_so_that_its_hold_begins_anew() -> None:
+    eyes = eyes_after(NOW)
+    eyes.see(sli(NOW, replicas_up=3))
+    trial = record(DOWN, Phase.TRIAL, Mark.DONE)
+    assert eyes.evidence(trial, first=True) == {}
+    assert set(eyes.evidence(trial, first=False)) == {0}
+    assert set(eyes.evidence(begun(), first=True)) == {0}
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "severity"),
+    [
+        (EndState.HELD_UNVERIFIED, "action_held", Severity.CRITICAL),
+        (EndState.UNDONE, "action_undone", Severity.WARNING),
+        (EndState.FAILED, "action_failed", Severity.WARNING),
+    ],
+)
+def test_people_are_told_of_what_went_wrong_with_what_to_do(state: EndState, name: str, severity: Severity) -> None:
+    end = record(UP, Phase.ENDED, Mark.UNDONE, end_state=state, ended_ms=NOW, reasons=("lied",), detail="4 of 5")
+    outcome = outcome_of(end)
+    alert = alert_of(outcome)
+    assert alert is not None
+    assert (alert.name, alert.severity, alert.subject) == (name, severity, end.action.id)
+    assert alert.summary == f"scale_up of chat by 1 ended {state} (lied): 4 of 5"
+    assert alert.fix
+    assert alert_of(outcome_of(end)) == alert
+    assert (outcome.steps_applied, outcome.steps_undone) == (1, 1)
+
+
+@pytest.mark.parametrize("state", [EndState.VERIFIED, EndState.REFUSED])
+def test_an_action_that_went_as_it_should_wakes_nobody(state: EndState) -> None:
+    assert alert_of(outcome_of(record(UP, Phase.ENDED, end_state=state, ended_ms=NOW))) is None
+
+
+def test_what_has_not_ended_has_no_outcome() -> None:
+    with pytest.raises(ValueError, match="has not ended"):
+        outcome_of(record())
