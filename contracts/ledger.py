@@ -19,11 +19,12 @@ class Phase(StrEnum):
     """Where an action stands.
 
         recorded ─► planned ─► applying ─► trial ─► finishing ─► verifying ─► ended
-                        └──────────┴─────────┴──► undoing ─────────────────────┘
+                                  └──────────┴─────────┴─────────────┴─► undoing ─┘
 
     `applying` applies the steps that can be taken back and waits until they are done; in `trial` the guards must hold;
-    `finishing` applies the final ones; `verifying` waits for the effect. From `finishing` on there is no way back
-    save a new action.
+    `finishing` applies the final ones; `verifying` waits for the effect. What a final step has done has no way back
+    save a new action: an undo in `finishing` is of what no final step was ordered for, one in `verifying` of capacity
+    that was added.
     """
 
     RECORDED = "recorded"

@@ -157,7 +157,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def release(self, target: str, owner: str) -> None: ...
+    async def release(self, target: str, owner: str) -> None:
+        """Give up a lease that `owner` holds. An action that has begun keeps its target."""
+        ...
 
     async def advance(self, record: ActionRecord, *, owner: str, fence: int, actor: str, at_ms: int) -> bool:
         """Write `record`, whose version is one above what stands there, and its audit line in one step.
@@ -174,10 +176,12 @@ class Ledger(Protocol):
 
     async def published(self, action_id: str) -> None: ...
 
-    async def switch(self, control: Control, *, fleet: bool = False) -> None:
-        """Keep what a person has set, with its audit line; an older one than stands there changes nothing.
+    async def switch(self, control: Control, *, fleet: bool = False, again: bool = False) -> bool:
+        """Keep what a person has set, with its audit line. False for one older than what stands: it changes nothing.
 
-        `fleet` sets the kill switch of the whole fleet rather than of `control.workload`.
+        A kill is never older: it holds whatever the clock of its machine says. `again` marks what may be heard long
+        after it was said and more than once, as on a topic: there an older kill changes nothing either. `fleet` sets
+        the kill switch of the whole fleet rather than of `control.workload`.
         """
         ...
 
@@ -185,4 +189,12 @@ class Ledger(Protocol):
 
     async def audit(self, *, after: int = 0, limit: int = 500) -> list[AuditEntry]:
         """Lines with a number above `after`, in order."""
+        ...
+
+    async def audit_told(self) -> int:
+        """The number of the newest line that was published; 0 before the first."""
+        ...
+
+    async def tell_audit(self, number: int) -> None:
+        """Keep that all lines up to this one were published."""
         ...

@@ -123,7 +123,9 @@ class Settings(BaseSettings):
         default=None, description="who acts; without it autonomous on the twin, advisory with targets of your own"
     )
     limits: LimitSettings = Field(default=LimitSettings(), description="of every workload that has none of its own")
-    workload_limits: Annotated[dict[str, LimitSettings], Field(max_length=1000)] = {}
+    workload_limits: Annotated[
+        dict[str, LimitSettings], Field(max_length=1000, description="by workload; what one leaves out is as in limits")
+    ] = {}
     fleet: FleetSettings = FleetSettings()
     rules: tuple[Path, ...] = Field(default=(), description="rule packs; without any, those that come with it")
     rule_engine: Literal["auto", "durable", "python"] = Field(

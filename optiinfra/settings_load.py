@@ -65,7 +65,8 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
         _merge(merged, tree)
         for place in _leaves(tree):
             origins[place] = _name_origin(kind, place, file, lines, env)
-    _inherit_objectives(merged)
+    _inherit(merged, "objectives", "workloads")
+    _inherit(merged, "limits", "workload_limits")
     settings: Settings | None = None
     try:
         settings = Settings.from_blob(merged)
@@ -178,9 +179,9 @@ def _name_origin(kind: str, place: Place, file: Path | None, lines: Mapping[Plac
     return f"flag {FLAGS.get(place) or '--' + '-'.join(place).replace('_', '-')}"
 
 
-def _inherit_objectives(merged: dict[str, Any]) -> None:
-    """A workload promises what `objectives` says, save for what it says itself."""
-    common, named = merged.get("objectives"), merged.get("workloads")
+def _inherit(merged: dict[str, Any], of_all: str, by_name: str) -> None:
+    """For a workload holds what is set for all, save for what it says itself."""
+    common, named = merged.get(of_all), merged.get(by_name)
     if isinstance(common, dict) and isinstance(named, dict):
         for name, own in named.items():
             if own is None or isinstance(own, dict):

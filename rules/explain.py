@@ -10,7 +10,7 @@ from contracts.events import Message, Sli, Tick
 from contracts.laws.bounds import cooling, fresh
 from rules.core import fold
 from rules.core.amounts import Lacking, spec
-from rules.core.conditions import Standing, age_limit_s, current_value, holds, still_fresh
+from rules.core.conditions import Standing, current_value, holds, still_fresh
 from rules.core.fold import RuleSettings, WatchState
 from rules.core.reference import PythonEngine, fire
 from rules.core.ruleset import ReadyCondition, ReadyRule, RuleSet
@@ -134,7 +134,7 @@ def _lack(condition: ReadyCondition, watch: WatchState, max_age_s: float) -> str
     reading = watch.evidence.get(size_s)
     if reading is None:
         return "not told yet"
-    if not fresh(reading, watch.at_ms, age_limit_s(size_s, max_age_s)):
+    if not fresh(reading, size_s, watch.at_ms, max_age_s):
         age_s = (watch.at_ms - reading.end_ms) / 1000.0 + reading.freshness_s
         return f"too old ({age_s:g} s)"
     return "missing"

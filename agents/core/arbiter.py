@@ -71,7 +71,7 @@ class Arbiter:
                 return on_outcome(state, message), []
 
     def _tick(self, state: ArbiterState, tick: Tick) -> Told:
-        """Time passes: what waited too long is answered, and what should have ended is told of."""
+        """Time passes: what waited too long is answered, and what should have ended is said again, then told of."""
         if state.tick_ms is not None and tick.at_ms <= state.tick_ms:
             return state, []
         state, outputs = ticked(state, tick), []
@@ -79,14 +79,13 @@ class Arbiter:
             state, answers = self._decide(state, found, None)
             outputs += answers
         state, closed = expired(state, self.settings)
-        state, alerts = overdue(state)
-        return state, [*outputs, *closed, *alerts]
+        state, late = overdue(state, self.settings)
+        return state, [*outputs, *closed, *late]
 
     def _candidates(self, state: ArbiterState, found: CandidateSet) -> Told:
         """A set waits for its review, without the evidence that only a reviewer needs. Of too many the oldest is
         answered without one."""
-        waiting = any(each.id == found.id for each in state.pending)
-        if waiting or not _unanswered(state, found):
+        if _waits(state, found) or not _unanswered(state, found):
             return state, []
         pending = (*state.pending, found.model_copy(update={"evidence": {}}))
         state = _with_replicas(state, found).model_copy(update={"pending": pending})
@@ -106,8 +105,8 @@ class Arbiter:
         """Answer all of a set, the highest priority first."""
         candidates = _unanswered(state, found)
         decided = state.decided.add([found.candidate_id(each) for each in candidates], found.at_ms, state.now_ms)
-        state = state.model_copy(update={"decided": decided})
-        state = state.model_copy(update={"pending": tuple(each for each in state.pending if _unanswered(state, each))})
+        pending = tuple(each for each in state.pending if each.id != found.id)
+        state = state.model_copy(update={"decided": decided, "pending": pending})
         outputs: list[Message] = []
         higher: list[Decision] = []
         before = state  # a candidate that loses to another of its set is outranked by it, not kept out by its action
@@ -190,7 +189,14 @@ def _unanswered(state: ArbiterState, found: CandidateSet) -> list[Candidate]:
     first: dict[str, Candidate] = {}
     for candidate in sorted(found.candidates, key=lambda each: (-each.priority, each.rule)):
         first.setdefault(found.candidate_id(candidate), candidate)
-    return [each for ident, each in first.items() if not state.decided.knows(ident, found.at_ms)]
+    seen = state.decided
+    if _waits(state, found):  # what was forgotten meanwhile says nothing of it
+        return [each for ident, each in first.items() if ident not in seen.ids]
+    return [each for ident, each in first.items() if not seen.knows(ident, found.at_ms)]
+
+
+def _waits(state: ArbiterState, found: CandidateSet) -> bool:
+    return any(each.id == found.id for each in state.pending)
 
 
 def _judgement(review: Review | None, candidate: Candidate) -> Judgement | None:

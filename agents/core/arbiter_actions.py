@@ -1,4 +1,4 @@
-"""What is under way: an approved action takes its target, its outcome frees it, and one that is overdue is told of."""
+"""What is under way: an approved action takes its target, its outcome frees it, one that is overdue is said again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from contracts.events import Action, ActionSpec, Alert, Decision, EndState, Mess
 DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
 """How an action ends that has changed the fleet, if only for a while: the target rests after it."""
 
+PHASES = 6
+"""How often an action may use up its `by_s`: applying, trial, finishing and verifying, and twice in an undo."""
+
 
 def acted(
     state: ArbiterState, decision: Decision, spec: ActionSpec, approved_by: str, settings: ArbiterSettings
@@ -19,6 +22,7 @@ def acted(
     One whose outcome is known already was approved before a crash, and is only said again: it takes nothing.
     """
     aside = preempted(decision.candidate, state)
+    limits = settings.limits_of(state.workload)
     action = Action(
         workload=state.workload,
         target=state.target,
@@ -30,21 +34,16 @@ def acted(
         mode=decision.mode,
         approved_by=approved_by,
         preempts=aside.action_id if aside else "",
+        least_replicas=limits.least_replicas,
+        most_replicas=limits.max_replicas,
         at_ms=state.now_ms,
         cause_ms=decision.cause_ms,
         start_by_ms=state.now_ms + round(settings.start_within_s * 1000),
     )
     if action.id in state.ended.ids:
         return state, action
-    # An effect may be long in coming: what counts as late begins after the time that it may take.
-    allowed_s = spec.effect.settle_s + spec.effect.by_s + settings.overdue_s
-    flight = Flight(
-        action_id=action.id,
-        rule=action.rule,
-        kind=spec.kind,
-        priority=action.priority,
-        overdue_ms=action.start_by_ms + round(allowed_s * 1000),
-    )
+    allowed_s = spec.effect.settle_s + PHASES * spec.effect.by_s + settings.overdue_s
+    flight = Flight(action=action, overdue_ms=action.start_by_ms + round(allowed_s * 1000))
     return state.model_copy(update={"flights": (*state.flights, flight)}), action
 
 
@@ -66,24 +65,35 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     return state if seen is None else state.with_replicas(round(seen), at_ms)
 
 
-def overdue(state: ArbiterState) -> tuple[ArbiterState, list[Message]]:
-    """Alerts for actions whose outcome should have come. Their target stays taken: nobody knows what was done to it."""
-    late = [flight for flight in state.flights if state.now_ms > flight.overdue_ms and not flight.told]
-    if not late:
-        return state, []
-    told = tuple(each.model_copy(update={"told": True}) if each in late else each for each in state.flights)
-    alerts: list[Message] = [
-        Alert(
-            workload=state.workload,
-            name="action_overdue",
-            severity=Severity.CRITICAL,
-            subject=flight.action_id,
-            at_ms=flight.overdue_ms,
-            summary=f"nobody has said how the {flight.kind} of {flight.rule} ended; nothing else is done to "
-            f"{state.target} until then",
-            fix="Check that the executor and the ledger run (optiinfra status); "
-            f"see how far it came: optiinfra explain {flight.action_id}",
-        )
-        for flight in late
-    ]
-    return state.model_copy(update={"flights": told}), alerts
+def overdue(state: ArbiterState, settings: ArbiterSettings) -> tuple[ArbiterState, list[Message]]:
+    """Actions whose outcome should have come, unchanged and once more: the executor answers a known one again, and
+    refuses one that it never saw as stale. Then alerts, where that brought nothing. The target stays taken: nobody
+    knows what was done to it."""
+    flights: list[Flight] = []
+    outputs: list[Message] = []
+    for flight in state.flights:
+        late = state.now_ms > flight.overdue_ms
+        if late and not flight.repeated:
+            outputs.append(flight.action)
+            again_ms = state.now_ms + round(settings.overdue_s * 1000)
+            flights.append(flight.model_copy(update={"repeated": True, "overdue_ms": again_ms}))
+        elif late and not flight.told:
+            outputs.append(_late(state, flight))
+            flights.append(flight.model_copy(update={"told": True}))
+        else:
+            flights.append(flight)
+    return (state.model_copy(update={"flights": tuple(flights)}), outputs) if outputs else (state, [])
+
+
+def _late(state: ArbiterState, flight: Flight) -> Alert:
+    return Alert(
+        workload=state.workload,
+        name="action_overdue",
+        severity=Severity.CRITICAL,
+        subject=flight.action_id,
+        at_ms=flight.overdue_ms,
+        summary=f"nobody has said how the {flight.kind} of {flight.action.rule} ended, though it was said again; "
+        f"nothing else is done to {state.target} until then",
+        fix="Check that the executor and the ledger run (optiinfra status); "
+        f"see how far it came: optiinfra explain {flight.action_id}",
+    )

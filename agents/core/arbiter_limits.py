@@ -8,9 +8,6 @@ from math import floor
 from agents.core.arbiter_settings import Limits
 from contracts.events import ActionKind, ActionSpec
 
-_LAST = 1
-"""Replicas that stay where no minimum is set: nothing here switches a workload off."""
-
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999…: a share that comes out whole must count as whole
 
 
@@ -35,7 +32,7 @@ def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits) -> Grant
         left = wanted if most is None else min(wanted, most - replicas)
         bounds = f"maximum {most}"
     else:
-        least = limits.min_replicas or _LAST
+        least = limits.least_replicas
         step = max(1, floor(replicas * limits.max_step_down_ratio + _ROUNDING))
         left = min(wanted, replicas - least, step)
         bounds = f"minimum {least}, at most {step} a step"

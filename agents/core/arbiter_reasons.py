@@ -141,14 +141,23 @@ def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
         return None
     flight = state.flights[0]
     opposite = flight.kind is not candidate.spec.kind
-    return flight if opposite and candidate.priority > flight.priority else None
+    return flight if opposite and candidate.priority > flight.action.priority else None
+
+
+def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
+    """Nobody has counted the replicas lately: what is granted on such a number may be wrong both ways."""
+    age_s = None if state.replicas_ms is None else (state.now_ms - state.replicas_ms) / 1000
+    if age_s is None or age_s > settings.count_age_s:
+        when = "never" if age_s is None else f"{age_s:g} s ago, at most {settings.count_age_s:g} s"
+        yield Reason(Refusal.STALE_EVIDENCE, f"the replicas were last counted {when}; wait for the next proposal")
 
 
 def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
     """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way."""
     if state.flights and preempted(candidate, state) is None:
         flight = state.flights[-1]
-        words = f"{flight.kind} of {flight.rule} is under way, priority {flight.priority}: action {flight.action_id}"
+        action = flight.action
+        words = f"{flight.kind} of {action.rule} is under way, priority {action.priority}: action {action.id}"
         yield Reason(Refusal.IN_FLIGHT, words)
     limits, kind = settings.limits_of(state.workload), candidate.spec.kind
     cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s

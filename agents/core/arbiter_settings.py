@@ -20,16 +20,22 @@ class Limits:
     up_cooldown_s: float = 60.0
     down_cooldown_s: float = 300.0
 
+    @property
+    def least_replicas(self) -> int:
+        """How many replicas stay whatever is asked: nothing here switches a workload off."""
+        return self.min_replicas or 1
+
 
 @dataclass(frozen=True)
 class ArbiterSettings:
     """What holds for all workloads; event seconds unless the name says wall.
 
     `has_controller`: whether anything can be acted on. A set of candidates waits `review_within_s` for its review, and
-    is too old to decide on after `max_age_s`: a reviewer needs time, so the second is the longer one. An action starts
-    within `start_within_s`; one whose outcome is `overdue_s` late is told of. `manual_hold_s`: how long the platform
-    yields to a change by hand. Approvals expire after `approval_ttl_wall_s`: people live by the clock on the wall, and
-    `anchor` turns event time into it.
+    is too old to decide on after `max_age_s`: a reviewer needs time, so the second is the longer one. When a person
+    approves, the replicas may have been counted `count_age_s` ago: people need longer, and the executor counts again.
+    An action starts within `start_within_s`; one whose outcome is `overdue_s` late is said again, and as long after
+    that it is told of. `manual_hold_s`: how long the platform yields to a change by hand. Approvals expire after
+    `approval_ttl_wall_s`: people live by the clock on the wall, and `anchor` turns event time into it.
     """
 
     anchor: ClockAnchor
@@ -39,6 +45,7 @@ class ArbiterSettings:
     limits: Mapping[str, Limits] = field(default_factory=dict)
     review_within_s: float = 40.0
     max_age_s: float = 60.0
+    count_age_s: float = 900.0
     start_within_s: float = 30.0
     overdue_s: float = 300.0
     manual_hold_s: float = 600.0

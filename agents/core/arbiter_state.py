@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import ActionKind, CandidateSet, Decision, Message, Mode, Tick
+from contracts.events import Action, ActionKind, CandidateSet, Decision, Message, Mode, Tick
 from contracts.laws.ids import cause_id
 
 AHEAD_MS = 5_000
@@ -30,14 +30,23 @@ class _Part(BaseModel):
 
 
 class Flight(_Part):
-    """An action whose outcome has not come. After `overdue_ms` people are told, once, and the target stays taken."""
+    """An action whose outcome has not come. After `overdue_ms` it is said again, once, and that moves `overdue_ms`;
+    then people are told, once, and the target stays taken."""
 
-    action_id: str
-    rule: str
-    kind: ActionKind
-    priority: int
+    action: Action
     overdue_ms: int
+    repeated: bool = False
     told: bool = False
+
+    @property
+    def action_id(self) -> str:
+        """The action's id."""
+        return self.action.id
+
+    @property
+    def kind(self) -> ActionKind:
+        """What is done."""
+        return self.action.spec.kind
 
 
 class Case(_Part):
@@ -85,7 +94,11 @@ class Seen(_Part):
 
 class ArbiterState(_Part):
     """Per workload; event times in ms. `killed` says who stopped all action and why; None while it goes on.
-    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`."""
+    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`.
+
+    What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
+    out those.
+    """
 
     workload: str
     now_ms: int
@@ -104,6 +117,7 @@ class ArbiterState(_Part):
     cases: tuple[Case, ...] = ()
     decided: Seen = Seen()
     heard: Seen = Seen()
+    events: Seen = Seen()
     ended: Seen = Seen()
 
     @property
@@ -155,6 +169,7 @@ def ticked(state: ArbiterState, tick: Tick) -> ArbiterState:
         "cases": cases,
         "decided": state.decided.kept(now_ms),
         "heard": state.heard.kept(now_ms),
+        "events": state.events.kept(now_ms),
         "ended": state.ended.kept(now_ms),
     }
     return state.model_copy(update=update)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from agents.core.arbiter_state import ArbiterState
-from contracts.events import Alert, Control, ControlKind, FleetEvent, Message, Severity
-
-MANUAL_CHANGE = "manual_change"
+from contracts.events import MANUAL_CHANGE, Alert, Control, ControlKind, FleetEvent, Message, Severity
 
 
 def on_control(state: ArbiterState, control: Control) -> tuple[ArbiterState, list[Message]]:
@@ -30,14 +28,16 @@ def on_control(state: ArbiterState, control: Control) -> tuple[ArbiterState, lis
 
 
 def on_event(state: ArbiterState, event: FleetEvent) -> ArbiterState:
-    """Note a change by hand; the newest one counts."""
-    if event.name != MANUAL_CHANGE or event.id in state.heard.ids:
+    """Note a change by hand; the newest one counts. Older ones are not even remembered: whoever follows a fleet tells
+    anew, when it starts, of all that the fleet remembers."""
+    if event.name != MANUAL_CHANGE or event.id in state.events.ids:
         return state
     at_ms = min(event.at_ms, state.now_ms)
-    state = state.model_copy(update={"heard": state.heard.add([event.id], at_ms, state.now_ms)})
     if state.manual_ms is not None and at_ms < state.manual_ms:
         return state
-    return state.model_copy(update={"manual_ms": at_ms, "manual": event.summary or f"change {event.number}"})
+    events = state.events.add([event.id], at_ms, state.now_ms)
+    summary = event.summary or f"change {event.number}"
+    return state.model_copy(update={"events": events, "manual_ms": at_ms, "manual": summary})
 
 
 def _ignored(state: ArbiterState, control: Control, before_ms: int) -> Alert:

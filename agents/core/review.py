@@ -76,8 +76,11 @@ def judge(candidates: CandidateSet, candidate: Candidate) -> Judgement:
 
 
 def bound(judgement: Judgement, limit: Judgement) -> Judgement:
-    """A judgement that is nowhere wider than `limit`: the lower verdict and confidence, the higher risk."""
-    reasons = tuple(dict.fromkeys((*limit.reasons, *judgement.reasons)))
+    """A judgement that is nowhere wider than `limit`: the lower verdict and confidence, the higher risk. The reasons of
+    whoever has the lower verdict come first: they are the ones that decide."""
+    stricter = _VERDICTS.index(judgement.verdict) > _VERDICTS.index(limit.verdict)
+    first, then = (judgement, limit) if stricter else (limit, judgement)
+    reasons = tuple(dict.fromkeys((*first.reasons, *then.reasons)))
     return Judgement(
         rule=limit.rule,
         verdict=max(judgement.verdict, limit.verdict, key=_VERDICTS.index),

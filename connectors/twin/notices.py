@@ -12,10 +12,9 @@ from pydantic import BaseModel, ValidationError
 from connectors.twin.orders import Notice
 from contracts.clock import Clock
 from contracts.errors import Unavailable
-from contracts.events import Alert, FleetEvent, Severity
+from contracts.events import MANUAL_CHANGE, Alert, FleetEvent, Severity
 from contracts.ports import Publisher
 
-MANUAL_CHANGE = "manual_change"
 UNHEARD_S = 60.0
 """Event seconds without an answer after which people are told that changes by hand may go unnoticed."""
 

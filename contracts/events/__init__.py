@@ -6,15 +6,11 @@ from contracts.events.deciding import (
     ActionKind,
     ActionSpec,
     Answer,
-    Approval,
     Candidate,
     CandidateSet,
-    Control,
-    ControlKind,
     Decision,
     Effect,
     Fact,
-    FleetEvent,
     Judgement,
     Mode,
     Refusal,
@@ -24,9 +20,11 @@ from contracts.events.deciding import (
 )
 from contracts.events.health import Alert, DeadLetter, Heartbeat, Severity, Tick, WorkerState
 from contracts.events.metrics import EngineSample, MetricsSnapshot
+from contracts.events.people import MANUAL_CHANGE, Approval, Control, ControlKind, FleetEvent
 from contracts.events.slis import GaugeStats, InstanceWindow, Sli, SliValue
 
 __all__ = [
+    "MANUAL_CHANGE",
     "Action",
     "ActionKind",
     "ActionSpec",

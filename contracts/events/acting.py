@@ -21,7 +21,10 @@ class Action(Message):
 
     `target` is what it changes (`chat/replicas`): one action at a time. `preempts` names an action on the same target
     that must be stopped and compensated first. `cause_ms` is the event time of the scrape behind it. An action that is
-    not begun by `start_by_ms` is refused as stale.
+    not begun by `start_by_ms` is refused as stale. The arbiter may say it again, unchanged, when no outcome comes.
+
+    `least_replicas` and `most_replicas` (None: no limit) are the workload's limits, for whoever sees the fleet itself:
+    what takes replicas leaves at least the one, what adds some makes no more than the other, those that start counted.
     """
 
     TYPE: ClassVar[str] = "optiinfra.actions.v1"
@@ -36,6 +39,8 @@ class Action(Message):
     mode: Mode
     approved_by: Name = Field(description="`mode:autonomous`, or the person who approved")
     preempts: str = ""
+    least_replicas: int = Field(default=0, ge=0)
+    most_replicas: int | None = None
     at_ms: int
     cause_ms: int
     start_by_ms: int

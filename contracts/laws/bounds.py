@@ -62,18 +62,19 @@ Evidence = Mapping[int, Reading]
 """The newest workload-level SLIs by window size, seconds; 0 is the latest value."""
 
 
-def fresh(sli: Reading, now_ms: int, max_age_s: float) -> bool:
-    """Whether an SLI still speaks of now: neither its end nor the scrapes behind it are older than `max_age_s`."""
-    return (now_ms - sli.end_ms) / 1000.0 + sli.freshness_s <= max_age_s
+def fresh(sli: Reading, size_s: int, now_ms: int, max_age_s: float) -> bool:
+    """Whether an SLI over a window of `size_s` (0: the latest value) still speaks of now, at most `max_age_s` old.
+
+    A window may be as much older as it is long: the next one ends so much later, and until then it is the newest there
+    can be.
+    """
+    return (now_ms - sli.end_ms) / 1000.0 + sli.freshness_s <= max_age_s + size_s
 
 
 def value_of(evidence: Evidence, bound: Bound, now_ms: int, max_age_s: float) -> float | None:
-    """The value that a bound speaks of; None when it is missing or too old, which is never zero.
-
-    The age is counted from the end of the window, so a window of any size may be `max_age_s` old.
-    """
+    """The value that a bound speaks of; None when it is missing or too old (`fresh`), which is never zero."""
     sli = evidence.get(bound.size_s)
-    if sli is None or not fresh(sli, now_ms, max_age_s):
+    if sli is None or not fresh(sli, bound.size_s, now_ms, max_age_s):
         return None
     return sli.value(bound.sli)
 

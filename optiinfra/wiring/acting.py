@@ -13,12 +13,13 @@ import structlog
 
 from contracts.clock import EventClock
 from contracts.errors import OptiInfraError, Unavailable
-from contracts.events import Action, Alert, Outcome, Severity
+from contracts.events import Action, Alert, Message, Outcome, Severity
 from contracts.ledger import ClaimLimits
 from contracts.ports import Handler, Publisher, Reviewer
-from contracts.topics import ACTIONS, ALERTS, CANDIDATES, OUTCOMES, SLIS, TICKS, Topic, group_of
+from contracts.topics import ACTIONS, ALERTS, AUDIT, CANDIDATES, OUTCOMES, SLIS, TICKS, Topic, group_of
 from optiinfra.orders import ChildOrders, Ready
 from optiinfra.settings import ReviewSettings
+from optiinfra.statedir import StateDir
 from optiinfra.wiring.common import connected, endpoint, make_clock, settings_of, worker_name
 from optiinfra.wiring.stages import engine_seat, evidence_age_s, make_book, rules_stage
 
@@ -158,7 +159,7 @@ async def executor(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> No
     from streams.handler import run_handler
 
     settings, clock, bootstrap = settings_of(orders), make_clock(orders), endpoint(orders, "bootstrap")
-    twin_url = endpoint(orders, "twin_url")
+    twin_url, state = endpoint(orders, "twin_url"), StateDir(orders.state_dir)
     limits = ClaimLimits(in_flight=settings.fleet.actions_in_flight, per_hour=settings.fleet.actions_per_hour)
     async with (
         RedisLedger(endpoint(orders, "redis_url")) as ledger,
@@ -173,28 +174,50 @@ async def executor(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> No
             owner=worker_name("executor", orders.state_dir),
             limits=limits,
             max_age_s=evidence_age_s(orders),
-            expected=await asyncio.to_thread(_acted_before, bootstrap),
+            expected=state.acted() or await asyncio.to_thread(_acted_before, bootstrap),
             history=lambda: asyncio.to_thread(_history, bootstrap),
         )
         ready({})
-        reading = run_handler(
-            "executor",
-            (ACTIONS, SLIS, TICKS),
-            made.handle,
-            bootstrap=bootstrap,
-            embedded=settings.kafka is None,
-            publisher=publisher,
-            clock=clock,
-            worker=worker_name("executor", orders.state_dir),
-            stop=stop,
+        worker = worker_name("executor", orders.state_dir)
+
+        async def handle(message: Message) -> Sequence[Message]:
+            if isinstance(message, Action):  # an embedded broker forgets with its process that there were any
+                state.note_acted(message.id)
+            return await made.handle(message)
+
+        def reading(name: str, inputs: tuple[Topic, ...], worker: str) -> Awaitable[None]:
+            return run_handler(
+                name,
+                inputs,
+                handle,
+                bootstrap=bootstrap,
+                embedded=settings.kafka is None,
+                publisher=publisher,
+                clock=clock,
+                worker=worker,
+                stop=stop,
+            )
+
+        await _together(
+            stop,
+            reading("executor", (ACTIONS,), worker),
+            # Actions are shared out among executors, and any of them may carry on what another began: so each sees all.
+            reading(f"executor-eyes-{worker}", (SLIS, TICKS), f"{worker}.eyes"),
+            made.run(stop),
+            follow_notices(twin_url, publisher, clock, stop),
         )
-        await _together(stop, reading, made.run(stop), follow_notices(twin_url, publisher, clock, stop))
 
 
 def _acted_before(bootstrap: str) -> bool:
-    """Whether any action was ever handled here: then a ledger ought to hold it."""
+    """Whether any action was ever handled here: then a ledger ought to hold it.
+
+    An executor that dies at its first action may not have committed it, and commits expire. But a ledger wrote what
+    stands on the audit topic, and an outcome is told of what it holds.
+    """
     from streams.brokers import admin
 
+    if any(any(topic.ends) for topic in admin.list_topics(bootstrap) if topic.name in (AUDIT.name, OUTCOMES.name)):
+        return True
     marks = admin.group_lag(bootstrap, group_of("executor"), (ACTIONS.name,))
     return any(position > 0 for position, _ in marks.values())
 

@@ -131,6 +131,7 @@ def arbiter_settings(orders: ChildOrders) -> ArbiterSettings:
         limits={name: _limits(own, simulated=not settings.targets) for name, own in settings.workload_limits.items()},
         review_within_s=review_s,
         max_age_s=review_s + 20.0,
+        count_age_s=max(900.0, 60.0 * speed),
         start_within_s=max(30.0, 5.0 * speed),
     )
 

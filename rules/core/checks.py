@@ -79,10 +79,28 @@ def meaning(rules: Mapping[str, Rule], conditions: Mapping[str, Condition]) -> I
             if not rule.effect.guards or not rule.effect.settle:
                 fix = "Add `guards` on SLIs that an idle workload has too, and `settle`."
                 yield (*here, "effect"), "an action that takes capacity is tried before it is final", fix
+            elif all(guard.window for guard in rule.effect.guards):
+                fix = "Add one with `window: latest`: a window tells minutes later what the action does to users."
+                yield (
+                    (*here, "effect", "guards"),
+                    "an action that takes capacity has no guard that sees it at once",
+                    fix,
+                )
             yield from _on_data(here, rule, conditions)
         elif rule.undo is None:
             fix = "Add `undo: {guards: [...]}`: what must hold before capacity is taken back."
             yield here, "the undo of this action takes capacity", fix
+        yield from _in_time(here, rule)
+
+
+def _in_time(here: Place, rule: Rule) -> Iterator[Mistake]:
+    """A trial ends at `by`. Until the first window after the last step has ended, its guards are not known."""
+    effect = rule.effect
+    window_s = max((guard.window for guard in effect.guards), default=0)
+    if effect.by <= effect.settle + window_s:
+        waits = f"settle {effect.settle:g}s" + (f" and a guard over {window_name(window_s)}" if window_s else "")
+        fix = f"Make `by` longer than {effect.settle + window_s:g}s."
+        yield (*here, "effect", "by"), f"by {effect.by:g}s leaves no time for {waits}: it could never end well", fix
 
 
 def _on_data(here: Place, rule: Rule, conditions: Mapping[str, Condition]) -> Iterator[Mistake]:

@@ -59,21 +59,9 @@ def seen(before: Seen | None, sli: Sli, wanted: frozenset[str], at_ms: int) -> S
     )
 
 
-def age_limit_s(size_s: int, max_age_s: float) -> float:
-    """How old evidence over a window may be, counted from the window's end. The next one ends a whole window later, so
-    until then this one is the newest there can be.
-
-    >>> age_limit_s(0, 30.0), age_limit_s(60, 30.0)
-    (30.0, 90.0)
-    """
-    return max_age_s + size_s
-
-
 def still_fresh(evidence: Evidence, at_ms: int, max_age_s: float) -> dict[int, Seen]:
     """The evidence that still speaks of now, by window size."""
-    return {
-        size_s: each for size_s, each in sorted(evidence.items()) if fresh(each, at_ms, age_limit_s(size_s, max_age_s))
-    }
+    return {size_s: each for size_s, each in sorted(evidence.items()) if fresh(each, size_s, at_ms, max_age_s)}
 
 
 class Standing(BaseModel):
@@ -91,7 +79,7 @@ class Standing(BaseModel):
 
 def current_value(condition: ReadyCondition, evidence: Evidence, at_ms: int, max_age_s: float) -> float | None:
     """The value that the condition compares; None when it is missing or too old."""
-    return value_of(evidence, condition.bound, at_ms, age_limit_s(condition.bound.size_s, max_age_s))
+    return value_of(evidence, condition.bound, at_ms, max_age_s)
 
 
 def stands(condition: ReadyCondition, before: Standing, value: float | None, *, at_ms: int, before_ms: int) -> Standing:

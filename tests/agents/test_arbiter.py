@@ -19,7 +19,6 @@ from contracts.events import (
     Refusal,
     Review,
     Risk,
-    Severity,
     Verdict,
 )
 from contracts.events.acting import action_id
@@ -112,6 +111,24 @@ def test_a_set_as_old_as_one_that_was_forgotten_counts_as_answered() -> None:
     desk.send(judged(first), tick(3_700))
     assert desk.state.decided.ids == {}
     assert desk.send(first, judged(first)) == []
+
+
+def test_a_set_that_waits_is_answered_however_much_is_forgotten_meanwhile() -> None:
+    desk, waits = Desk(), found(at_s=0)
+    desk.send(waits)
+    for n in range(1, 4):
+        desk.send(judged(found(*(up(rule=f"rule-{n}-{k}", priority=k) for k in range(90)), at_s=n)))
+    assert desk.state.decided.forgotten_ms > waits.at_ms
+    assert desk.decide(tick(50)).set_id == waits.id
+
+
+def test_a_moment_that_is_told_twice_with_other_rules_has_each_rule_answered_once() -> None:
+    """Rules that crash between output and state may tell a moment again, of other evidence."""
+    desk = Desk()
+    first, again = found(up()), found(up(), down())
+    desk.send(first, again, judged(first))
+    assert desk.decide(judged(again)).candidate.rule == "scale-down-on-slack"
+    assert desk.send(tick(50)) == []
 
 
 def case(what: str, expected: tuple[R, ...], asked: CandidateSet, review: Review | None = None, **more: Any) -> Any:
@@ -298,93 +315,6 @@ def test_a_rule_named_twice_in_a_set_is_answered_once() -> None:
     desk = Desk()
     desk.send(judged(found(up(), up())))
     assert len(desk.decisions) == len(desk.actions) == 1
-
-
-def test_a_higher_priority_that_does_the_opposite_pushes_an_action_aside() -> None:
-    desk = Desk()
-    lower = desk.begin(down())
-    higher = desk.begin(up(), at_s=20)
-    assert higher.preempts == lower.id
-    third = desk.decide(judged(found(down(rule="urgent", priority=999), at_s=21)))
-    assert third.reasons == (R.IN_FLIGHT,), "one that is being pushed aside has to end first"
-    desk.send(ended(lower, EndState.UNDONE, at_s=25))
-    assert [flight.action_id for flight in desk.state.flights] == [higher.id]
-
-
-def test_the_same_priority_pushes_nothing_aside() -> None:
-    desk = Desk()
-    desk.begin(down(priority=900))
-    assert desk.decide(judged(found(up(), at_s=20))).reasons == (R.IN_FLIGHT,)
-
-
-@pytest.mark.parametrize(
-    ("first", "then", "after_s", "expected"),
-    [
-        (up(), up(), 59, (R.COOLDOWN,)),
-        (up(), up(), 60, ()),
-        (up(), down(), 299, (R.COOLDOWN,)),
-        (up(), down(), 300, ()),
-        (down(), down(), 299, (R.COOLDOWN,)),
-        (down(), down(), 300, ()),
-        (down(), up(), 0, ()),
-    ],
-)
-def test_a_target_rests_after_an_action(first: Any, then: Any, after_s: float, expected: tuple[R, ...]) -> None:
-    desk = Desk()
-    action = desk.begin(first)
-    desk.send(ended(action, at_s=30))
-    assert desk.decide(judged(found(then, at_s=30 + after_s))).reasons == expected
-
-
-@pytest.mark.parametrize(
-    ("state", "rests"),
-    [
-        (EndState.VERIFIED, True),
-        (EndState.UNDONE, True),
-        (EndState.HELD_UNVERIFIED, True),
-        (EndState.REFUSED, False),
-        (EndState.FAILED, False),
-    ],
-)
-def test_a_target_is_free_after_any_outcome_and_rests_when_something_was_done(state: EndState, rests: bool) -> None:
-    desk = Desk()
-    action = desk.begin(up())
-    assert desk.send(ended(action, state, at_s=30), ended(action, state, at_s=30)) == []
-    assert desk.state.flights == ()
-    decision = desk.decide(judged(found(at_s=31)))
-    assert decision.reasons == ((R.COOLDOWN,) if rests else ())
-
-
-def test_what_an_outcome_saw_counts_for_the_limits() -> None:
-    desk = Desk(limited(up_cooldown_s=0.0))
-    waiting = found(up(rule="queue"), at_s=1)
-    action = desk.begin(up())
-    desk.send(ended(action, at_s=5, after={"replicas_up": 8.0}))
-    decision = desk.decide(judged(waiting))
-    assert decision.reasons == (R.AT_MAXIMUM,), "the set saw four, eight are known by now"
-
-
-def test_an_action_whose_outcome_came_first_takes_no_target() -> None:
-    """After a crash a review is read again, and the outcome of what it led to may be read before it."""
-    desk, again = Desk(limited(up_cooldown_s=0.0)), Desk(limited(up_cooldown_s=0.0))
-    action = desk.begin(up())
-    again.send(ended(action, EndState.REFUSED, at_s=1))
-    assert again.decide(judged(found())).action_id == action.id
-    assert again.state.flights == ()
-
-
-def test_an_action_that_is_overdue_is_told_of_once_and_keeps_its_target() -> None:
-    desk = Desk()
-    action = desk.begin(up())
-    due_s = 30 + 120 + 300
-    assert desk.send(tick(due_s)) == []
-    (alert,) = desk.send(tick(due_s + 1))
-    assert (alert.model_dump()["name"], alert.model_dump()["severity"]) == ("action_overdue", Severity.CRITICAL)
-    assert alert.model_dump()["subject"] == action.id
-    assert desk.send(tick(due_s + 2)) == []
-    assert desk.decide(judged(found(at_s=due_s + 3))).reasons == (R.IN_FLIGHT,)
-    desk.send(ended(action, EndState.FAILED, at_s=due_s + 4))
-    assert desk.decide(judged(found(at_s=due_s + 5))).answer is Answer.APPROVED
 
 
 def test_a_clock_that_is_ahead_moves_time_by_seconds_only() -> None:

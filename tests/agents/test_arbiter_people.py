@@ -93,6 +93,22 @@ def test_a_repeat_of_an_answer_changes_nothing() -> None:
     assert desk.send(yes) == []
 
 
+@pytest.mark.parametrize(
+    ("first_at_s", "newest_s"), [(0, 600), (700, 799.9)], ids=["older than the newest", "newer than any"]
+)
+def test_a_fleet_that_tells_all_it_remembers_makes_no_repeat_of_an_answer_or_a_control_count(
+    first_at_s: float, newest_s: float
+) -> None:
+    """Whoever follows a fleet tells of all its changes anew when it starts: more than ids are remembered."""
+    desk = Desk()
+    desk.send(by_hand(600, number=500))
+    yes, kill = answer(desk.ask(up(), at_s=601)), control(KILL, at_s=602)
+    desk.send(yes, kill)
+    assert desk.send(*(by_hand(first_at_s + n / 10, number=n) for n in range(1000))) == []
+    assert desk.send(yes, kill) == []
+    assert desk.state.manual_ms == by_hand(newest_s).at_ms
+
+
 def test_what_nobody_answers_expires_in_wall_time() -> None:
     desk = Desk()
     asked = desk.ask(up())
@@ -144,12 +160,14 @@ def test_without_a_controller_a_yes_is_noted_and_nothing_is_done() -> None:
         (up(), [judged(found(up(rule="queue"), at_s=5))], (R.IN_FLIGHT,)),
         (up(), [by_hand(5)], ()),
         (down(), [by_hand(5)], ()),
-        (up(), [tick(3_000)], ()),
+        (up(), [tick(900)], ()),
+        (up(), [tick(901)], (R.STALE_EVIDENCE,)),
+        (up(), [found(up(rule="queue"), at_s=2_990), tick(3_000)], ()),
         (up(), [control(MODE, mode=Mode.ADVISORY, at_s=5)], ()),
         (up(), [found(up(rule="queue"), at_s=5, replicas=8)], (R.AT_MAXIMUM,)),
         (down(), [found(up(rule="queue"), at_s=5, replicas=2)], (R.AT_MINIMUM,)),
     ],
-    ids=["in flight", "hand", "hand, down", "age", "mode", "maximum", "minimum"],
+    ids=["in flight", "hand", "hand, down", "count", "old count", "old case", "mode", "maximum", "minimum"],
 )
 def test_what_may_have_changed_is_looked_at_again(
     asked_for: Candidate, between: list[Message], reasons: tuple[R, ...]

@@ -207,6 +207,24 @@ def test_a_bound_judgement_is_never_wider_than_its_limit(told: Judgement, limit:
     assert bound(result, limit).model_copy(update={"reasons": ()}) == result.model_copy(update={"reasons": ()})
 
 
+@pytest.mark.parametrize(
+    ("says", "allows", "first"),
+    [
+        (Verdict.VETO, Verdict.APPROVE, "the model"),
+        (Verdict.VETO, Verdict.DEMOTE, "the model"),
+        (Verdict.APPROVE, Verdict.VETO, "arithmetic"),
+        (Verdict.DEMOTE, Verdict.DEMOTE, "arithmetic"),
+    ],
+)
+def test_the_first_reason_is_of_whoever_is_stricter(says: Verdict, allows: Verdict, first: str) -> None:
+    common: dict[str, Any] = {"rule": "r", "confidence": 0.9, "risk": Risk.LOW}
+    told = Judgement(verdict=says, reasons=("the model",), **common)
+    limit = Judgement(verdict=allows, reasons=("arithmetic",), **common)
+    result = bound(told, limit)
+    assert result.reasons[0] == first
+    assert set(result.reasons) == {"the model", "arithmetic"}
+
+
 @given(st.lists(JUDGEMENTS, max_size=8), st.lists(JUDGEMENTS, max_size=3, unique_by=lambda each: each.rule))
 def test_only_rules_with_a_limit_that_were_judged_are_judged(told: list[Judgement], limits: list[Judgement]) -> None:
     result = bound_all(told, limits)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
 from contracts.laws.attainment import Attainment, attainment, check_threshold
+from contracts.laws.bounds import Bound, Comparator, held_since, holds, value_of
 from contracts.laws.histogram import Histogram, counter_delta, delta, empty, is_reset, merge, observe, restrict
 from contracts.laws.ids import cause_id, trace_id_of, traceparent
 from contracts.laws.quantile import quantile
@@ -111,3 +114,35 @@ def test_traceparent_round_trip_and_junk() -> None:
     assert trace_id_of(traceparent(trace, "y")) == trace
     for junk in ("", "00-zz-1-01", "00-" + "g" * 32 + "-" + "0" * 16 + "-01", "a-b-c"):
         assert trace_id_of(junk) is None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A reading that ended at 0 with one value."""
+
+    freshness_s: float = 0.0
+    end_ms: int = 0
+
+    def value(self, name: str) -> float | None:
+        return {"requests_waiting": 1.0}.get(name)
+
+
+@pytest.mark.parametrize(("size_s", "until_s"), [(0, 30), (10, 40), (60, 90), (300, 330)])
+def test_a_window_speaks_until_the_next_of_its_size_is_due_and_the_allowed_age_more(size_s: int, until_s: int) -> None:
+    bound = Bound(sli="requests_waiting", size_s=size_s, comparator=Comparator.LE, value=2.0)
+    answers = [holds({size_s: Told()}, bound, second * 1000, 30.0) for second in range(until_s + 3)]
+    assert answers == [True] * (until_s + 1) + [None, None]
+    assert value_of({size_s: Told(freshness_s=2.0)}, bound, (until_s - 2) * 1000, 30.0) == 1.0
+    assert value_of({size_s: Told(freshness_s=2.0)}, bound, (until_s - 1) * 1000, 30.0) is None
+
+
+@pytest.mark.parametrize("size_s", [10, 60, 300])
+def test_a_guard_that_always_holds_is_never_unknown_between_two_windows(size_s: int) -> None:
+    """A hold ends where nothing is known, so that a guard over a long window could not be held at all."""
+    bound = Bound(sli="requests_waiting", size_s=size_s, comparator=Comparator.LE, value=2.0)
+    since_ms: int | None = None
+    for second in range(size_s + 3, 4 * size_s):
+        end_ms = (second - 3) // size_s * size_s * 1000  # it is told three seconds after its end
+        answer = holds({size_s: Told(end_ms=end_ms)}, bound, second * 1000, 30.0)
+        since_ms = held_since(since_ms, answer, second * 1000)
+    assert since_ms == (size_s + 3) * 1000

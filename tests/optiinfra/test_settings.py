@@ -51,6 +51,38 @@ def test_a_workload_inherits_the_common_objectives(place: Path) -> None:
     assert found.settings.workloads["code"] == Objectives(ttft_s=0.25)
 
 
+def test_a_workload_inherits_the_common_limits(place: Path) -> None:
+    found = read(place, "limits: {min_replicas: 2, max_replicas: 9}\nworkload_limits: {chat: {max_replicas: 4}}\n")
+    chat = found.settings.workload_limits["chat"]
+    assert (chat.min_replicas, chat.max_replicas) == (2, 4)
+
+
+def test_bounds_in_the_wrong_order_are_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="min_replicas 5 is more than max_replicas 4"):
+        read(place, "limits: {min_replicas: 5, max_replicas: 4}\n")
+
+
+def test_keys_of_an_openai_client_are_used_and_ours_goes_first(place: Path) -> None:
+    found = load({}, {"OPENAI_API_KEY": "sk-theirs", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"})
+    assert (found.settings.review.api_key, found.settings.review.wants_llm) == ("sk-theirs", True)
+    assert found.origin("review.api_key") == "env OPENAI_API_KEY"
+    both = load({}, {"OPENAI_API_KEY": "sk-theirs", "OPTIINFRA_REVIEW__API_KEY": "sk-ours"})
+    assert both.settings.review.api_key == "sk-ours"
+    assert both.origin("review.api_key") == "env OPTIINFRA_REVIEW__API_KEY"
+
+
+def test_servers_of_ones_own_cannot_be_acted_on(place: Path) -> None:
+    with pytest.raises(ConfigError, match="no controller for them"):
+        read(place, "mode: autonomous\ntargets: [a.json]\n")
+    assert read(place, "targets: [a.json]\n").settings.acting_mode == "advisory"
+    assert Settings().acting_mode == "autonomous"
+
+
+def test_a_webhook_needs_a_secret(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"alerts\.secret"):
+        read(place, "alerts: {webhook: 'https://example.org/hook'}\n")
+
+
 def test_all_mistakes_are_told_at_once_each_with_its_line(place: Path) -> None:
     text = (
         "kafka: a:9092\n"

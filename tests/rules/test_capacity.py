@@ -94,3 +94,50 @@ def test_what_takes_capacity_is_tried_before_it_is_final() -> None:
 def test_an_undo_that_gives_capacity_back_has_no_guards() -> None:
     undo = {"guards": [{"sli": "requests_waiting", "window": "latest", "at_most": 1}]}
     assert "Remove `undo`." in told({"less": down(all=["slack"], undo=undo)}, {"slack": SLACK})
+
+
+def trying(by: str, settle: str, *windows: str) -> dict[str, Any]:
+    guards = [{"sli": "requests_waiting", "window": window, "at_most": 1} for window in windows]
+    expect = {"sli": "replicas_up", "window": "latest", "at_most": 5}
+    return {"expect": expect, "by": by, "settle": settle, "guards": guards}
+
+
+def line_of(text: bytes, word: str) -> int:
+    return next(n for n, line in enumerate(text.decode().splitlines(), 1) if word in line)
+
+
+@pytest.mark.parametrize(
+    ("windows", "allowed"),
+    [(("latest",), True), (("60s", "latest"), True), (("60s",), False), (("10s", "300s"), False)],
+)
+def test_what_takes_capacity_has_a_guard_that_sees_at_once_what_it_does(
+    windows: tuple[str, ...], allowed: bool
+) -> None:
+    rules = {"less": down(all=["slack"], effect=trying("900s", "10s", *windows))}
+    said = told(rules, {"slack": SLACK})
+    line = line_of(pack_text(rules, {"slack": SLACK}), "guards:")
+    wanted = f"demo.yaml:{line}: an action that takes capacity has no guard that sees it at once. Add one with"
+    assert said.startswith(wanted) if not allowed else said == ""
+
+
+@pytest.mark.parametrize(
+    ("by", "settle", "windows", "said"),
+    [
+        ("31s", "30s", ("latest",), ""),
+        ("30s", "30s", ("latest",), "by 30s leaves no time for settle 30s: it could never end well. Make `by` longer"),
+        ("240s", "300s", ("latest",), "by 240s leaves no time for settle 300s"),
+        ("91s", "30s", ("latest", "60s"), ""),
+        ("90s", "30s", ("latest", "60s"), "by 90s leaves no time for settle 30s and a guard over 60s: it could"),
+        ("330s", "30s", ("300s", "latest", "10s"), "and a guard over 300s: it could never end well. Make `by` longer"),
+    ],
+)
+def test_a_trial_that_could_never_end_well_is_refused(
+    by: str, settle: str, windows: tuple[str, ...], said: str
+) -> None:
+    rules = {"less": down(all=["slack"], effect=trying(by, settle, *windows))}
+    found = told(rules, {"slack": SLACK})
+    if not said:
+        assert found == ""
+    else:
+        assert found.startswith(f"demo.yaml:{line_of(pack_text(rules, {'slack': SLACK}), 'by:')}: by {by} leaves")
+        assert said in found
