@@ -7,35 +7,17 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from contracts.errors import OptiInfraError
+from optiinfra import doctor_acting
+from optiinfra.finding import Finding, Grade
 from optiinfra.settings import Settings, masked
 from optiinfra.statedir import StateDir
 
 LEAST_FREE_BYTES = 1_000_000_000
 CONNECT_WITHIN_S = 3.0
-
-
-class Grade(StrEnum):
-    """`missing` is something that `up` can do without, and says what; `broken` must be mended first."""
-
-    OK = "ok"
-    MISSING = "missing"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at; `fix` is what to do about it."""
-
-    name: str
-    grade: Grade
-    detail: str
-    fix: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -79,7 +61,10 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding("redis", Grade.BROKEN, error.message, error.fix)
         return
     if plan.kind is RedisKind.EXTERNAL:
-        yield _connects("redis", settings.redis or "", 6379)
+        found = _connects("redis", plan.url, 6379)
+        yield found
+        if found.grade is Grade.OK:
+            yield from doctor_acting.external_redis(plan.url)
     else:
         nothing = plan.kind is RedisKind.NONE
         fix = "apt install redis-server, or pip install 'optiinfra[redis]'." if nothing else ""
@@ -185,4 +170,6 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _port,
     _state,
     _targets,
+    doctor_acting.rules,
+    doctor_acting.reviewer,
 )

@@ -54,7 +54,9 @@ async def case_records(store: Store, ident: str) -> list[Message]:
     found = messages_of(await store.query("records_of", case=ident))
     cases = {each.decision_id: each for each in found if isinstance(each, Decision)}
     if len(cases) > 1:
-        raise ConfigError(f"{ident!r} begins {len(cases)} ids", where="explain", fix="Give more characters of it.")
+        some = ", ".join(each[:12] for each in list(cases)[:5])
+        many = f"{ident!r} begins the ids of {len(cases)} decisions: {some}"
+        raise ConfigError(many, where="explain", fix="Give more characters of it.")
     for decision in cases.values():
         # The set and its review are found by the set's id, the decision and all that followed by their own.
         for other in (decision.set_id, decision.decision_id):
@@ -73,7 +75,9 @@ def _is_of(message: CandidateSet | Review, cases: Mapping[str, Decision]) -> boo
 def parse_time(text: str, now_ms: int) -> int:
     """Event ms of `now`, a time of the day of event time (the last one that has passed), or an ISO time; UTC.
 
-    >>> parse_time("1970-01-01T00:00:20", 0), parse_time("00:00:20", 30_000)
+    Raises ConfigError for what is no time, or one that is yet to come.
+
+    >>> parse_time("1970-01-01T00:00:20", 30_000), parse_time("00:00:20", 30_000)
     (20000, 20000)
     """
     if text == "now":
@@ -92,7 +96,12 @@ def parse_time(text: str, now_ms: int) -> int:
         raise ConfigError(
             f"{text!r} is no time", where="--at", fix="Write 14:03:20, 2026-11-21T14:03:20, or now; UTC."
         ) from error
-    return int(found.timestamp() * 1000)
+    at_ms = int(found.timestamp() * 1000)
+    if not 0 <= at_ms <= now_ms:
+        told = "is yet to come" if at_ms > now_ms else "is before all time that is told here"
+        fix = f"Event time is {now:%Y-%m-%dT%H:%M:%S} now; UTC."
+        raise ConfigError(f"{text!r} {told}", where="--at", fix=fix)
+    return at_ms
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Picture:
             pids=self.supervisor.pids,
             logs=str(logs),
             store_url=self.supervisor.endpoints.get("store_url", ""),
+            twin_url=self.supervisor.endpoints.get("twin_url", ""),
             redis_url="" if self.settings.redis else self.supervisor.endpoints.get("redis_url", ""),
         )
 

@@ -26,7 +26,7 @@ CLOCK_RESERVE_S = 15.0
 LOCK_WITHIN_S = 1.0
 """Wall seconds for which a lock is tried again: somebody who only looks at it holds it for a moment."""
 
-OUR_FILES = ("clock.json", "run.json", "store.ready.json", "store.ready.tmp")
+OUR_FILES = ("acted.json", "clock.json", "run.json", "store.ready.json", "store.ready.tmp")
 OUR_DIRS = ("logs", "redis", "store", "twin")
 """All that an `up` makes here besides its lock, and all that is ever deleted. Not among them is `kafka`, where
 `make kafka` keeps its data."""
@@ -53,6 +53,7 @@ class RunInfo(_Stored):
     pids: dict[str, int] = {}
     logs: str = ""
     store_url: str = ""
+    twin_url: str = ""
     redis_url: str = Field(default="", repr=False)  # of our own child, which has no password; never of another's
 
 
@@ -60,6 +61,12 @@ class ClockMark(_Stored):
     """No event time later than this has been handed out."""
 
     event_high_ms: int
+
+
+class ActedMark(_Stored):
+    """An action was handed to the executor here: from then on a ledger ought to be there."""
+
+    action_id: str
 
 
 class StateDir:
@@ -173,8 +180,10 @@ class StateDir:
             return None
 
     def run_info(self) -> RunInfo | None:
-        """What the running `up` wrote of itself; None when none runs."""
-        return self.read("run.json", RunInfo) if self.owner_pid() is not None else None
+        """What the running `up` wrote of itself; None when none runs, or it has written nothing yet: what an earlier
+        run left speaks of a broker and a ledger that are not there any more."""
+        owner, run = self.owner_pid(), self.read("run.json", RunInfo)
+        return run if run is not None and run.pid == owner else None
 
     def anchor(self, wall_ms: int, speed: float) -> ClockAnchor:
         """The clock of this run. Event time never goes back: it goes on from the larger of wall time and the latest
@@ -190,6 +199,16 @@ class StateDir:
     def settle(self, event_ms: int) -> None:
         """Note, at a clean stop, exactly where event time ended."""
         self.write("clock.json", ClockMark(event_high_ms=event_ms + 1))
+
+    def acted(self) -> bool:
+        """Whether any run here ever had an action to carry out."""
+        return self.read("acted.json", ActedMark) is not None
+
+    def note_acted(self, action_id: str) -> None:
+        """Note, before the first action is begun, that there is something a ledger must not forget. Raises Unavailable
+        when the disk is full or not writable."""
+        if not self.acted():
+            self.write("acted.json", ActedMark(action_id=action_id))
 
     def ours(self) -> list[str]:
         """The names here that `reset` deletes; empty where no `up` has run, since then nothing here is ours."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,10 +16,13 @@ from contracts.events import Alert, Severity
 from contracts.objectives import Objectives
 from optiinfra.health import ChildView, Vitals
 from optiinfra.live import LiveState, Subject, WorkloadView
-from optiinfra.view_deeds import deeds_lines
+from optiinfra.view_deeds import deeds_lines, one_line, short
 
 STALE_S = 30.0
 """Event seconds after which a value is shown dimmed: three of the smallest windows."""
+
+GONE_S = 120.0
+"""Event seconds after which a replica of which nothing is told any more is left out."""
 
 AHEAD_MS = 60_000
 """Event time that is so far ahead of the wall is told at speed 1, where people take it for wall time."""
@@ -31,6 +35,7 @@ NAME_LEAST, NAME_MOST = 16, 34
 
 MISSING = "–"
 SHOWN_REPLICAS = 24
+SHOWN_ALERTS = 5
 _COLOURS = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
@@ -68,7 +73,7 @@ class Scene:
 
 def render(scene: Scene, width: int = 140) -> RenderableType:
     """One frame for a terminal of so many columns."""
-    parts: list[RenderableType] = [_header(scene)]
+    parts: list[RenderableType] = [_header(scene, width)]
     if scene.live.workloads:
         parts.append(_table(scene, width))
     else:
@@ -77,21 +82,40 @@ def render(scene: Scene, width: int = 140) -> RenderableType:
     if troubled:
         parts.append(Text("not up: " + ", ".join(f"{c.name} ({c.phase})" for c in troubled), style="yellow"))
     parts += deeds_lines(scene.live.deeds, scene.now_ms)
-    parts += [alert_line(alert) for alert in list(scene.live.alerts)[-5:]]
-    parts.append(_footer(scene))
+    parts += _alerts(scene.live.alerts)
+    parts.append(_footer(scene, width))
     return Group(*parts)
 
 
-def _header(scene: Scene) -> Text:
+def _header(scene: Scene, width: int) -> Text:
     about = scene.about
     clock = datetime.fromtimestamp(scene.now_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    ahead = about.speed == 1 and about.ahead_ms > AHEAD_MS
+    parts = [f"fleet: {about.fleet}", f"event time {clock} at {about.speed:g}× wall"]
     text = Text("OptiInfra", style="bold")
-    text.append(f"  broker: {about.broker} · store: {about.store} · redis: {about.redis}\n", style="not bold")
-    text.append(f"fleet: {about.fleet} · event time {clock} at {about.speed:g}× wall", style="not bold")
-    if about.speed == 1 and about.ahead_ms > AHEAD_MS:
+    text.append("  ", style="not bold")
+    embedded = [f"broker: {about.broker}", f"store: {about.store}", f"redis: {about.redis}"]
+    text.append(_folded(embedded, width, len("OptiInfra  ")), style="not bold")
+    text.append(f"\n{_folded(parts, width)}", style="not bold")
+    if ahead:
         text.append(f" ({about.ahead_ms / 60_000:.0f} min ahead of the wall)", style="yellow")
     if about.acting:
-        text.append(f"\n{about.acting}", style="not bold")
+        text.append(f"\n{_folded(about.acting.split(_DOT), width)}", style="not bold")
+    return text
+
+
+_DOT = " · "
+
+
+def _folded(parts: Sequence[str], width: int, taken: int = 0) -> str:
+    """Parts in lines of the terminal's width; a line ends between two of them, not within."""
+    text, room = "", width - taken
+    for part in parts:
+        joint = _DOT if text else ""
+        if text and cell_len(joint + part) > room:
+            joint, room = "\n", width
+        text += joint + part
+        room -= cell_len(joint.strip("\n") + part)
     return text
 
 
@@ -102,13 +126,14 @@ def _table(scene: Scene, width: int) -> Table:
         view = scene.live.workloads[name]
         names.append(Text(name, style="bold"))
         rows.append(_row(view, scene, scene.promise(name), _up(view)))
-        shown = sorted(view.replicas)[:SHOWN_REPLICAS]
+        there = [each for each in sorted(view.replicas) if not _gone(view.replicas[each], view)]
+        shown = there[:SHOWN_REPLICAS]
         for replica in shown:
             subject = view.replicas[replica]
             names.append(Text(f"  {replica}"))
             rows.append(_row(subject, scene, scene.promise(name), _up_one(subject)))
-        if len(view.replicas) > len(shown):
-            names.append(Text(f"  … {len(view.replicas) - len(shown)} more", style="dim"))
+        if len(there) > len(shown):
+            names.append(Text(f"  … {len(there) - len(shown)} more", style="dim"))
             rows.append([Text("")] * len(COLUMNS))
     widths = {
         title: 1 + max(cell_len(title), *(row[number].cell_len for row in rows)) for number, title in enumerate(COLUMNS)
@@ -124,6 +149,12 @@ def _table(scene: Scene, width: int) -> Table:
     for name_cell, row in zip(names, rows, strict=True):
         table.add_row(name_cell, *(cell for title, cell in zip(COLUMNS, row, strict=True) if title in widths))
     return table
+
+
+def _gone(replica: Subject, view: WorkloadView) -> bool:
+    """Whether nothing was told of a replica for a while in which its workload was told of: it was taken away. One that
+    does not answer is told of, as down, for as long as it is among the targets."""
+    return view.newest_ms - replica.newest_ms > GONE_S * 1000
 
 
 def _up(view: WorkloadView) -> Text:
@@ -171,22 +202,38 @@ def _number(value: float | None, pattern: str, above: float | None = None, below
     return Text(pattern.format(value), style="red" if broken else "")
 
 
-def alert_line(alert: Alert) -> Text:
-    """An alert in one line; its time of day is event time, UTC."""
+_ID = re.compile("[0-9a-f]{32}")
+
+
+def _alerts(alerts: Iterable[Alert]) -> list[RenderableType]:
+    """The newest alerts, each kind of a subject once: one that comes again and again must not hide the others."""
+    newest: dict[tuple[str, str, str], list[Alert]] = {}
+    for alert in alerts:
+        kind = (alert.name, alert.workload, alert.subject)
+        newest[kind] = [*newest.pop(kind, []), alert]
+    return [one_line(alert_line(same[-1], len(same))) for same in list(newest.values())[-SHOWN_ALERTS:]]
+
+
+def alert_line(alert: Alert, times: int = 1) -> Text:
+    """An alert in one line; its time of day is event time, UTC. `times`: how often it came of late."""
     clock = datetime.fromtimestamp(alert.at_ms / 1000, UTC).strftime("%H:%M:%S")
-    where = alert.subject if alert.workload == "-" else f"{alert.workload} {alert.subject}"
-    return Text(f"{clock} {alert.severity} {alert.name} {where}: {alert.summary}", style=_COLOURS[alert.severity])
-
-
-def _footer(scene: Scene) -> Text:
-    counts = scene.vitals.counts
-    numbers = " · ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in counts)
-    p50 = scene.live.latency_s()["scrape_to_sli_p50"]
-    latency = f" · scrape→SLI p50 {p50:.2f} s" if p50 is not None else ""
-    port = scene.about.health_port
+    again = f" ×{times}" if times > 1 else ""
+    subject = short(alert.subject) if _ID.fullmatch(alert.subject) else alert.subject
+    where = " ".join(dict.fromkeys(name for name in (alert.workload, subject) if name != "-"))
     return Text(
-        f"{numbers}{latency} · {scene.wall_s:.0f} s\nCtrl-C stops; optiinfra status; health on :{port}", style="dim"
+        f"{clock} {alert.severity} {alert.name}{again} {where}: {alert.summary}", style=_COLOURS[alert.severity]
     )
+
+
+def _footer(scene: Scene, width: int) -> Text:
+    counts = scene.vitals.counts
+    parts = [f"{counts[name]:,} {name.replace('_', ' ')}" for name in counts]
+    p50 = scene.live.latency_s()["scrape_to_sli_p50"]
+    if p50 is not None:
+        parts.append(f"scrape→SLI p50 {p50:.2f} s")
+    parts.append(f"{scene.wall_s:.0f} s")
+    port = scene.about.health_port
+    return Text(f"{_folded(parts, width)}\nCtrl-C stops; optiinfra status; health on :{port}", style="dim")
 
 
 def line(scene: Scene) -> str:

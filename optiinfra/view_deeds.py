@@ -48,13 +48,20 @@ def change(kind: str, replicas: int) -> str:
 
 
 def deeds_lines(deeds: Deeds, now_ms: int) -> list[Text]:
-    """Actions under way, cases that wait for a person, and the newest decisions and outcomes."""
+    """Actions under way, cases that wait for a person, and the newest decisions and outcomes. Each is one line of the
+    screen: what can be cut stands last, an id never does."""
     lines = [_deed(deed, now_ms) for deed in list(deeds.under_way.values())[-SHOWN_DEEDS:]]
     lines += [_case(case) for case in list(deeds.open_cases.values())[-SHOWN_CASES:]]
     newest: list[Outcome | Decision] = [*list(deeds.outcomes)[-SHOWN_OUTCOMES:], *list(deeds.recent)[-SHOWN_DECISIONS:]]
     newest.sort(key=lambda each: each.at)
     lines += [outcome_line(each) if isinstance(each, Outcome) else decision_line(each) for each in newest]
-    return lines
+    return [one_line(each) for each in lines]
+
+
+def one_line(text: Text) -> Text:
+    """The text, cut where the terminal ends: lines that wrap push the others off the screen."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _deed(deed: Deed, now_ms: int) -> Text:
@@ -62,14 +69,16 @@ def _deed(deed: Deed, now_ms: int) -> Text:
     for_s = max(0, now_ms - deed.since_ms) / 1000
     what = change(action.spec.kind.value, action.spec.replicas)
     return Text(
-        f"▶ {action.workload} {what}: {deed.phase} for {for_s:.0f} s ({action.rule}, {short(action.id)})", style="bold"
+        f"▶ {short(action.id)} {action.workload} {what}: {deed.phase.replace('_', ' ')} for {for_s:.0f} s · "
+        f"{action.rule}",
+        style="bold",
     )
 
 
 def _case(case: Decision) -> Text:
     what = change(case.candidate.spec.kind.value, case.replicas or case.candidate.spec.replicas)
     return Text(
-        f"? {case.workload} {what} {case.answer.value.replace('_', ' ')}: optiinfra approve {short(case.decision_id)}",
+        f"? optiinfra approve {short(case.decision_id)}: {case.workload} {what}, {case.answer.value.replace('_', ' ')}",
         style="yellow" if case.answer is Answer.NEEDS_APPROVAL else "cyan",
     )
 
@@ -78,11 +87,11 @@ def decision_line(decision: Decision) -> Text:
     """A decision in one line."""
     why = ", ".join(reason.value for reason in decision.reasons)
     what = change(decision.candidate.spec.kind.value, decision.replicas or decision.candidate.spec.replicas)
-    told = f"{clock(decision.at_ms)} {decision.workload} {what}: {decision.answer.value}"
+    answer = decision.answer.value.replace("_", " ")
+    told = f"{clock(decision.at_ms)} {short(decision.decision_id)} {decision.workload} {what}: {answer}"
     by = f" by {decision.actor}" if decision.actor else ""
     return Text(
-        f"{told}{by}{f' ({why})' if why else ''} · {decision.candidate.rule} · {short(decision.decision_id)}",
-        style=_ANSWER_STYLE[decision.answer],
+        f"{told}{by}{f' ({why})' if why else ''} · {decision.candidate.rule}", style=_ANSWER_STYLE[decision.answer]
     )
 
 
@@ -92,6 +101,6 @@ def outcome_line(outcome: Outcome) -> Text:
     what = change(action.spec.kind.value, action.spec.replicas)
     why = f" ({outcome.reasons[0]})" if outcome.reasons else ""
     return Text(
-        f"{clock(outcome.at_ms)} {action.workload} {what}: {END_WORDS[outcome.end_state]}{why} · {short(action.id)}",
+        f"{clock(outcome.at_ms)} {short(action.id)} {action.workload} {what}: {END_WORDS[outcome.end_state]}{why}",
         style=_END_STYLE[outcome.end_state],
     )

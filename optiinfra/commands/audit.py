@@ -63,10 +63,10 @@ def verify(kafka: KafkaOption = None, state: StateOption = None, as_json: JsonOp
 
 
 def _all(place: Place) -> list[AuditEntry]:
-    from optiinfra import people
+    from optiinfra.controls import ledger_at
 
     async def run() -> list[AuditEntry]:
-        async with people.ledger_at(place.redis_url) as ledger:
+        async with ledger_at(place.redis_url) as ledger:
             if ledger is None:
                 raise Unavailable(
                     "no ledger is known", where="audit", fix="Run `optiinfra up` here, or set OPTIINFRA_REDIS."

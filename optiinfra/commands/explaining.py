@@ -63,8 +63,9 @@ async def _explain(subject: str, at: str | None, place: Place, state: Path | Non
             return
         case = case_of(await case_records(store, subject))
     if not case.decisions:
+        short = "" if len(subject) >= 6 else "; of an id six characters are needed"
         raise ConfigError(
-            f"no decision, action or workload {subject!r}",
+            f"no decision, action or workload {subject!r}{short}",
             where="explain",
             fix=f"`optiinfra decisions` lists ids; workloads: {', '.join(sorted(workloads)) or 'none yet'}.",
         )
@@ -92,7 +93,9 @@ async def _moment(
     at_ms = parse_time(at or "now", place.now_ms())
     told = await moment(store, rules, workload, at_ms, speed=place.anchor.speed)
     if as_json:
-        print_json({"workload": workload, "at_ms": at_ms, "rules": [asdict(each) for each in told.accounts]})
+        around = [{"type": each.TYPE, **each.model_dump(mode="json")} for each in told.around]
+        rules_told = [asdict(each) for each in told.accounts]
+        print_json({"workload": workload, "at_ms": at_ms, "rules": rules_told, "around": around})
         return
     for line in told.lines():
         typer.echo(line)

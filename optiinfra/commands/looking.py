@@ -82,7 +82,8 @@ def doctor(state: StateOption = None, port: PortOption = None, as_json: JsonOpti
 
     from rich.text import Text
 
-    from optiinfra.doctor import Grade, examine
+    from optiinfra.doctor import examine
+    from optiinfra.finding import Grade
 
     findings = examine(loaded(state=state, health_port=port).settings)
     colours = {Grade.OK: "green", Grade.MISSING: "yellow", Grade.BROKEN: "red"}

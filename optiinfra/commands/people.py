@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from contracts.clock import ClockAnchor
     from contracts.events import Control, Decision
-    from optiinfra.people import Said
 
 AsOption = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who speaks; by default your user name.")]
-ReasonOption = Annotated[
-    str, typer.Option("--reason", help="Why: it stands in the audit log, and rules learn from it.")
-]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why: it stands in the audit log.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a decision; its first characters are enough.")]
+
+MOST_READ = 1000
+"""Records of each partition in which the newest decisions are looked for."""
 
 mode_app = typer.Typer(no_args_is_help=True, help="Who acts: advisory, semi_autonomous or autonomous.")
 
@@ -82,12 +82,12 @@ def decisions(
     from optiinfra import people
     from optiinfra.view_deeds import change, clock, short
 
-    newest = {each.decision_id: each for each in people.decisions(Place(kafka, state).broker)}
-    told = [
-        each
-        for each in sorted(newest.values(), key=lambda each: each.at_ms)
-        if not waiting or each.answer in (Answer.NEEDS_APPROVAL, Answer.RECOMMENDED)
-    ][-count:]
+    broker = Place(kafka, state).broker
+    if waiting:
+        told = people.waiting(broker)[-count:]
+    else:
+        newest = {each.decision_id: each for each in people.decisions(broker, max(MOST_READ, 10 * count))}
+        told = sorted(newest.values(), key=lambda each: each.at_ms)[-count:]
     if as_json:
         print_json([each.model_dump(mode="json") for each in told])
         return
@@ -139,9 +139,10 @@ def reject(
 
 def _answer(ident: str, yes: bool, actor: str | None, reason: str, place: Place, as_json: bool) -> None:
     from optiinfra import people
+    from optiinfra.controls import publisher_at
 
     async def run() -> Decision:
-        async with people.publisher_at(place.broker, "cli") as publisher:
+        async with publisher_at(place.broker, "cli") as publisher:
             if publisher is None:
                 raise Unavailable("the broker does not answer", where=place.broker, fix="See optiinfra status.")
             return await people.answer(
@@ -155,14 +156,16 @@ def _answer(ident: str, yes: bool, actor: str | None, reason: str, place: Place,
             )
 
     told = asyncio.run(run())
+    # What somebody else has answered stands, be it the same: whoever comes second has not done it.
+    late = any(line.startswith("already ") for line in told.detail[:1])
     if as_json:
         print_json(told.model_dump(mode="json"))
     else:
         for line in told.detail or (told.code,):
             typer.echo(line)
-        typer.echo(f"{told.answer.value}: {told.candidate.rule} on {told.workload}" + _by(told))
+        typer.echo(f"{told.answer.value}: {told.candidate.rule} on {told.workload}" + ("" if late else _by(told)))
     meant = Answer.APPROVED if yes else Answer.REFUSED
-    if told.answer is not meant or "already" in " ".join(told.detail):
+    if late or told.answer is not meant:
         raise typer.Exit(Conflict.exit_code)
 
 
@@ -232,32 +235,24 @@ def _set(
     as_json: bool,
     mode: Mode | None = None,
 ) -> None:
-    from optiinfra import people
+    from optiinfra import controls
+    from optiinfra.people import actor_name
 
-    who = people.actor_name(actor)
+    who = actor_name(actor)
 
     def made(workload: str) -> Control:
-        return people.control(workload, kind, place.anchor, actor=who, reason=reason, mode=mode)
+        return controls.control(workload, kind, place.anchor, actor=who, reason=reason, mode=mode)
 
-    async def run() -> Said:
-        async with (
-            people.ledger_at(place.redis_url) as ledger,
-            people.publisher_at(place.bootstrap, "cli") as publisher,
-        ):
-            known = await asyncio.to_thread(people.known_workloads, place.bootstrap) if publisher else []
-            if names is not None and publisher is not None and (missing := set(names) - set(known)):
-                typer.secho(f"not seen so far: {', '.join(sorted(missing))}", fg="yellow", err=True)
-            chosen = known if names is None else names
-            fleet = made("*") if names is None and kind is not ControlKind.MODE else None
-            return await people.say([made(each) for each in chosen], fleet=fleet, ledger=ledger, publisher=publisher)
-
-    said = asyncio.run(run())
+    said = asyncio.run(controls.say(made, names, redis_url=place.redis_url, bootstrap=place.bootstrap))
     heard = [name for name, yes in (("ledger", said.ledger), ("arbiter", said.topic)) if yes]
     if as_json:
-        print_json({"workloads": said.workloads, "heard_by": heard, "trouble": said.trouble})
+        told = {"workloads": said.workloads, "unseen": said.unseen, "heard_by": heard, "trouble": said.trouble}
+        print_json(told)
         return
     what = f"mode {mode.value}" if mode else kind.value
-    whole = "the fleet" if names is None else ", ".join(said.workloads)
+    whole = "the fleet" if names is None and mode is None else ", ".join(said.workloads)
     typer.echo(f"{what} for {whole}, by {who}; heard by {' and '.join(heard)}")
+    if said.unseen:
+        typer.secho(f"not seen so far: {', '.join(said.unseen)}", fg="yellow", err=True)
     for line in said.trouble:
         typer.secho(line, fg="yellow", err=True)

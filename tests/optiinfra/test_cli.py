@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from contracts.catalog.slis import SLIS
 from contracts.topics import TOPICS
 from optiinfra.cli import app
 from optiinfra.statedir import StateDir
+from tests.agents.redis_process import RedisProcess, plan_of
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("KAFKA", "CLICKHOUSE", "REDIS", "CONFIG", "STATE"):
+    for name in ("KAFKA", "CLICKHOUSE", "REDIS", "CONFIG", "STATE", "RULES"):
         monkeypatch.delenv(f"OPTIINFRA_{name}", raising=False)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def run(*words: str, **env: str) -> Result:
@@ -40,6 +44,18 @@ COMMANDS = [
     ["topics", "schema"],
     ["catalog", "metrics"],
     ["catalog", "slis"],
+    ["decisions"],
+    ["approve"],
+    ["reject"],
+    ["explain"],
+    ["mode", "set"],
+    ["kill"],
+    ["resume"],
+    ["rules", "check"],
+    ["rules", "test"],
+    ["rules", "list"],
+    ["audit", "show"],
+    ["audit", "verify"],
 ]
 
 
@@ -104,7 +120,78 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it() -> None:
     assert "OPTIINFRA_KAFKA" in found["kafka"]["fix"]
     assert found["targets nowhere.json"]["grade"] == "broken"
     assert found["python"]["grade"] == "ok"
-    assert "durable_rules" not in found  # nothing here decides by rules yet
+
+
+def test_the_doctor_looks_at_rules_and_at_who_judges_without_calling_anybody() -> None:
+    def found(**env: str) -> dict[str, dict[str, str]]:
+        return {row["name"]: row for row in json.loads(run("doctor", "--json", **env).stdout)}
+
+    plain = found(OPTIINFRA_RULE_ENGINE="python")
+    assert plain["rules"]["detail"].startswith("performance (")
+    assert plain["rule engine"] == {
+        "name": "rule engine",
+        "grade": "ok",
+        "detail": "the reference evaluator, as rule_engine says",
+        "fix": "",
+    }
+    assert plain["reviewer"]["detail"] == "deterministic: neither key nor base URL is set"
+
+    Path("bad.yaml").write_text("pack: bad\nversion: 1\n")
+    asked = found(OPTIINFRA_RULES="bad.yaml", OPENAI_API_KEY="sk-hush", OPENAI_BASE_URL="http://127.0.0.1:1/v1")
+    assert (asked["rules"]["grade"], "rules check" in asked["rules"]["fix"]) == ("broken", True)
+    assert asked["reviewer"]["detail"] == "gpt-5-mini at http://127.0.0.1:1/v1, with a key; not called"
+    assert "sk-hush" not in json.dumps(asked)
+
+    assert "OPENAI_API_KEY" in found(OPTIINFRA_REVIEW__REVIEWER="llm")["reviewer"]["fix"]
+    assert found(OPENAI_BASE_URL="ftp://there")["reviewer"]["grade"] == "broken"
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisProcess]:
+    server = RedisProcess(plan_of("system"), tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_the_doctor_says_what_a_redis_would_forget(redis_server: RedisProcess) -> None:
+    def grades() -> dict[str, str]:
+        rows = json.loads(run("doctor", "--json", OPTIINFRA_REDIS=redis_server.url).stdout)
+        told = [(row["name"].partition(" "), row["grade"]) for row in rows]
+        return {what: grade for (about, _, what), grade in told if about == "redis" and what}
+
+    with redis_server.client() as client:
+        assert grades() == dict.fromkeys(("appendonly", "appendfsync", "maxmemory-policy"), "ok")
+        client.config_set("appendonly", "no")
+        client.config_set("appendfsync", "everysec")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert grades() == {"appendonly": "broken", "appendfsync": "missing", "maxmemory-policy": "broken"}
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
+        assert grades() == {"settings": "missing"}
+
+
+@pytest.mark.parametrize("words", [["decisions"], ["approve", "abcdef"], ["kill"], ["audit", "show"]], ids=" ".join)
+def test_where_nothing_runs_a_word_to_the_platform_says_how_to_start_one(words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 3
+    assert len(result.stderr.splitlines()) == 1
+    assert "optiinfra up" in result.stderr
+
+
+def test_an_unknown_mode_is_refused_with_those_that_there_are() -> None:
+    result = run("mode", "set", "chat", "manual")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "mode: no mode 'manual'. Known: advisory, semi_autonomous, autonomous.\n",
+    )
+
+
+def test_what_rules_say_is_json_where_it_is_asked_for() -> None:
+    assert json.loads(run("rules", "check", "--json").stdout)["ok"] is True
+    assert {row["pack"] for row in json.loads(run("rules", "list", "--json").stdout)} == {"performance"}
+    Path("bad.yaml").write_text("pack: bad\nversion: 1\n")
+    refused = run("rules", "check", "bad.yaml", "--json")
+    assert (refused.exit_code, json.loads(refused.stdout)["ok"]) == (2, False)
 
 
 def test_doctor_and_config_check_look_at_the_port_of_up() -> None:

@@ -96,7 +96,7 @@ def test_a_case_waits_until_somebody_answers() -> None:
 
 
 def test_the_view_says_what_is_done_and_how_it_ended() -> None:
-    assert f"chat scale_up +1: verifying for 58 s (scale-up-on-burn, {short(ACTION.id)})" in words(ACTION, TRIAL)
+    assert f"{short(ACTION.id)} chat scale_up +1: verifying for 58 s · scale-up-on-burn" in words(ACTION, TRIAL)
     assert "chat scale_up +1: verified (expect_met)" in words(ACTION, OUTCOME)
 
 

@@ -19,7 +19,7 @@ from contracts.errors import Conflict, Unavailable
 from optiinfra.statedir import CLOCK_RESERVE_S, ClockMark, RunInfo, StateDir, disk_errors
 
 RUN = RunInfo(
-    pid=1,
+    pid=os.getpid(),
     started_wall_ms=2,
     health_url="http://127.0.0.1:8686",
     broker="embedded, in memory",
@@ -59,6 +59,26 @@ def test_what_runs_is_told_only_while_it_runs(tmp_path: Path) -> None:
         state.write("run.json", RUN)
         assert state.run_info() == RUN
     assert state.run_info() is None
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_the_running_one(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    with state.owned():
+        state.write("run.json", RUN.model_copy(update={"pid": os.getpid() + 1}))
+        assert state.run_info() is None
+        state.write("run.json", RUN)
+        assert state.run_info() == RUN
+
+
+def test_a_run_that_acted_is_remembered_until_a_reset(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    with state.owned():
+        assert not state.acted()
+        state.note_acted("a1")
+        state.note_acted("a2")
+        assert StateDir(tmp_path).acted()
+    assert "acted.json" in state.reset()[0]
+    assert not state.acted()
 
 
 def test_a_broken_file_counts_as_missing(tmp_path: Path) -> None:

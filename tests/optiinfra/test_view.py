@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from contracts.events import Alert, Severity, Sli, SliValue
+from contracts.events import Alert, Decision, Message, Outcome, Severity, Sli, SliValue
 from contracts.objectives import Objectives
 from optiinfra.health import Check, ChildView, Vitals
 from optiinfra.live import LiveState
 from optiinfra.view import MISSING, About, Scene, child_table, line, render
+from tests.contracts.test_schemas import FULL as EVERY
 
 NOW = 1_700_000_020_000
 SLI = Sli(
@@ -33,7 +34,7 @@ SLI = Sli(
 )
 
 
-def scene(*messages: Sli | Alert, **more: object) -> Scene:
+def scene(*messages: Message, **more: object) -> Scene:
     live = LiveState(speed=20)
     for message in messages:
         live.apply(message, NOW)
@@ -158,3 +159,46 @@ def test_event_time_ahead_of_the_wall_is_told_where_it_passes_for_wall_time() ->
     assert "(7 min ahead of the wall)" in header(1.0, 7 * 60_000)
     assert "ahead" not in header(1.0, 30_000)
     assert "ahead" not in header(20.0, 7 * 60_000)
+
+
+ACTING = "acts: autonomous on the simulated fleet, and on nothing else · reviewer: deterministic (no LLM is set)"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_no_line_is_broken_within_a_part_and_what_was_decided_takes_one_line(width: int) -> None:
+    some = {type(message): message for message in EVERY}
+    alert = Alert(
+        name="no_data", severity=Severity.WARNING, subject="chat", at_ms=NOW, workload="chat", summary="x " * 99
+    )
+    what = scene(SLI, alert, some[Decision], some[Outcome], about=replace(scene().about, acting=ACTING))
+    lines = [one.rstrip() for one in Text.from_ansi(drawn(what, width)).plain.splitlines()]
+    assert all(len(one) <= width for one in lines)
+    assert "reviewer: deterministic (no LLM is set)" in " · ".join(lines).split(" · ")
+    told = [one for one in lines if re.match(r"\d\d:\d\d:\d\d ", one)]
+    assert len(told) == 3
+    assert [one for one in told if " no_data chat: x" in one]
+
+
+def test_a_replica_that_was_taken_away_is_left_out_after_a_while_and_one_that_is_down_is_not() -> None:
+    def told(later_s: int, instance_id: str | None = None, **values: float) -> Sli:
+        update = {"start_ms": SLI.start_ms + later_s * 1000, "instance_id": instance_id, "revision": later_s}
+        return SLI.model_copy(update=update | {"values": {k: SliValue(value=v) for k, v in values.items()}})
+
+    first = [told(0), told(0, "chat-0", up_ratio=1.0), told(0, "chat-1", up_ratio=1.0)]
+    silent = plain(scene(*first, now_ms=NOW + 600_000))
+    assert re.search(r"chat-0 +up", silent)  # nobody was told of: what stood last is shown, dimmed
+    later = plain(scene(*first, told(180), told(180, "chat-0", up_ratio=0.0), now_ms=NOW + 180_000))
+    assert re.search(r"chat-0 +down", later)
+    assert "chat-1" not in later
+
+
+def test_an_alert_that_comes_again_and_again_takes_one_line() -> None:
+    def alert(name: str, at_s: int) -> Alert:
+        at_ms = NOW + at_s * 1000
+        return Alert(name=name, severity=Severity.CRITICAL, subject="sink", at_ms=at_ms, summary="lost")
+
+    shown = plain(scene(alert("broker_away", 0), *(alert("offset_gap", second) for second in range(7))))
+    assert [one for one in shown.splitlines() if " critical " in one and "sink: lost" in one] == [
+        "22:13:40 critical broker_away sink: lost",
+        "22:13:46 critical offset_gap ×7 sink: lost",
+    ]
