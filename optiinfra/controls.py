@@ -80,7 +80,9 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
     every step, and on the topic, for the arbiter. `made` gives the message for a workload.
 
     Either alone has effect. The ledger goes first, with the fleet's own switch: that stops all action even where the
-    broker is away. Raises Unavailable when neither took it, ConfigError for what cannot be said.
+    broker is away. For the whole fleet each known workload's own switch is set as well: a resume of the fleet lifts
+    what stood for single workloads. What the ledger does not heed, since something newer stands, is told as trouble.
+    Raises Unavailable when neither took it, ConfigError for what cannot be said.
     """
     fleet, chosen = made(FLEET), [made(name) for name in names or ()]
     whole = names is None and fleet.kind is not ControlKind.MODE
@@ -90,11 +92,11 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
     async with ledger_at(redis_url) as ledger:
         if ledger is not None and (whole or chosen):
             with _told(trouble):
-                if whole:
-                    await ledger.switch(fleet, fleet=True)
-                for each in chosen:
-                    await ledger.switch(each)
-                in_ledger = True
+                heeded = [await ledger.switch(fleet, fleet=True)] if whole else []
+                heeded += [await _set(ledger, each, trouble) for each in chosen]
+                if whole and not heeded[0]:
+                    trouble.append(_newer("the fleet", fleet))
+                in_ledger = any(heeded)
         async with publisher_at(bootstrap, source) as publisher:
             if publisher is not None:
                 with _told(trouble):
@@ -106,14 +108,26 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
                     on_topic = bool(chosen)
         if ledger is not None and names is None and chosen:
             with _told(trouble):
-                for each in chosen:
-                    await ledger.switch(each)
-                in_ledger = True
+                heeded = [await _set(ledger, each, trouble) for each in chosen]
+                in_ledger = in_ledger or any(heeded)
     if not in_ledger and not on_topic:
         nothing = "no workload is known yet" if publisher is not None else "neither ledger nor broker answers"
         why = "; ".join(trouble) or nothing
         raise Unavailable(f"nobody heard it: {why}", where="controls", fix="Is `optiinfra up` running here?")
     return Said(tuple(each.workload for each in chosen), in_ledger, on_topic, tuple(trouble), tuple(unseen))
+
+
+async def _set(ledger: Ledger, control: Control, trouble: list[str]) -> bool:
+    """Whether the ledger heeds it; what it does not heed is told."""
+    heeded = await ledger.switch(control)
+    if not heeded:
+        trouble.append(_newer(control.workload, control))
+    return heeded
+
+
+def _newer(whom: str, control: Control) -> str:
+    fix = "Is the clock of this machine right? Say it again where it is."
+    return f"ledger: for {whom} something newer stands, {control.kind.value} changed nothing there. {fix}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.core.arbiter_reasons import preempted
 from agents.core.arbiter_settings import ArbiterSettings
 from agents.core.arbiter_state import ArbiterState, Flight
-from contracts.events import Action, ActionSpec, Alert, Decision, EndState, Message, Outcome, Severity
+from contracts.events import Action, ActionSpec, Alert, Decision, EndState, Message, Outcome, Refusal, Severity
 
 DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
 """How an action ends that has changed the fleet, if only for a while: the target rests after it."""
@@ -56,6 +56,9 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     flights = tuple(flight for flight in state.flights if flight.action_id != action.id)
     ended = state.ended.add([action.id], at_ms, state.now_ms)
     state = state.model_copy(update={"flights": flights, "ended": ended})
+    if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):
+        # The executor saw a person's hand on the fleet; the event that tells of it may still be on its way.
+        state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor in the middle of an action"})
     if outcome.end_state not in DID_SOMETHING:
         return state
     kind = action.spec.kind

@@ -219,7 +219,7 @@ def resume(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take `kill` back.
+    """Take `kill` back. Without workloads that is the fleet's kill and the kill of every single workload.
 
     Example: `optiinfra resume --reason "incident 7 is over"`
     """
@@ -250,7 +250,9 @@ def _set(
         print_json(told)
         return
     what = f"mode {mode.value}" if mode else kind.value
-    whole = "the fleet" if names is None and mode is None else ", ".join(said.workloads)
+    whole = ", ".join(said.workloads)
+    if names is None and mode is None:
+        whole = f"the fleet and each of its workloads ({whole})" if whole else "the fleet"
     typer.echo(f"{what} for {whole}, by {who}; heard by {' and '.join(heard)}")
     if said.unseen:
         typer.secho(f"not seen so far: {', '.join(said.unseen)}", fg="yellow", err=True)

@@ -130,3 +130,12 @@ def test_an_action_carries_the_limits_that_hold_when_it_is_done(
     desk.send(answer(desk.ask(up())))
     (action,) = desk.actions
     assert (action.least_replicas, action.most_replicas) == expected
+
+
+def test_a_hand_that_the_executor_saw_is_yielded_to_at_once() -> None:
+    """The fleet's own notice of it comes through the stream, and may come later than the next proposal."""
+    desk = Desk(settings(manual_hold_s=600))
+    action = desk.begin(up())
+    seen = ended(action, EndState.REFUSED, at_s=30).model_copy(update={"reasons": (R.MANUAL_CHANGE.value,)})
+    desk.send(seen)
+    assert R.MANUAL_CHANGE in desk.decide(judged(found(down(), at_s=40))).reasons

@@ -35,6 +35,7 @@ doc: Adds a replica while there is much to do, gives one back while there is not
 conditions:
   much: {sli: load_per_replica, window: latest, above: 5, on_missing: false, doc: Much to do.}
   little: {sli: load_per_replica, window: 10s, below: 0.5, for: 10s, on_missing: false, doc: Nothing to do.}
+  several: {sli: replicas_up, window: latest, at_least: 2, on_missing: false, doc: The last one stays.}
   waiting: {sli: requests_waiting, window: latest, above: 1, on_missing: true, doc: Somebody waits.}
 
 rules:
@@ -66,7 +67,7 @@ rules:
     doc: Nothing to do gives a replica back.
     runbook: This is a test.
     cooldown: 20s
-    all: [little]
+    all: [little, several]
     none: [waiting]
     action: {kind: scale_down, replicas: 1}
     effect:
@@ -177,8 +178,12 @@ class Faulted:
 
     def _story(self) -> str:
         """What was decided and done last, for whoever reads why a test failed."""
-        decisions = [f"{d.workload} {d.candidate.rule} {d.code}: {'; '.join(d.detail)}" for d in self.told(Decision)]
-        ends = [f"{o.action.workload} {o.action.spec.kind} {o.end_state} {o.reasons}" for o in self.told(Outcome)]
+        decided, ended = (
+            sorted(self.told(Decision), key=lambda d: d.at_ms),
+            sorted(self.told(Outcome), key=lambda o: o.at_ms),
+        )
+        decisions = [f"{d.workload} {d.candidate.rule} {d.code}: {'; '.join(d.detail)}" for d in decided]
+        ends = [f"{o.action.workload} {o.action.spec.kind} {o.end_state} {o.reasons}" for o in ended]
         return "\n".join([*decisions[-12:], *ends[-12:], str(sorted(self.alerts()))])
 
     async def ask(self, *words: str, code: int = 0) -> str:

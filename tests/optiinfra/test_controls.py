@@ -118,3 +118,19 @@ async def test_what_nobody_heard_is_an_error(own_broker: Broker, publisher: Publ
     with pytest.raises(ConfigError, match="at most 1000 characters"):
         await controls.say(made(ControlKind.KILL, reason="r" * 1001), None, redis_url="", bootstrap=NOBODY)
     assert await asyncio.to_thread(on_topic, own_broker) == []
+
+
+async def test_what_the_ledger_does_not_heed_is_told_with_what_to_do_and_a_kill_is_always_heeded(
+    redis_url: str,
+) -> None:
+    def slow(kind: ControlKind) -> controls.Made:
+        return lambda workload: made(kind)(workload).model_copy(update={"at_wall_ms": 1})
+
+    await controls.say(made(ControlKind.RESUME), ("chat",), redis_url=redis_url, bootstrap=NOBODY)
+    said = await controls.say(slow(ControlKind.KILL), ("chat",), redis_url=redis_url, bootstrap=NOBODY)
+    assert (said.ledger, said.trouble) == (True, ())
+    async with RedisLedger(redis_url) as ledger:
+        assert (await ledger.switches("chat")).killed
+        with pytest.raises(Unavailable, match="something newer stands, resume changed nothing there"):
+            await controls.say(slow(ControlKind.RESUME), ("chat",), redis_url=redis_url, bootstrap=NOBODY)
+        assert (await ledger.switches("chat")).killed
