@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import structlog
 
@@ -13,13 +14,15 @@ from agents.core.moves import Call, Draft, View, Wait
 from agents.core.saga import after_call, next_move
 from agents.core.steps import open_tokens
 from contracts.clock import Clock
-from contracts.errors import ConfigError, Conflict, Unavailable
-from contracts.events import Plan
+from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
+from contracts.events import Plan, Refusal
 from contracts.laws.bounds import Evidence
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim, Controller, Ledger, Observation, StepReport
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 Controllers = Callable[[str], Controller]
 """The controller of a workload; ConfigError where there is none."""
@@ -36,7 +39,8 @@ class Sight:
 
 
 class Carrier:
-    """One owner's hands. `max_age_s` is how old evidence may be, event seconds."""
+    """One owner's hands. `owner` holds leases, `actor` stands in the audit log; `max_age_s` is how old evidence may be,
+    event seconds."""
 
     def __init__(
         self,
@@ -48,26 +52,32 @@ class Carrier:
         limits: ClaimLimits,
         max_age_s: float,
         checkpoint: Checkpoint,
+        actor: str = "",
     ) -> None:
         self._ledger, self._controllers, self._clock = ledger, controllers, clock
-        self._owner, self._limits, self._max_age_s = owner, limits, max_age_s
+        self._owner, self._actor = owner, actor or owner
+        self._limits, self._max_age_s = limits, max_age_s
         self._checkpoint = checkpoint
 
-    async def carry(self, record: ActionRecord, sight: Sight) -> ActionRecord:
+    async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> ActionRecord:
         """Move `record` until it must wait, has ended, or turns out to be somebody else's; the record as it stands.
 
-        Raises Unavailable and LedgerLost of the ledger. A controller that is away is waited for.
+        `sees` is asked before each move: a controller may take its time. Raises Unavailable and LedgerLost of the
+        ledger. A controller that is away is waited for.
         """
         while record.phase is not Phase.ENDED:
+            sight = sees(record)
             claim = await self._claim(record, sight)
             if record.phase is not Phase.RECORDED and not claim.fence:
                 return record  # another executor works on it
-            view = await self._view(record, sight, claim)
+            view = await self._leased(record, claim.fence, self._view(record, sight, claim))
             move = next_move(record, view)
             if isinstance(move, Wait):
                 log.debug("action_waits", action=record.action.id, phase=record.phase.value, why=move.why)
                 return record
-            if not await self._save(record, move.record, claim.fence):
+            if isinstance(move, Call) and _same(record, move.record):
+                move = replace(move, record=record)  # the intent stands: the order was not answered
+            elif not await self._save(record, move.record, claim.fence):
                 return record
             record = move.record
             if isinstance(move, Call):
@@ -76,6 +86,36 @@ class Carrier:
                     return record
                 record = answered
         return record
+
+    async def let_go(self, target: str) -> None:
+        """Give up the lease on a target, so that another need not wait until it lapses."""
+        await self._ledger.release(target, self._owner)
+
+    async def _leased(self, record: ActionRecord, fence: int, work: Awaitable[T]) -> T:
+        """Wait for a controller, and keep the lease meanwhile."""
+        if not fence:
+            return await work
+        answered = asyncio.Event()
+        renewing = asyncio.create_task(self._renew(record, answered))
+        try:
+            return await work
+        finally:
+            # Never cancelled: a claim that is cut off leaves a connection of which nobody knows what it will answer.
+            answered.set()
+            await renewing
+
+    async def _renew(self, record: ActionRecord, answered: asyncio.Event) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.lease_s / 3):
+                    await answered.wait()
+                return
+            except TimeoutError:
+                pass
+            try:
+                await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
+            except OptiInfraError as error:  # whether it is still ours, the next write finds out
+                log.warning("lease_not_renewed", action=record.action.id, error=str(error))
 
     async def _claim(self, record: ActionRecord, sight: Sight) -> Claim:
         if record.phase is Phase.RECORDED and sight.behind:
@@ -88,9 +128,12 @@ class Carrier:
     async def _view(self, record: ActionRecord, sight: Sight, claim: Claim) -> View:
         """Look at all that the next move depends on."""
         begun = record.phase is not Phase.RECORDED
-        killed = begun and claim.refusal is not None
+        barred, barred_why = (claim.refusal, claim.detail) if begun else (None, "")
         if record.phase is Phase.UNDOING:  # a claim in order to undo is given in spite of the switch
-            killed = (await self._ledger.switches(record.action.workload)).killed
+            switches = await self._ledger.switches(record.action.workload)
+            barred, barred_why = (Refusal.KILL_SWITCH, switches.killed_why) if switches.killed else (None, "")
+            if switches.killed_why == Refusal.LEDGER_LOST.value:
+                barred, barred_why = Refusal.LEDGER_LOST, ""
         draft: Draft | None = None
         seen: Observation | None = None
         reports: dict[str, StepReport] = {}
@@ -114,7 +157,8 @@ class Carrier:
             reports=reports,
             claim=claim,
             draft=draft,
-            killed=killed,
+            barred=barred,
+            barred_why=barred_why,
             stop=sight.stop,
             behind=sight.behind,
             honours_tokens=honours,
@@ -123,7 +167,7 @@ class Carrier:
     async def _save(self, old: ActionRecord, new: ActionRecord, fence: int) -> bool:
         """Write it. False when somebody else has: then it is theirs."""
         at_ms = self._clock.now_ms()
-        stands = await self._ledger.advance(new, owner=self._owner, fence=fence, actor=self._owner, at_ms=at_ms)
+        stands = await self._ledger.advance(new, owner=self._owner, fence=fence, actor=self._actor, at_ms=at_ms)
         log.info(
             "action_moved" if stands else "action_of_another",
             action=new.action.id,
@@ -154,9 +198,10 @@ class Carrier:
         try:
             controller = self._controllers(workload)
             if call.undo:
-                await controller.undo(workload, step, record.token(call.step), token, fence)
+                ordered = controller.undo(workload, step, record.token(call.step), token, fence)
             else:
-                await controller.apply(workload, step, token, fence)
+                ordered = controller.apply(workload, step, token, fence)
+            await self._leased(record, fence, ordered)
         except ConfigError as error:
             refusal = str(error)
         except (Unavailable, Conflict) as error:
@@ -166,6 +211,10 @@ class Carrier:
             self._checkpoint("undo_applied" if call.undo else "final_applied" if step.final else "applied")
         answered = after_call(call, view, refusal)
         return answered if await self._save(record, answered, fence) else None
+
+
+def _same(old: ActionRecord, new: ActionRecord) -> bool:
+    return new.model_copy(update={"version": old.version}) == old
 
 
 def _plan(record: ActionRecord) -> Plan:
@@ -178,7 +227,8 @@ async def _draft(controller: Controller, record: ActionRecord) -> Draft | None:
     """A plan whose first steps were tried dry; final ones cannot be tried before the others are done."""
     action = record.action
     try:
-        plan = await controller.plan(action, await controller.observe(action.workload))
+        seen = await controller.observe(action.workload)
+        plan = await controller.plan(action, seen)
         for step in plan.steps:
             if not step.final and (problem := await controller.dry_run(action.workload, step)):
                 return Draft(doubt=problem)
@@ -187,7 +237,7 @@ async def _draft(controller: Controller, record: ActionRecord) -> Draft | None:
     except (Unavailable, Conflict) as error:
         log.warning("controller_away", action=action.id, error=str(error))
         return None
-    return Draft(plan)
+    return Draft(plan, seen)
 
 
 async def _look(controller: Controller, record: ActionRecord) -> tuple[Observation | None, dict[str, StepReport]]:

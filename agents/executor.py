@@ -1,33 +1,35 @@
 """The executor: every approved action is kept in the ledger, carried to a named end state, and told.
 
 It holds nothing that matters: whoever is started in its place continues from the ledger. Actions of different targets
-go on side by side, those of one target one after the other.
+go on side by side, those of one target one after the other, and what is told waits for none of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from agents.carrying import Carrier, Controllers, Sight
+from agents.carrying import Carrier, Controllers
 from agents.checkpoints import Checkpoint, nothing
 from agents.core.moves import View
 from agents.core.saga import lost
+from agents.crew import Crew
 from agents.evidence import Eyes
 from agents.telling import Outbox
 from contracts.clock import Clock
 from contracts.errors import LedgerLost, OptiInfraError, Unavailable
-from contracts.events import Action, Alert, Message, Outcome, Refusal, Severity, Sli, Tick
+from contracts.events import Action, Alert, Control, Message, Outcome, Refusal, Severity, Sli, Tick
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Ledger, Publisher
 
 log = structlog.get_logger(__name__)
 
 AWAY_AFTER_S = 10.0
-"""Wall seconds without a ledger after which people are told."""
+"""Wall seconds without a ledger, or behind the clock, after which people are told."""
 
 _FLEET = "-"
 
@@ -36,10 +38,12 @@ History = Callable[[], Awaitable[tuple[Sequence[Action], Sequence[Outcome]]]]
 
 
 class Executor:
-    """`handle` takes messages of topics `actions`, `slis` and `ticks`; `run` is its life beside them.
+    """`handle` takes messages of topics `actions`, `controls`, `slis` and `ticks`; `run` is its life beside them.
 
-    `expected` says that a ledger ought to be there, since actions were handled before. `idle_s` is how long it waits,
-    in wall seconds, before it looks again though nothing came; looking renews leases, so it is shorter than those.
+    `owner` names it for people; its leases carry the name with a mark of this process, so that who is started in its
+    place is another. `expected` says that a ledger ought to be there, since actions were handled before. `idle_s` is
+    how long it waits, in wall seconds, before it looks again though nothing came; looking renews leases, so it is
+    shorter than those.
     """
 
     def __init__(
@@ -58,18 +62,30 @@ class Executor:
         idle_s: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger, self._clock, self._owner = ledger, clock, owner
+        self._ledger, self._clock, self._name = ledger, clock, owner
+        self._owner = f"{owner}.{secrets.token_hex(4)}"
         self._expected, self._history = expected, history
         self._checkpoint, self._idle_s, self._monotonic = checkpoint, idle_s, monotonic
-        self._carrier = Carrier(
-            ledger, controllers, clock, owner=owner, limits=limits, max_age_s=max_age_s, checkpoint=checkpoint
+        self._lease_s = limits.lease_s
+        self._outbox = Outbox(ledger, publisher, checkpoint, idle_s=idle_s)
+        self._eyes = Eyes(max_age_s, clock)
+        carrier = Carrier(
+            ledger,
+            controllers,
+            clock,
+            owner=self._owner,
+            actor=owner,
+            limits=limits,
+            max_age_s=max_age_s,
+            checkpoint=checkpoint,
         )
-        self._outbox = Outbox(ledger, publisher, checkpoint)
-        self._eyes = Eyes(max_age_s)
+        self._crew = Crew(carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled, done=self._outbox.due)
         self._wake = asyncio.Event()
         self._opened = False
         self._settled: frozenset[str] = frozenset()
-        self._known: set[str] = set()
+        self._targets: tuple[str, ...] = ()
+        self._behind_since_s: float | None = None
+        self._behind_told = False
         self._away_since_s: float | None = None
         self._away_told = False
 
@@ -77,6 +93,8 @@ class Executor:
         """Take in one message; nothing is published for it here. Raises Unavailable while there is no ledger."""
         if isinstance(message, Action):
             await self._take(message)
+        elif isinstance(message, Control):
+            await self._set(message)
         elif isinstance(message, Sli):
             self._eyes.see(message)
         elif isinstance(message, Tick):
@@ -86,28 +104,30 @@ class Executor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Carry actions until `stop` is set. A ledger that is away or lost is waited for, or begun anew."""
-        stopping = asyncio.ensure_future(self._until(stop))
+        beside = [asyncio.create_task(self._until(stop)), asyncio.create_task(self._outbox.run())]
         try:
             while not stop.is_set():
                 await self._look_once()
                 await self._pause()
+            await self._crew.leave(self._lease_s, self._targets)
         finally:
-            stopping.cancel()
+            await self._crew.drop()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _look_once(self) -> None:
         try:
             if not self._opened:
                 await self._open()
-            await self._round()
-            if await self._outbox.tell():
-                self._wake.set()
-            self._ledger_is_there()
-        except LedgerLost as error:
-            log.error("ledger_lost", error=str(error))
-            self._opened, self._expected = False, True
-            self._wake.set()
+            records = await self._ledger.under_way()
+            self._targets = tuple({record.action.target: None for record in records})
+            self._look_at_the_time(bool(records))
+            self._crew.look(records)
+            if not records:
+                self._heard(None)
         except OptiInfraError as error:
-            await self._ledger_is_away(error)
+            self._heard(error)
 
     async def _take(self, action: Action) -> None:
         if not self._opened:
@@ -116,22 +136,35 @@ class Executor:
             return  # it ended before the ledger was lost
         try:
             await self._ledger.record(action, at_ms=self._clock.now_ms())
-        except LedgerLost as error:
-            self._opened, self._expected = False, True
-            self._wake.set()
-            raise Unavailable(
-                str(error), where="executor", fix="The ledger is begun anew, then it is asked again."
-            ) from error
+        except OptiInfraError as error:
+            raise self._later(error) from error
         self._checkpoint("recorded")
         self._wake.set()
 
+    async def _set(self, control: Control) -> None:
+        """What people have said on the topic reaches the ledger even if that was away when they said it."""
+        if not self._opened:
+            raise Unavailable("the ledger is not open yet", where="executor", fix="It is asked again.")
+        try:
+            heeded = await self._ledger.switch(control, again=True)
+        except OptiInfraError as error:
+            raise self._later(error) from error
+        log.info("control_heard", workload=control.workload, kind=control.kind.value, heeded=heeded)
+        self._wake.set()
+
+    def _later(self, error: OptiInfraError) -> Unavailable:
+        """Nothing that the ledger is in trouble with may be given up: the worker asks again."""
+        if isinstance(error, LedgerLost):
+            self._heard(error)
+        return Unavailable(error.message, where=error.where or "executor", fix=error.fix)
+
     async def _open(self) -> None:
         """Begin with the ledger that there is. Of one that was lost, all that was under way is ended as it stands."""
+        await self._crew.drop()
         found = await self._ledger.open(expected=self._expected, at_ms=self._clock.now_ms())
         # Who began it anew may have died before all was reconciled: the switch tells, until people take it back.
         stopped = (await self._ledger.switches(_FLEET)).killed_why == Refusal.LEDGER_LOST.value
         if stopped or not found:
-            self._outbox.begin_anew()
             count = await self._reconcile()
             self._outbox.alert(self._alert_lost(count))
         self._opened = True
@@ -146,52 +179,9 @@ class Executor:
             record = await self._ledger.record(action, at_ms=now_ms)
             if record.phase is Phase.RECORDED:
                 end = lost(record, View(now_ms=now_ms, max_age_s=0.0))
-                await self._ledger.advance(end, owner=self._owner, fence=0, actor=self._owner, at_ms=now_ms)
+                await self._ledger.advance(end, owner=self._owner, fence=0, actor=self._name, at_ms=now_ms)
         self._settled = frozenset(ended)
         return len(open_ones)
-
-    async def _round(self) -> None:
-        """Look at every action under way once."""
-        records = await self._ledger.under_way()
-        self._known &= {record.action.id for record in records}
-        live = {record.action.id for record in records}
-        stops = {
-            record.action.preempts: record.action.id
-            for record in records
-            if record.action.preempts
-            and record.phase is Phase.RECORDED
-            and self._eyes.now_ms(record) <= record.action.start_by_ms
-        }
-        targets: dict[str, list[ActionRecord]] = {}
-        for record in records:
-            targets.setdefault(record.action.target, []).append(record)
-        answers = await asyncio.gather(
-            *(self._carry_all(each, live, stops) for each in targets.values()), return_exceptions=True
-        )
-        troubles = [answer for answer in answers if isinstance(answer, BaseException)]
-        for trouble in troubles:
-            if not isinstance(trouble, OptiInfraError):
-                log.error("action_troubled", error=f"{type(trouble).__name__}: {trouble}", exc_info=trouble)
-        for kind in (LedgerLost, OptiInfraError):
-            for trouble in troubles:
-                if isinstance(trouble, kind):
-                    raise trouble
-
-    async def _carry_all(self, records: Sequence[ActionRecord], live: set[str], stops: dict[str, str]) -> None:
-        """The actions of one target, oldest first; the next begins as soon as the one before has ended."""
-        for record in records:
-            action = record.action
-            stop = f"action {stops[action.id]} goes before it" if action.id in stops else ""
-            sight = Sight(
-                now_ms=self._eyes.now_ms(record),
-                evidence=self._eyes.evidence(record, first=action.id not in self._known),
-                stop=stop,
-                behind=action.preempts if action.preempts in live else "",
-            )
-            after = await self._carrier.carry(record, sight)
-            self._known.add(action.id)
-            if after.phase is Phase.ENDED:
-                live.discard(action.id)
 
     async def _pause(self) -> None:
         try:
@@ -205,7 +195,48 @@ class Executor:
         await stop.wait()
         self._wake.set()
 
-    async def _ledger_is_away(self, error: OptiInfraError) -> None:
+    def _heard(self, error: OptiInfraError | None) -> None:
+        """How the ledger was."""
+        if isinstance(error, LedgerLost):
+            if self._opened:
+                log.error("ledger_lost", error=str(error))
+            self._opened, self._expected = False, True
+            self._wake.set()
+        elif error is not None:
+            self._ledger_is_away(error)
+        else:
+            self._ledger_is_there()
+
+    def _troubled(self, record: ActionRecord, error: Exception) -> None:
+        action = record.action
+        what = str(error) if isinstance(error, OptiInfraError) else f"{type(error).__name__}: {error}"
+        fix = (
+            error.fix if isinstance(error, OptiInfraError) else "See logs/executor.jsonl; it is tried again meanwhile."
+        )
+        summary = f"{action.spec.kind} of {action.workload} is {record.phase} and cannot go on: {what}"
+        self._outbox.alert(self._alert("action_troubled", Severity.CRITICAL, summary, fix, action.id))
+
+    def _look_at_the_time(self, at_work: bool) -> None:
+        """Tell people once where actions stand still since what is read comes too late."""
+        behind_s = self._eyes.behind_s
+        if behind_s is None or not at_work:
+            if behind_s is None and self._behind_told:
+                log.info("executor_caught_up")
+                self._behind_told = False
+            self._behind_since_s = None
+            return
+        now_s = self._monotonic()
+        if self._behind_since_s is None:
+            self._behind_since_s = now_s
+        if now_s - self._behind_since_s >= AWAY_AFTER_S and not self._behind_told:
+            self._behind_told = True
+            summary = (
+                f"ticks are {behind_s:.0f} s old: until newer ones are read no capacity is taken and none verified"
+            )
+            fix = "Is the pipeline up (`optiinfra status`)? Does this machine keep up with it, is its clock right?"
+            self._outbox.alert(self._alert("executor_behind", Severity.WARNING, summary, fix, "executor"))
+
+    def _ledger_is_away(self, error: OptiInfraError) -> None:
         now_s = self._monotonic()
         if self._away_since_s is None:
             self._away_since_s = now_s
@@ -214,7 +245,6 @@ class Executor:
             self._away_told = True
             summary = f"no ledger for {now_s - self._away_since_s:.0f} s: no action is begun or continued. {error}"
             self._outbox.alert(self._alert("ledger_away", Severity.CRITICAL, summary, error.fix))
-        await self._outbox.say()
 
     def _ledger_is_there(self) -> None:
         if self._away_since_s is not None and self._away_told:
@@ -229,6 +259,6 @@ class Executor:
         fix = "Find out why Redis forgot, look at those actions, then resume with `optiinfra resume`."
         return self._alert("ledger_lost", Severity.CRITICAL, summary, fix)
 
-    def _alert(self, name: str, severity: Severity, summary: str, fix: str) -> Alert:
+    def _alert(self, name: str, severity: Severity, summary: str, fix: str, subject: str = "ledger") -> Alert:
         at_ms = self._clock.now_ms()
-        return Alert(name=name, severity=severity, subject="ledger", at_ms=at_ms, summary=summary[:2000], fix=fix)
+        return Alert(name=name, severity=severity, subject=subject, at_ms=at_ms, summary=summary[:2000], fix=fix)

@@ -172,7 +172,7 @@ class RedisLedger(Ledger):
     async def published(self, action_id: str) -> None:
         await self._ask(scripts.PUBLISHED, action_id)
 
-    async def switch(self, control: Control, *, fleet: bool = False) -> None:
+    async def switch(self, control: Control, *, fleet: bool = False, again: bool = False) -> bool:
         whole = fleet and control.kind is not ControlKind.MODE
         new = KeptSwitch.of(control)
         line = self._line(
@@ -185,8 +185,13 @@ class RedisLedger(Ledger):
         )
         fields = fields_of(control.workload)
         field = fields[2] if control.kind is ControlKind.MODE else fields[0 if whole else 1]
-        lost = new.model_copy(update={"lost": True})
-        await self._change(scripts.SWITCH, line, field, new.model_dump_json(), lost.model_dump_json())
+        while True:
+            lost = new.model_copy(update={"lost": True})
+            word, rest = await self._change(scripts.SWITCH, line, field, new.model_dump_json(), lost.model_dump_json())
+            if word != "older" or again or control.kind is not ControlKind.KILL:
+                return word != "older"
+            # Whoever stops the fleet means now, whatever their clock says.
+            new = new.model_copy(update={"at_wall_ms": int(rest[0] or 0) + 1})
 
     async def switches(self, workload: str) -> Switches:
         fields = fields_of(workload)
@@ -200,6 +205,13 @@ class RedisLedger(Ledger):
             return [AuditEntry.model_validate_json(line or b"") for line in rest]
         except ValidationError as error:
             raise self._server.junk(self._server.key("audit"), "a line is no audit line") from error
+
+    async def audit_told(self) -> int:
+        _, rest = await self._ask(scripts.AUDIT_TOLD)
+        return int(rest[0] or 0)
+
+    async def tell_audit(self, number: int) -> None:
+        await self._ask(scripts.TELL_AUDIT, number)
 
     async def _ask(self, script: str, *args: str | int, lease_of: str | None = None) -> tuple[str, Reply]:
         if not self._epoch and script not in _FOR_VISITORS:

@@ -21,6 +21,7 @@ KEYS: Final = {
     "begun": "zset",
     "switches": "hash",
     "audit": "list",
+    "told": "string",
     "lease": "hash",
 }
 """Keys of the ledger and their types; the last is a target's own, and only some scripts are given it.
@@ -35,6 +36,7 @@ KEYS: Final = {
     begun        ids of actions that were let in, by wall time: for the hourly limit
     switches     fleet, kill:<workload>, mode:<workload> → what a person has set
     audit        the lines, in order
+    told         the number of the newest line that was published
     lease        owner, action, fence of a target; gone when it lapses
 """
 
@@ -133,6 +135,7 @@ end
 local phase = kept.record.phase
 if phase == 'ended' then return refused('in_flight', 'it has ended already') end
 local has_begun = phase ~= 'recorded'
+local has_ordered = has_begun and phase ~= 'planned'
 
 local switches = {}
 for i, field in ipairs({'fleet', 'kill:' .. workload, 'mode:' .. workload}) do
@@ -151,7 +154,7 @@ elseif fleet.killed == true then
   detail = 'for the whole fleet, by ' .. tostring(fleet.why)
 elseif kill.killed == true then
   code, detail = 'kill_switch', 'for ' .. workload .. ', by ' .. tostring(kill.why)
-elseif not has_begun and mode_rank >= 0 and mode.rank and mode.rank > mode_rank then
+elseif not has_ordered and mode_rank >= 0 and mode.rank and mode.rank > mode_rank then
   code, detail = 'advisory_mode', tostring(mode.why)
 end
 if code ~= '' and not has_begun then return refused(code, detail) end
@@ -269,7 +272,8 @@ if text then
   end
   -- of two at the same moment the stricter stands
   if stands.at_wall_ms > new.at_wall_ms or (stands.at_wall_ms == new.at_wall_ms and stands.rank >= new.rank) then
-    return {'older'}
+    local same = stands.at_wall_ms == new.at_wall_ms and stands.rank == new.rank and stands.why == new.why
+    return {same and 'stands' or 'older', string.format('%.0f', stands.at_wall_ms)}
   end
   if stands.lost == true and new.killed == true then value = ARGV[7] end
 end
@@ -309,3 +313,23 @@ return found
 """
 )
 """First and last line, from 0."""
+
+AUDIT_TOLD = (
+    _OPENED
+    + """
+local told = tonumber(redis.call('GET', TOLD) or '0')
+if not told then return {'junk', TOLD, 'it is no number'} end
+return {'ok', string.format('%.0f', math.min(told, newest.number))}
+"""
+)
+
+TELL_AUDIT = (
+    _OPENED
+    + """
+local told = tonumber(redis.call('GET', TOLD) or '0')
+if not told then return {'junk', TOLD, 'it is no number'} end
+if told < tonumber(ARGV[2]) or told > newest.number then redis.call('SET', TOLD, ARGV[2]) end
+return {'ok'}
+"""
+)
+"""The number of the newest line that was published."""

@@ -8,7 +8,7 @@ import structlog
 
 from agents.checkpoints import Checkpoint
 from agents.core.outcomes import alert_of, outcome_of
-from contracts.errors import Unavailable
+from contracts.errors import OptiInfraError, Unavailable
 from contracts.events import Alert
 from contracts.ports import Ledger, Publisher
 
@@ -21,22 +21,42 @@ _LINES_AT_ONCE = 200
 class Outbox:
     """Everything is told at least once, under ids that make a repeat harmless; the ledger keeps what is still due.
 
-    Audit lines are told from the first one on after each start: the ledger does not keep how far they were told.
+    The executor's own alerts are kept in memory alone, all of them, until the broker takes them: they are few, since
+    each kind of trouble is told once. `idle_s` is how long it waits, in wall seconds, before it looks again.
     """
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, checkpoint: Checkpoint) -> None:
+    def __init__(self, ledger: Ledger, publisher: Publisher, checkpoint: Checkpoint, *, idle_s: float = 1.0) -> None:
         self._ledger, self._publisher, self._checkpoint = ledger, publisher, checkpoint
+        self._idle_s = idle_s
         self._alerts: list[Alert] = []
-        self._audited = 0
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Tell for ever; whatever goes wrong is tried again."""
+        while True:
+            self._wake.clear()
+            try:
+                if await self.tell():
+                    continue
+            except OptiInfraError as error:
+                log.warning("telling_waits", error=str(error))
+            except Exception as error:
+                log.error("telling_troubled", error=f"{type(error).__name__}: {error}", exc_info=error)
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def due(self) -> None:
+        """There may be something to tell."""
+        self._wake.set()
 
     def alert(self, alert: Alert) -> None:
         """Tell people when next possible; kept in memory until then."""
         log.warning("alert", name=alert.name, severity=alert.severity.value, summary=alert.summary)
         self._alerts.append(alert)
-
-    def begin_anew(self) -> None:
-        """Another ledger has another audit log."""
-        self._audited = 0
+        self.due()
 
     async def say(self) -> None:
         """Publish waiting alerts. A broker that is away keeps them waiting; nothing is raised."""
@@ -65,14 +85,15 @@ class Outbox:
             self._checkpoint("outcome_published")
             await self._ledger.published(record.action.id)
             self._checkpoint("outcome_told")
-        lines = await self._ledger.audit(after=self._audited, limit=_LINES_AT_ONCE)
+        told = await self._ledger.audit_told()
+        lines = await self._ledger.audit(after=told, limit=_LINES_AT_ONCE)
         if not lines:
             return False
         try:
             await asyncio.gather(*(self._publisher.publish(line) for line in lines))
         except Unavailable as error:
-            log.warning("audit_waits", after=self._audited, error=str(error))
+            log.warning("audit_waits", after=told, error=str(error))
             return False
-        self._audited = lines[-1].number
         self._checkpoint("audit_published")
+        await self._ledger.tell_audit(lines[-1].number)
         return len(lines) == _LINES_AT_ONCE

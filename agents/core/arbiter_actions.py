@@ -58,7 +58,7 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     state = state.model_copy(update={"flights": flights, "ended": ended})
     if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):
         # The executor saw a person's hand on the fleet; the event that tells of it may still be on its way.
-        state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor in the middle of an action"})
+        state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})
     if outcome.end_state not in DID_SOMETHING:
         return state
     kind = action.spec.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from contracts.events import EndState, Plan, Refusal
 from contracts.laws.bounds import Bound, Evidence, value_of
@@ -32,9 +32,11 @@ Code = Why | Refusal
 
 @dataclass(frozen=True)
 class Draft:
-    """A plan that the controller made and dry-ran, or the words in which it cannot be done."""
+    """A plan that the controller made and dry-ran for the fleet that was seen, or the words in which it cannot be
+    done."""
 
     plan: Plan | None = None
+    seen: Observation | None = None
     doubt: str = ""
 
 
@@ -44,7 +46,8 @@ class View:
 
     `now_ms` is the time of the data, on which deadlines run; `stamp_ms` the clock's, which is ahead of it and dates
     what was done. `seen` and `draft` are None while the controller is away, and a token that could not be inspected has
-    no entry in `reports`. `stop` says why somebody wants it stopped, `behind` whom it waits for.
+    no entry in `reports`. `barred` is what people have set against it once it has begun, `barred_why` in whose words.
+    `stop` says why something else wants it stopped, `behind` whom it waits for.
     """
 
     now_ms: int
@@ -55,7 +58,8 @@ class View:
     reports: Mapping[str, StepReport] = field(default_factory=dict)
     claim: Claim = field(default_factory=Claim)
     draft: Draft | None = None
-    killed: bool = False
+    barred: Refusal | None = None
+    barred_why: str = ""
     stop: str = ""
     behind: str = ""
     honours_tokens: bool = True
@@ -133,22 +137,36 @@ def held(record: ActionRecord, view: View, *codes: Code, detail: str = "", **val
     return ended(record, view, EndState.HELD_UNVERIFIED, *codes, detail=detail, **values)
 
 
+_BARS: Final = {
+    Refusal.KILL_SWITCH: "the kill switch was thrown",
+    Refusal.LEDGER_LOST: "the ledger was lost, and the fleet is stopped",
+    Refusal.ADVISORY_MODE: "it acts no more by itself:",
+}
+
+
 def halted(record: ActionRecord, view: View) -> tuple[Refusal, str] | None:
     """Why it must not go on, with words: people stopped it, changed the fleet by hand, or something goes before it."""
-    if view.killed:
-        return Refusal.KILL_SWITCH, "the kill switch was thrown"
+    if view.barred is not None:
+        return view.barred, f"{_BARS.get(view.barred, view.barred.value)} {view.barred_why}".strip()
     if record.plan is not None and view.seen is not None:
         by_hand = view.seen.manual_changes - record.plan.manual_changes
         if by_hand > 0:
             return Refusal.MANUAL_CHANGE, f"{by_hand} changes by hand since the plan was made"
+        if by_hand < 0:  # who forgot its count may have forgotten a change with it
+            counts = f"from {record.plan.manual_changes} to {view.seen.manual_changes}"
+            return Refusal.MANUAL_CHANGE, f"the controller's count of changes by hand went back {counts}"
     if view.stop:
         return Refusal.PREEMPTED, view.stop
     return None
 
 
 def newer(evidence: Evidence, than_ms: int) -> Evidence:
-    """The readings that end after `than_ms`."""
-    return {size: reading for size, reading in evidence.items() if reading.end_ms > than_ms}
+    """The readings of what came after `than_ms` alone: windows that begin then or later, latest values after it."""
+    return {
+        size_s: reading
+        for size_s, reading in evidence.items()
+        if (reading.end_ms - size_s * 1000 >= than_ms if size_s else reading.end_ms > than_ms)
+    }
 
 
 def told(view: View, bounds: tuple[Bound, ...]) -> str:

@@ -1,8 +1,9 @@
-"""Whether a plan is what was asked for: no more replicas than granted, in the direction that was granted."""
+"""Whether a plan is what was asked for: no more replicas than granted, in that direction, within the fleet's limits."""
 
 from __future__ import annotations
 
-from contracts.events import Action, Plan, StepKind
+from contracts.events import Action, Plan, Refusal, StepKind
+from contracts.ports import Observation
 
 
 def flaw(plan: Plan, action: Action) -> str:
@@ -30,3 +31,40 @@ def flaw(plan: Plan, action: Action) -> str:
     if len(plan.steps) > action.spec.replicas:
         return f"adds {len(plan.steps)} replicas, granted were {action.spec.replicas}"
     return ""
+
+
+def counted(plan: Plan, action: Action, seen: Observation) -> Action:
+    """An action that stopped another, with its expectation of `replicas_up` counted anew from the fleet as it is seen.
+
+    The rule counted while the other was under way. Whatever became of that, an expectation of the old count would call
+    an honest controller a liar, or be met by nothing done. Draining replicas still answer. An action that stopped none
+    keeps its count: it came from scrapes, and a controller's word must not make its own test easier.
+    """
+    expect = action.spec.effect.expect
+    if not action.preempts or expect.sli != "replicas_up":
+        return action
+    if action.spec.kind.takes_capacity:
+        removed = sum(step.kind is StepKind.REMOVE for step in plan.steps)
+        value = len(seen.serving) + len(seen.draining) - removed
+    else:
+        value = len(seen.serving) + sum(step.kind is StepKind.ADD for step in plan.steps)
+    effect = action.spec.effect.model_copy(update={"expect": expect.model_copy(update={"value": float(value)})})
+    return action.model_copy(update={"spec": action.spec.model_copy(update={"effect": effect})})
+
+
+def beyond(plan: Plan, action: Action, seen: Observation) -> tuple[Refusal, str] | None:
+    """Why a plan would leave the limits of the fleet as it is seen: the code, with the numbers in words.
+
+    Who decided counted those that were measured. A draining replica is measured and will not serve; one that starts is
+    not measured yet and will.
+    """
+    drained = sum(step.kind is StepKind.DRAIN for step in plan.steps)
+    added = sum(step.kind is StepKind.ADD for step in plan.steps)
+    serving, starting = len(seen.serving), len(seen.starting)
+    if drained and serving - drained < action.least_replicas:
+        words = f"{serving} replicas serve: without {drained} they were fewer than {action.least_replicas}"
+        return Refusal.AT_MINIMUM, words
+    if added and action.most_replicas is not None and serving + starting + added > action.most_replicas:
+        words = f"{serving} replicas serve, {starting} are starting: with {added} they were more than"
+        return Refusal.AT_MAXIMUM, f"{words} {action.most_replicas}"
+    return None

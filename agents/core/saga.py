@@ -1,7 +1,7 @@
 """The life of an action as a pure function: the record as it stands and one look at the world give the next move.
 
     recorded ─► planned ─► applying ─► trial ─► finishing ─► verifying ─► ended
-                               └──────────┴──► undoing ────────────────────┘
+                              └──────────┴─────────┴─────────────┴─► undoing ─┘
 
 Nothing here waits, calls or reads a clock. Whoever drives it writes the record of a `Save` or `Call` before anything
 else, so that after a crash the next look continues from what was written.
@@ -26,8 +26,8 @@ from agents.core.moves import (
     refused,
     told,
 )
-from agents.core.plans import flaw
-from agents.core.steps import carry, clear, deadline_ms, finals, ordered, undoing
+from agents.core.plans import beyond, counted, flaw
+from agents.core.steps import carry, clear, deadline_ms, finals, ordered, undoing, way_back
 from agents.core.undo import take_back
 from contracts.events import EndState, Refusal
 from contracts.laws.bounds import all_hold, held_long_enough, held_since, holds
@@ -68,7 +68,7 @@ def after_call(call: Call, view: View, refusal: str = "") -> ActionRecord:
     if not refusal:
         return changed(record, view, marks=marked(record, {call.step: Mark.APPLIED}), applied_ms=view.at_ms)
     free = record.model_copy(update={"marks": marked(record, {call.step: Mark.UNTOUCHED})})
-    if call.step in finals(record):
+    if call.step in finals(record) and not way_back(free, view):
         return held(free, view, Why.STEP_FAILED, detail=refusal).record
     return undoing(free, view, Why.STEP_FAILED, detail=refusal).record
 
@@ -80,7 +80,8 @@ def lost(record: ActionRecord, view: View) -> ActionRecord:
 
 
 def _late(record: ActionRecord, view: View) -> bool:
-    return view.now_ms > record.action.start_by_ms
+    # By the clock: the time of the data stands still while nothing is read, and the order would go out now.
+    return view.at_ms > record.action.start_by_ms
 
 
 def _recorded(record: ActionRecord, view: View) -> Move:
@@ -90,7 +91,7 @@ def _recorded(record: ActionRecord, view: View) -> Move:
     if halt := halted(record, view):
         return refused(record, view, halt[0], detail=halt[1])
     if _late(record, view):
-        words = claim.detail or f"not begun {(view.now_ms - record.action.at_ms) / 1000:g} s after the decision"
+        words = claim.detail or f"not begun {(view.at_ms - record.action.at_ms) / 1000:g} s after the decision"
         away = () if claim.refusal or view.draft or view.behind else (Why.CONTROLLER_AWAY,)
         return refused(record, view, claim.refusal or Refusal.STALE_EVIDENCE, *away, detail=words)
     if view.behind:
@@ -103,9 +104,12 @@ def _recorded(record: ActionRecord, view: View) -> Move:
     doubt = view.draft.doubt or ("no plan" if plan is None else flaw(plan, record.action))
     if doubt or plan is None:
         return refused(record, view, Refusal.DRY_RUN_FAILED, detail=doubt)
+    if view.draft.seen is not None and (limit := beyond(plan, record.action, view.draft.seen)):
+        return refused(record, view, limit[0], detail=limit[1])
     marks = tuple(Mark.UNTOUCHED for _ in plan.steps)
     before = effect_values(record, view)
-    return Save(changed(record, view, phase=Phase.PLANNED, plan=plan, marks=marks, before=before))
+    action = record.action if view.draft.seen is None else counted(plan, record.action, view.draft.seen)
+    return Save(changed(record, view, action=action, phase=Phase.PLANNED, plan=plan, marks=marks, before=before))
 
 
 def _planned(record: ActionRecord, view: View) -> Move:
@@ -115,6 +119,8 @@ def _planned(record: ActionRecord, view: View) -> Move:
         return refused(record, view, Refusal.STALE_EVIDENCE, detail="planned, and not begun in time")
     if view.seen is None:
         return Wait("the controller is away")
+    if record.plan is not None and (limit := beyond(record.plan, record.action, view.seen)):
+        return refused(record, view, limit[0], detail=limit[1])
     effect = record.action.spec.effect
     if record.action.spec.kind.takes_capacity:
         answer = clear(record, view)

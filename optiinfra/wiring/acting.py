@@ -16,7 +16,7 @@ from contracts.errors import OptiInfraError, Unavailable
 from contracts.events import Action, Alert, Message, Outcome, Severity
 from contracts.ledger import ClaimLimits
 from contracts.ports import Handler, Publisher, Reviewer
-from contracts.topics import ACTIONS, ALERTS, AUDIT, CANDIDATES, OUTCOMES, SLIS, TICKS, Topic, group_of
+from contracts.topics import ACTIONS, ALERTS, AUDIT, CANDIDATES, CONTROLS, OUTCOMES, SLIS, TICKS, Topic, group_of
 from optiinfra.orders import ChildOrders, Ready
 from optiinfra.settings import ReviewSettings
 from optiinfra.statedir import StateDir
@@ -200,7 +200,7 @@ async def executor(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> No
 
         await _together(
             stop,
-            reading("executor", (ACTIONS,), worker),
+            reading("executor", (ACTIONS, CONTROLS), worker),
             # Actions are shared out among executors, and any of them may carry on what another began: so each sees all.
             reading(f"executor-eyes-{worker}", (SLIS, TICKS), f"{worker}.eyes"),
             made.run(stop),

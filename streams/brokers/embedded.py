@@ -127,8 +127,8 @@ class MockCluster:
 
     @contextlib.contextmanager
     def _kept_awake(self) -> Iterator[None]:
-        """The cluster's thread can miss that it was called, and then sleeps a second (seen with librdkafka 2.16, for one
-        topic in five). A connection wakes it, so there is one every few milliseconds as long as the block runs."""
+        """The cluster's thread can miss that it was called, and then sleeps a second (seen with librdkafka 2.16, for
+        one topic in five). A connection wakes it, so there is one every few milliseconds while the block runs."""
         host, _, port = self.bootstrap.rpartition(":")
         over = threading.Event()
 

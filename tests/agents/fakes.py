@@ -83,7 +83,7 @@ class MemoryLedger(Ledger):
     async def published(self, action_id: str) -> None:
         self.told.add(action_id)
 
-    async def switch(self, control: Control, *, fleet: bool = False) -> None:
+    async def switch(self, control: Control, *, fleet: bool = False, again: bool = False) -> bool:
         raise NotImplementedError("tests set `killed`")
 
     async def switches(self, workload: str) -> Switches:
@@ -93,6 +93,13 @@ class MemoryLedger(Ledger):
     async def audit(self, *, after: int = 0, limit: int = 500) -> list[AuditEntry]:
         self._there()
         return []
+
+    async def audit_told(self) -> int:
+        self._there()
+        return 0
+
+    async def tell_audit(self, number: int) -> None:
+        raise NotImplementedError("it has no audit log")
 
     def _there(self) -> None:
         if self.away:

@@ -254,7 +254,7 @@ def begun(phase: Phase = Phase.VERIFYING) -> ActionRecord:
 
 
 def eyes_after(*messages: int) -> Eyes:
-    eyes = Eyes(MAX_AGE_S)
+    eyes = Eyes(MAX_AGE_S, Clock())
     for at_ms in messages:
         eyes.hear(at_ms)
     return eyes

@@ -202,10 +202,14 @@ async def test_a_narrower_mode_stops_what_a_mode_approved_and_not_what_a_person_
         assert f"mode {set_to} was set by ann" in got.detail
 
 
-async def test_a_narrower_mode_does_not_stop_what_has_begun(ledger: RedisLedger) -> None:
+async def test_a_narrower_mode_stops_what_is_planned_and_not_what_has_begun(ledger: RedisLedger) -> None:
     planned, fence = await begun(ledger)
     await ledger.switch(control(ControlKind.MODE, 1, mode=Mode.ADVISORY))
-    assert await ledger.claim(planned, "anna", LIMITS, at_ms=1) == Claim(fence=fence)
+    why = "mode advisory was set by ann: a drill"
+    assert await ledger.claim(planned, "anna", LIMITS, at_ms=1) == Claim(fence, Refusal.ADVISORY_MODE, why)
+    applying = later(planned, Phase.APPLYING)
+    assert await ledger.advance(applying, owner="anna", fence=fence, actor="anna", at_ms=1)
+    assert await ledger.claim(applying, "anna", LIMITS, at_ms=1) == Claim(fence=fence)
 
 
 async def test_what_counts_is_how_far_the_ledger_says_it_has_come(ledger: RedisLedger) -> None:

@@ -88,10 +88,8 @@ def test_one_writer_wins_each_version_and_fences_only_grow(
                 for owner in owners:
                     assert all(fence >= max(seen, default=0) for _, fence in owner.won[won_before[owner] :])
                 seen += got
-                if "release" in deeds:
-                    holder = None  # it may have come before or after a claim
-                else:
-                    holder = next((owner for owner in owners if granted[owner]), holder)
+                claimed = next((owner for owner in owners if granted[owner]), holder)
+                holder = None if "release" in deeds else claimed  # a release may have come before a claim or after it
         won = sorted(pair for owner in owners for pair in owner.won)
         assert [version for version, _ in won] == list(range(1, len(won) + 1)), "each version once, none left out"
         assert [fence for _, fence in won] == sorted(fence for _, fence in won), "no old fence after a newer one"

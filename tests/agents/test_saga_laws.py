@@ -153,7 +153,7 @@ class World:
         self.ledger.after = written
         sight = Sight(self.clock.at_ms, self.evidence, "a test goes before it" if turn.stopped else "")
         try:
-            await self._carrier.carry(self.record, sight)
+            await self._carrier.carry(self.record, lambda record: sight)
         except Crash:
             self.crashes += 1
             self._start()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.core.plans import flaw
-from contracts.events import Plan, PlanStep, StepKind
+from contracts.events import Plan, PlanStep, Refusal, StepKind
 from contracts.ledger import Mark, Phase
 from contracts.ports import StepState
 from tests.agents.saga_help import DOWN, NOW, SEEN, UP, check, evidence, look, record, reports, view
@@ -26,7 +26,7 @@ LATE_BUT_SEEN = {"now_ms": LATE_UNDO_UP, "evidence": evidence(LATE_UNDO_UP)}
     ("spec", "marks", "did", "undid", "changes", "expected"),
     [
         (DOWN, (D,), (DONE,), (), {}, "undo 0"),
-        (DOWN, (A,), (RUNNING,), (), {"evidence": {}, "seen": None, "killed": True}, "undo 0"),
+        (DOWN, (A,), (RUNNING,), (), {"evidence": {}, "seen": None, "barred": Refusal.KILL_SWITCH}, "undo 0"),
         (DOWN, (D,), (), (), {}, "wait"),
         (DOWN, (IN,), (RUNNING,), (), {}, "undoing preempted"),
         (DOWN, (IN,), (UNKNOWN,), (), {}, "undo 0"),
@@ -58,7 +58,7 @@ LATE_BUT_SEEN = {"now_ms": LATE_UNDO_UP, "evidence": evidence(LATE_UNDO_UP)}
         (DOWN, (D,), (DONE,), (), {"now_ms": LATE_UNDO_DOWN}, "held_unverified preempted undo_failed"),
         (UP, (D,), (DONE,), (), {"evidence": evidence(NOW, load=9)}, "held_unverified preempted guard_broken"),
         (UP, (D,), (DONE,), (), {"seen": None}, "wait"),
-        (UP, (D,), (DONE,), (), {"killed": True}, "held_unverified preempted kill_switch"),
+        (UP, (D,), (DONE,), (), {"barred": Refusal.KILL_SWITCH}, "held_unverified preempted kill_switch"),
         (UP, (D,), (DONE,), (), {"seen": BY_HAND}, "held_unverified preempted manual_change"),
         (UP, (A,), (FAILED,), (), {"evidence": {}}, "undo 0"),
         (UP, (IN,), (UNKNOWN,), (), {"evidence": {}}, "undo 0"),

@@ -1,0 +1,108 @@
+"""One task for each target that has work: none waits for another's controller, and those of one target go in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from agents.carrying import Carrier, Sight
+from agents.evidence import Eyes
+from contracts.clock import Clock
+from contracts.errors import LedgerLost, OptiInfraError, Unavailable
+from contracts.ledger import ActionRecord, Phase
+
+log = structlog.get_logger(__name__)
+
+Heard = Callable[[OptiInfraError | None], None]
+"""Told how the ledger was: None where it answered, else Unavailable or LedgerLost."""
+
+Troubled = Callable[[ActionRecord, Exception], None]
+"""Told once of an action that cannot be carried on; it is tried again all the same."""
+
+
+class Crew:
+    """Carries actions. `look` hands it what is under way, and returns at once; `done` is called when a target's task is
+    through."""
+
+    def __init__(
+        self, carrier: Carrier, eyes: Eyes, clock: Clock, *, heard: Heard, troubled: Troubled, done: Callable[[], None]
+    ) -> None:
+        self._carrier, self._eyes, self._clock = carrier, eyes, clock
+        self._heard, self._troubled, self._done = heard, troubled, done
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._live: set[str] = set()
+        self._stops: dict[str, str] = {}
+        self._known: set[str] = set()
+        self._in_trouble: set[str] = set()
+
+    def look(self, records: Sequence[ActionRecord]) -> None:
+        """Everything that is under way, oldest first. Targets whose task is still at work are left to it: it hears of
+        who goes before whom, and finds the rest at the next look."""
+        self._live = {record.action.id for record in records}
+        self._known &= self._live
+        self._in_trouble &= self._live
+        self._stops = {record.action.preempts: record.action.id for record in records if self._stops_another(record)}
+        targets: dict[str, list[ActionRecord]] = {}
+        for record in records:
+            targets.setdefault(record.action.target, []).append(record)
+        for target, each in targets.items():
+            if target not in self._tasks:
+                self._tasks[target] = asyncio.create_task(self._work(target, each))
+
+    async def leave(self, within_s: float, targets: Sequence[str]) -> None:
+        """Finish what is in hand, in `within_s` wall seconds at most, and let go of the leases on these targets."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=within_s)
+        await self.drop()
+        try:
+            for target in targets:
+                await self._carrier.let_go(target)
+        except OptiInfraError as error:
+            log.warning("leases_left_to_lapse", error=str(error))
+
+    async def drop(self) -> None:
+        """Leave everything as it is, as a crash would."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stops_another(self, record: ActionRecord) -> bool:
+        """Whether it goes before another: one that comes too late to begin stops nothing."""
+        now_ms = max(self._eyes.now_ms(record), self._clock.now_ms())
+        in_time = now_ms <= record.action.start_by_ms
+        return bool(record.action.preempts) and record.phase is Phase.RECORDED and in_time
+
+    async def _work(self, target: str, records: Sequence[ActionRecord]) -> None:
+        """The actions of one target, oldest first; the next begins as soon as the one before has ended."""
+        try:
+            for record in records:
+                try:
+                    after = await self._carrier.carry(record, self._sees)
+                except (LedgerLost, Unavailable) as error:
+                    self._heard(error)
+                    return
+                except Exception as error:  # a fault in one controller is no reason to leave the others alone
+                    if record.action.id not in self._in_trouble:
+                        log.error("action_troubled", action=record.action.id, error=str(error), exc_info=error)
+                        self._in_trouble.add(record.action.id)
+                        self._troubled(record, error)
+                    continue
+                self._heard(None)
+                self._known.add(record.action.id)
+                if after.phase is Phase.ENDED:
+                    self._live.discard(record.action.id)
+        finally:
+            del self._tasks[target]
+            self._done()
+
+    def _sees(self, record: ActionRecord) -> Sight:
+        action = record.action
+        return Sight(
+            now_ms=self._eyes.now_ms(record),
+            evidence=self._eyes.evidence(record, first=action.id not in self._known),
+            stop=f"action {self._stops[action.id]} goes before it" if action.id in self._stops else "",
+            behind=action.preempts if action.preempts in self._live else "",
+        )
