@@ -15,6 +15,8 @@ from contracts.ledger import ActionRecord, Phase
 
 log = structlog.get_logger(__name__)
 
+_CANCEL_AGAIN_S = 0.5
+
 Heard = Callable[[OptiInfraError | None], None]
 """Told how the ledger was: None where it answered, else Unavailable or LedgerLost."""
 
@@ -64,10 +66,7 @@ class Crew:
 
     async def drop(self) -> None:
         """Leave everything as it is, as a crash would."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(list(self._tasks.values()))
 
     def _stops_another(self, record: ActionRecord) -> bool:
         """Whether it goes before another: one that comes too late to begin stops nothing."""
@@ -106,3 +105,13 @@ class Crew:
             stop=f"action {self._stops[action.id]} goes before it" if action.id in self._stops else "",
             behind=action.preempts if action.preempts in self._live else "",
         )
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: a client in the middle of a call can lose a cancellation."""
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,7 +17,7 @@ from agents.carrying import Carrier, Controllers
 from agents.checkpoints import Checkpoint, nothing
 from agents.core.moves import View
 from agents.core.saga import lost
-from agents.crew import Crew
+from agents.crew import Crew, end
 from agents.evidence import Eyes
 from agents.telling import Outbox
 from contracts.clock import Clock
@@ -112,9 +112,7 @@ class Executor:
             await self._crew.leave(self._lease_s, self._targets)
         finally:
             await self._crew.drop()
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await end(beside)
 
     async def _look_once(self) -> None:
         try:

@@ -64,7 +64,7 @@ def after_call(call: Call, view: View, refusal: str = "") -> ActionRecord:
     if call.undo:
         if refusal:
             return held(record, view, Why.UNDO_FAILED, detail=refusal).record
-        return changed(record, view, marks=marked(record, {call.step: Mark.UNDO_APPLIED}))
+        return changed(record, view, marks=marked(record, {call.step: Mark.UNDO_APPLIED}), applied_ms=view.at_ms)
     if not refusal:
         return changed(record, view, marks=marked(record, {call.step: Mark.APPLIED}), applied_ms=view.at_ms)
     free = record.model_copy(update={"marks": marked(record, {call.step: Mark.UNTOUCHED})})

@@ -51,10 +51,10 @@ def open_tokens(record: ActionRecord) -> tuple[str, ...]:
 
 def deadline_ms(record: ActionRecord) -> int:
     """When what was applied must show. Steps are given `by_s` from the newest one on, verification no more than that;
-    a trial `by_s` from its own beginning; an undo gets twice as long."""
+    a trial `by_s` from its own beginning; an undo gets twice as long, from its newest order on."""
     by_ms = int(record.action.spec.effect.by_s * 1000)
     if record.phase is Phase.UNDOING:
-        return record.phase_since_ms + 2 * by_ms
+        return max(record.applied_ms or 0, record.phase_since_ms) + 2 * by_ms
     since_ms = record.applied_ms or record.phase_since_ms
     if record.phase in (Phase.APPLYING, Phase.TRIAL, Phase.FINISHING):
         since_ms = max(since_ms, record.phase_since_ms)

@@ -95,7 +95,8 @@ def _order(record: ActionRecord, view: View, number: int) -> Move:
             if not answer:
                 words = told(view, guards) or "it has no undo guards"
                 return held(record, view, Why.GUARD_BROKEN, detail=f"not undone: {words}")
-    if late := _late(record, view, Why.UNDO_FAILED):
+    # What was never ordered is ordered however late it is: whoever should have done it may have been down.
+    if record.marks[number] is Mark.UNDO_INTENDED and (late := _late(record, view, Why.UNDO_FAILED)):
         return late
     marks = marked(record, {number: Mark.UNDO_INTENDED})
     return Call(changed(record, view, marks=marks), number, undo=True)

@@ -287,8 +287,9 @@ def test_what_the_controller_answers_is_kept(call: Call, refusal: str, expected:
 
 
 def test_an_undo_that_was_taken_is_kept_as_such() -> None:
-    after = after_call(call_of(UP, Phase.UNDOING, 0, UI, undo=True), view())
-    assert (after.phase, after.marks, after.applied_ms) == (Phase.UNDOING, (UA,), NOW)
+    now = view()
+    after = after_call(call_of(UP, Phase.UNDOING, 0, UI, undo=True), now)
+    assert (after.phase, after.marks, after.applied_ms) == (Phase.UNDOING, (UA,), now.at_ms)
 
 
 def test_an_action_that_the_ledger_forgot_is_left_as_it_is() -> None:

@@ -47,15 +47,9 @@ LATE_BUT_SEEN = {"now_ms": LATE_UNDO_UP, "evidence": evidence(LATE_UNDO_UP)}
         (UP, (D,), (DONE,), (), {}, "undo 0"),
         (UP, (D,), (DONE,), (), {"evidence": {}}, "wait"),
         (UP, (D,), (DONE,), (), {"evidence": {}, "now_ms": LATE_UNDO_UP}, "held_unverified preempted no_evidence"),
-        (
-            UP,
-            (D,),
-            (DONE,),
-            (),
-            LATE_BUT_SEEN,
-            "held_unverified preempted undo_failed",
-        ),
-        (DOWN, (D,), (DONE,), (), {"now_ms": LATE_UNDO_DOWN}, "held_unverified preempted undo_failed"),
+        (UP, (D,), (DONE,), (), LATE_BUT_SEEN, "undo 0"),  # never ordered: late or not, it is
+        (UP, (UI,), (DONE,), (UNKNOWN,), LATE_BUT_SEEN, "held_unverified preempted undo_failed"),
+        (DOWN, (D,), (DONE,), (), {"now_ms": LATE_UNDO_DOWN}, "undo 0"),
         (UP, (D,), (DONE,), (), {"evidence": evidence(NOW, load=9)}, "held_unverified preempted guard_broken"),
         (UP, (D,), (DONE,), (), {"seen": None}, "wait"),
         (UP, (D,), (DONE,), (), {"barred": Refusal.KILL_SWITCH}, "held_unverified preempted kill_switch"),

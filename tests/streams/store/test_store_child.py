@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from contracts.errors import BadMessage, ConfigError, Reason, Unavailable
-from contracts.events import Alert, DeadLetter, Severity, SliValue
+from contracts.events import Alert, DeadLetter, FleetEvent, Severity, SliValue
 from streams.store.client import HttpStore
 from streams.store.queries import QUERIES, Query
 from streams.store.rows import rows_of
@@ -40,7 +40,7 @@ async def test_health_says_that_the_engine_is_embedded_and_where(child: StorePro
     assert health["where"] == str(child.path)
     assert child.process is not None
     assert health["pid"] == child.process.pid
-    assert set(health["rows"]) == {"slis", "alerts", "deadletters"}
+    assert set(health["rows"]) == {"slis", "alerts", "deadletters", "records"}
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=lambda query: query.name)
@@ -52,8 +52,10 @@ async def test_every_named_query_answers_with_the_columns_it_declares(
     await store.insert(*rows_of(alert))
     letter = DeadLetter(source=workload, topic="t", reason=Reason.SCHEMA, detail="d", at_ms=2, offset=3, partition=0)
     await store.insert(*rows_of(letter))
+    change = FleetEvent(workload=workload, name="manual_change", number=1, at_ms=START_MS)
+    await store.insert(*rows_of(change))
     span = {"from_ms": START_MS - 10_000, "to_ms": START_MS + 20_000}
-    given = {"workload": workload, "source": workload, "sli": "ttft_p95_s", **span}
+    given = {"workload": workload, "source": workload, "sli": "ttft_p95_s", "case": workload, **span}
     asked: dict[str, Any] = {param.name: given[param.name] for param in query.params if param.name in given}
     rows = await store.query(query.name, **asked)
     assert rows
