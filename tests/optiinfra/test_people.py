@@ -40,7 +40,7 @@ from tests.contracts.test_schemas import FULL
 from tests.optiinfra.arbiter_process import TTL_WALL_S
 from tests.optiinfra.test_up import clean_environment
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 M = TypeVar("M", bound=Message)
 ROOT = Path(__file__).parents[2]
