@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--broker", choices=("embedded", "kafka"), default="embedded", help="what the shared suite runs against"
     )
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew from what the code says")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`; each worker has a Kafka of its own, so not without end."""
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 @pytest.fixture(scope="session")

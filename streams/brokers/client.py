@@ -25,6 +25,8 @@ _ELECTING = (
     confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
     confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE,
     confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    confluent_kafka.KafkaError._UNKNOWN_TOPIC,  # the client's own metadata is older than the topic
+    confluent_kafka.KafkaError._UNKNOWN_PARTITION,
 )
 _ELECTION_POLL_S = 0.1
 _QUIET = logging.getLogger("streams.brokers.librdkafka")

@@ -37,6 +37,7 @@ from tests.agents.saga_help import MAX_AGE_S, NOW, WORKLOAD, sli
 
 MESSAGES: dict[str, type[Message]] = {each.TYPE: each for each in (Action, Alert, AuditEntry, Outcome, Sli, Tick)}
 SPEED = 50.0
+LEASE_S = 0.2
 FLEET = (WorkloadSpec(WORKLOAD, "a/model", 3, LoadSpec(0.02, day_s=600), startup_s=2.0),)
 
 _processes = multiprocessing.get_context("forkserver")
@@ -135,7 +136,7 @@ async def _execute(orders: Orders, pipe: Connection) -> None:
             Pipe(),
             clock,
             owner="executor-under-test",
-            limits=ClaimLimits(per_hour=1_000_000, lease_s=0.2),  # who takes over waits so long
+            limits=ClaimLimits(per_hour=1_000_000, lease_s=LEASE_S),  # who takes over waits so long
             max_age_s=MAX_AGE_S,
             expected=orders.expected,
             history=history,
@@ -203,6 +204,7 @@ class Scene:
     killed: list[int] = field(default_factory=list)
     published: list[Message] = field(default_factory=list)
     deaths: int = 0
+    next_turn_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.twin_port = free_port()
@@ -276,6 +278,7 @@ class Scene:
             while self._hear(0) is not None:
                 pass
             self._start_executor()
+            self.wait(LEASE_S)
 
     def kill_at(self, name: str, victim: str) -> None:
         """Have `executor`, `redis` or `twin` killed when the executor passes a point for the next time."""
@@ -287,8 +290,10 @@ class Scene:
         self._send(action)
 
     def turn(self) -> None:
-        """One second passes: what died is there again, the fleet is measured, time is told."""
+        """One second passes, as fast as at the fleet: what died is there again, the fleet is measured, time is told."""
         self.revive()
+        self.wait(self.next_turn_s - time.monotonic())
+        self.next_turn_s = time.monotonic() + self.step_ms / 1000 / SPEED
         self.at_ms += self.step_ms
         if self.measured:
             self._send(sli(self.at_ms, replicas_up=self.replicas(), load_per_replica=self.load))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import Sequence
@@ -37,19 +38,17 @@ async def test_two_workers_share_a_stage_through_kills_leaves_and_joins(own_brok
     broker.make_topics([name])
     log = record(9, workloads=[f"{name}-{i}" for i in range(8)], instances=3, scrapes=160)
     feeder = Feeder(broker.bootstrap, log, per_s=60)
-    workers = [RealWorker(broker, "windows", name, f"{name}-{side}") for side in "ab"]
+    living = contextlib.ExitStack()
+    workers = [living.enter_context(RealWorker(broker, "windows", name, f"{name}-{side}")) for side in "ab"]
     chance, acts = random.Random(1), 0
-    try:
+    with living:
         feeder.start()
         while feeder.is_alive():
             await asyncio.sleep(4 + 4 * chance.random())
             worker = chance.choice(workers)
             await asyncio.to_thread(chance.choice((worker.kill_and_restart, worker.leave_and_join)))
             acts += 1
-        await until(lambda: drained(broker, group_of(name), METRICS.name))
-    finally:
-        for worker in workers:
-            worker.stop()
+        await until(lambda: drained(broker, group_of(name), METRICS.name), *workers)
     found = by_workload(put_out(broker, WINDOWS, {worker.name for worker in workers}))
     mine = {place: list(messages) for place, messages in found.items() if place[1].startswith(name)}
     assert acts >= 5
@@ -73,15 +72,12 @@ async def test_after_a_long_recovery_every_key_has_its_state(own_broker: Broker,
 
     first, last = [m for n in range(3) for m in scrape(n)], [m for n in (3, 4, 5) for m in scrape(n)]
     producer = Producer(broker.bootstrap)
-    worker = RealWorker(broker, "windows", name)
-    try:
+    with RealWorker(broker, "windows", name) as worker:
         for part in (first, last):
             producer.send(part)
             producer.flush()
-            await until(lambda: drained(broker, group_of(name), METRICS.name))
+            await until(lambda: drained(broker, group_of(name), METRICS.name), worker)
             worker.kill_and_restart()
-    finally:
-        worker.stop()
     found = by_workload(put_out(broker, WINDOWS, {worker.name}))
     mine = {place: list(messages) for place, messages in found.items() if place[1].startswith(name)}
     assert mine == pure_windows([*first, *last])

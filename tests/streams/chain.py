@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable
 
 from pydantic import BaseModel
@@ -14,40 +12,31 @@ from streams.brokers.admin import tail
 from streams.core.slis import SliSettings
 from streams.stages import stages
 from tests.conftest import Broker
-from tests.streams.faults import PATIENCE_S, ROOT
+from tests.streams.faults import Life
 
 REAL = {stage.name: stage for stage in stages(SliSettings())}
 
 
-class RealWorker:
-    """A worker process of one of our stages, started again at once when it is killed."""
+class RealWorker(Life):
+    """A worker process of one of our stages."""
 
     def __init__(self, broker: Broker, stage: str, group: str, name: str | None = None) -> None:
         """`group` names the stage's group and changelog for this test, `name` the worker (by default the same)."""
         self.stage, self.group, self.name = stage, group, name or group
-        command = [sys.executable, "-m", "tests.streams.sli_worker", "--bootstrap", broker.bootstrap]
-        command += ["--stage", stage, "--group", group, "--name", self.name]
-        self._command = [*command, *(["--embedded"] if broker.embedded else [])]
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, cwd=ROOT, start_new_session=True)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        command = ["tests.streams.sli_worker", "--bootstrap", broker.bootstrap, "--stage", stage, "--group", group]
+        super().__init__(*command, "--name", self.name, *(["--embedded"] if broker.embedded else []))
 
     def kill_and_restart(self) -> None:
         """SIGKILL, and a new process at once."""
-        assert self._process.poll() is None, f"{self.name} ended by itself: {self._process.returncode}"
-        self.stop()
-        self._process = self._start()
+        self.still_lives()
+        self.kill()
+        self.start()
 
     def leave_and_join(self) -> None:
         """SIGTERM, a clean exit, and a new process."""
-        self._process.terminate()
-        assert self._process.wait(PATIENCE_S) == 0
-        self._process = self._start()
+        self.still_lives()
+        assert self.terminate() == 0
+        self.start()
 
 
 class PureChain:

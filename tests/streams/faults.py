@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import confluent_kafka
 
@@ -25,17 +24,32 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
 
 
-class Worker:
-    """A worker process of the counting stage `name`."""
+class Life:
+    """A worker process that can be killed, and is started again as the supervisor would where its Kafka client skipped
+    records: it ends on purpose then, to read them again."""
 
-    def __init__(self, broker: Broker, name: str, *flags: str) -> None:
-        command = [sys.executable, "-m", "tests.streams.worker_process", "--bootstrap", broker.bootstrap]
-        command += ["--stage", name, *(["--embedded"] if broker.embedded else []), *flags]
-        self.process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    def __init__(self, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", *arguments]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.process = subprocess.Popen(self._command, cwd=ROOT, start_new_session=True, stderr=self._said)
+        return self.process
+
+    def still_lives(self) -> None:
+        """One that ended for another reason is a failure."""
+        if self.process.poll() is None:
+            return
+        self._said.seek(0)
+        said = self._said.read().decode()
+        assert "the Kafka client skipped offsets" in said, f"it ended by itself: {self.process.returncode}\n{said}"
+        self._said.truncate(0)
+        self.start()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait(PATIENCE_S)
 
     def terminate(self) -> int:
@@ -43,12 +57,23 @@ class Worker:
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill()
+        self._said.seek(0)
+        sys.stderr.write(self._said.read().decode())
+        self._said.close()
+
+
+class Worker(Life):
+    """A worker process of the counting stage `name`."""
+
+    def __init__(self, broker: Broker, name: str, *flags: str) -> None:
+        command = ["tests.streams.worker_process", "--bootstrap", broker.bootstrap, "--stage", name]
+        super().__init__(*command, *(["--embedded"] if broker.embedded else []), *flags)
 
 
 class Producer:
@@ -125,10 +150,11 @@ def drained(broker: Broker, group: str, topic: str) -> bool:
     return all(done >= end for done, end in group_lag(broker.bootstrap, group, [topic]).values())
 
 
-async def until(condition: Callable[[], bool], worker: Worker | None = None) -> None:
-    """Wait for a condition, with patience; a worker that ended on its own is a failure."""
+async def until(condition: Callable[[], bool], *workers: Life) -> None:
+    """Wait for a condition, with patience, while these live."""
     deadline = time.monotonic() + PATIENCE_S
     while not await asyncio.to_thread(condition):
-        assert worker is None or worker.process.poll() is None, f"the worker ended: {worker.process.returncode}"
+        for worker in workers:
+            worker.still_lives()
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.25)  # each look asks the broker, which shares our cores

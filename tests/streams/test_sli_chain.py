@@ -4,6 +4,7 @@ is what the pure fold makes, message for message, with revisions and ids."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import Sequence
@@ -48,11 +49,12 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
 
     broker.make_topics([f"{name}-{stage}" for stage in data])
     producer = Producer(broker.bootstrap)
-    workers = [RealWorker(broker, stage, f"{name}-{stage}") for stage in data]
+    living = contextlib.ExitStack()
+    workers = [living.enter_context(RealWorker(broker, stage, f"{name}-{stage}")) for stage in data]
 
     async def settled() -> None:
         for stage, topic in data.items():  # in the order of the pipeline
-            await until(lambda s=stage, t=topic: drained(broker, group_of(f"{name}-{s}"), t.name))
+            await until(lambda s=stage, t=topic: drained(broker, group_of(f"{name}-{s}"), t.name), *workers)
 
     async def send_ticks(ticks: Sequence[Tick]) -> None:
         for number in range(PARTITIONS):
@@ -60,7 +62,7 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
                 producer.send_to(tick.model_copy(update={"partition": number}), number)
         producer.flush()
         for worker in workers:
-            await until(lambda w=worker: drained(broker, group_of(w.name), TICKS.name))
+            await until(lambda w=worker: drained(broker, group_of(w.name), TICKS.name), *workers)
 
     before = dict.fromkeys(data, 0)
 
@@ -73,13 +75,13 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
         before[worker.stage] = committed
         return True
 
-    try:
+    with living:
         step = -(-len(log) // KILLS)
         for start in range(0, len(log), step):
             producer.send(log[start : start + step])
             producer.flush()
             victim = chance.choice(workers)
-            await until(lambda v=victim: moved(v))
+            await until(lambda v=victim: moved(v), *workers)
             await asyncio.sleep(chance.random() * 0.4)
             victim.kill_and_restart()
         await settled()
@@ -88,9 +90,6 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
         producer.flush()
         await settled()
         await send_ticks(final)
-    finally:
-        for worker in workers:
-            worker.stop()
 
     names = {worker.name for worker in workers}
     real = by_workload(m for topic in (WINDOWS, SLIS, ALERTS) for m in put_out(broker, topic, names))
