@@ -24,8 +24,14 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+CONTROLLER_S = 30.0
+"""Wall seconds that a controller may take for one answer; after that it counts as away, and deadlines run on."""
+
 Controllers = Callable[[str], Controller]
 """The controller of a workload; ConfigError where there is none."""
+
+Troubled = Callable[[ActionRecord, Exception], None]
+"""Hears of an action that meets a fault; it is tried again all the same."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,18 @@ class Carrier:
         limits: ClaimLimits,
         max_age_s: float,
         checkpoint: Checkpoint,
+        troubled: Troubled,
         actor: str = "",
+        controller_s: float = CONTROLLER_S,
     ) -> None:
         self._ledger, self._controllers, self._clock = ledger, controllers, clock
         self._owner, self._actor = owner, actor or owner
         self._limits, self._max_age_s = limits, max_age_s
-        self._checkpoint = checkpoint
+        self._checkpoint, self._troubled, self._controller_s = checkpoint, troubled, controller_s
 
-    async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> ActionRecord:
-        """Move `record` until it must wait, has ended, or turns out to be somebody else's; the record as it stands.
+    async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> tuple[ActionRecord, bool]:
+        """Move `record` until it must wait, has ended, or turns out to be somebody else's: the record as it stands, and
+        whether it is ours.
 
         `sees` is asked before each move: a controller may take its time. Raises Unavailable and LedgerLost of the
         ledger. A controller that is away is waited for.
@@ -69,23 +78,23 @@ class Carrier:
             sight = sees(record)
             claim = await self._claim(record, sight)
             if record.phase is not Phase.RECORDED and not claim.fence:
-                return record  # another executor works on it
+                return record, False  # another executor works on it
             view = await self._leased(record, claim.fence, self._view(record, sight, claim))
             move = next_move(record, view)
             if isinstance(move, Wait):
                 log.debug("action_waits", action=record.action.id, phase=record.phase.value, why=move.why)
-                return record
+                return record, True
             if isinstance(move, Call) and _same(record, move.record):
                 move = replace(move, record=record)  # the intent stands: the order was not answered
             elif not await self._save(record, move.record, claim.fence):
-                return record
+                return record, False
             record = move.record
             if isinstance(move, Call):
                 answered = await self._order(move, view, claim.fence)
                 if answered is None:
-                    return record
+                    return record, True
                 record = answered
-        return record
+        return record, True
 
     async def let_go(self, target: str) -> None:
         """Give up the lease on a target, so that another need not wait until it lapses."""
@@ -145,9 +154,9 @@ class Carrier:
         else:
             honours = controller.honours_tokens
             if begun:
-                seen, reports = await _look(controller, record)
+                seen, reports = await self._look(controller, record)
             elif claim.fence:
-                draft = await _draft(controller, record)
+                draft = await self._draft(controller, record)
         return View(
             now_ms=sight.now_ms,
             stamp_ms=self._clock.now_ms(),
@@ -201,7 +210,7 @@ class Carrier:
                 ordered = controller.undo(workload, step, record.token(call.step), token, fence)
             else:
                 ordered = controller.apply(workload, step, token, fence)
-            await self._leased(record, fence, ordered)
+            await self._leased(record, fence, self._asked(record, ordered))
         except ConfigError as error:
             refusal = str(error)
         except (Unavailable, Conflict) as error:
@@ -212,6 +221,59 @@ class Carrier:
         answered = after_call(call, view, refusal)
         return answered if await self._save(record, answered, fence) else None
 
+    async def _asked(self, record: ActionRecord, answer: Awaitable[T]) -> T:
+        """The answer of a controller. One that takes too long, or raises what it should not, is away: Unavailable."""
+        try:
+            async with asyncio.timeout(self._controller_s):
+                return await answer
+        except OptiInfraError:
+            raise
+        except TimeoutError as error:
+            words = f"the controller has not answered for {self._controller_s:g} s"
+            raise Unavailable(words, where=record.action.target, fix="It is asked again.") from error
+        except Exception as error:  # a fault in it must not keep deadlines from being met
+            self._troubled(record, error)
+            words = f"the controller failed: {type(error).__name__}: {error}"
+            raise Unavailable(words, where=record.action.target, fix="It is asked again.") from error
+
+    async def _draft(self, controller: Controller, record: ActionRecord) -> Draft | None:
+        """A plan whose first steps were tried dry; final ones cannot be tried before the others are done."""
+        action = record.action
+        try:
+            seen = await self._asked(record, controller.observe(action.workload))
+            plan = await self._asked(record, controller.plan(action, seen))
+            for step in plan.steps:
+                if step.final:
+                    continue
+                if problem := await self._asked(record, controller.dry_run(action.workload, step)):
+                    return Draft(doubt=problem)
+        except ConfigError as error:
+            return Draft(doubt=str(error))
+        except (Unavailable, Conflict) as error:
+            log.warning("controller_away", action=action.id, error=str(error))
+            return None
+        return Draft(plan, seen)
+
+    async def _look(
+        self, controller: Controller, record: ActionRecord
+    ) -> tuple[Observation | None, dict[str, StepReport]]:
+        """The fleet, and every token whose outcome is open; what cannot be had is left out."""
+
+        async def had(answer: Awaitable[T], **what: str) -> T | None:
+            try:
+                return await self._asked(record, answer)
+            except (Unavailable, ConfigError, Conflict) as error:
+                log.warning("controller_away", action=record.action.id, error=str(error), **what)
+                return None
+
+        tokens = open_tokens(record)
+        seen, *answers = await asyncio.gather(
+            had(controller.observe(record.action.workload)),
+            *(had(controller.inspect(token), token=token) for token in tokens),
+        )
+        reports = {token: each for token, each in zip(tokens, answers, strict=True) if isinstance(each, StepReport)}
+        return seen if isinstance(seen, Observation) else None, reports
+
 
 def _same(old: ActionRecord, new: ActionRecord) -> bool:
     return new.model_copy(update={"version": old.version}) == old
@@ -221,43 +283,3 @@ def _plan(record: ActionRecord) -> Plan:
     if record.plan is None:
         raise ValueError(f"action {record.action.id} has no plan")
     return record.plan
-
-
-async def _draft(controller: Controller, record: ActionRecord) -> Draft | None:
-    """A plan whose first steps were tried dry; final ones cannot be tried before the others are done."""
-    action = record.action
-    try:
-        seen = await controller.observe(action.workload)
-        plan = await controller.plan(action, seen)
-        for step in plan.steps:
-            if not step.final and (problem := await controller.dry_run(action.workload, step)):
-                return Draft(doubt=problem)
-    except ConfigError as error:
-        return Draft(doubt=str(error))
-    except (Unavailable, Conflict) as error:
-        log.warning("controller_away", action=action.id, error=str(error))
-        return None
-    return Draft(plan, seen)
-
-
-async def _look(controller: Controller, record: ActionRecord) -> tuple[Observation | None, dict[str, StepReport]]:
-    """The fleet, and every token whose outcome is open; what cannot be had is left out."""
-
-    async def seen() -> Observation | None:
-        try:
-            return await controller.observe(record.action.workload)
-        except (Unavailable, ConfigError, Conflict) as error:
-            log.warning("controller_away", action=record.action.id, error=str(error))
-            return None
-
-    async def report(token: str) -> StepReport | None:
-        try:
-            return await controller.inspect(token)
-        except (Unavailable, ConfigError, Conflict) as error:
-            log.warning("token_unknown_for_now", action=record.action.id, token=token, error=str(error))
-            return None
-
-    tokens = open_tokens(record)
-    observation, *answers = await asyncio.gather(seen(), *(report(token) for token in tokens))
-    reports = {token: answer for token, answer in zip(tokens, answers, strict=True) if isinstance(answer, StepReport)}
-    return observation if isinstance(observation, Observation) else None, reports

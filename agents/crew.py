@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
-from agents.carrying import Carrier, Sight
+from agents.carrying import Carrier, Sight, Troubled
 from agents.evidence import Eyes
 from contracts.clock import Clock
 from contracts.errors import LedgerLost, OptiInfraError, Unavailable
@@ -19,9 +20,6 @@ _CANCEL_AGAIN_S = 0.5
 
 Heard = Callable[[OptiInfraError | None], None]
 """Told how the ledger was: None where it answered, else Unavailable or LedgerLost."""
-
-Troubled = Callable[[ActionRecord, Exception], None]
-"""Told once of an action that cannot be carried on; it is tried again all the same."""
 
 
 class Crew:
@@ -36,22 +34,24 @@ class Crew:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._live: set[str] = set()
         self._stops: dict[str, str] = {}
-        self._known: set[str] = set()
-        self._in_trouble: set[str] = set()
+        self._looking_ms: dict[str, int] = {}
+        self._looked_ms: dict[str, int] = {}
 
     def look(self, records: Sequence[ActionRecord]) -> None:
         """Everything that is under way, oldest first. Targets whose task is still at work are left to it: it hears of
         who goes before whom, and finds the rest at the next look."""
         self._live = {record.action.id for record in records}
-        self._known &= self._live
-        self._in_trouble &= self._live
+        for times in (self._looking_ms, self._looked_ms):
+            for action_id in times.keys() - self._live:
+                del times[action_id]
         self._stops = {record.action.preempts: record.action.id for record in records if self._stops_another(record)}
         targets: dict[str, list[ActionRecord]] = {}
         for record in records:
             targets.setdefault(record.action.target, []).append(record)
         for target, each in targets.items():
             if target not in self._tasks:
-                self._tasks[target] = asyncio.create_task(self._work(target, each))
+                task = self._tasks[target] = asyncio.create_task(self._work(each))
+                task.add_done_callback(partial(self._through, target))  # which comes even if it never began
 
     async def leave(self, within_s: float, targets: Sequence[str]) -> None:
         """Finish what is in hand, in `within_s` wall seconds at most, and let go of the leases on these targets."""
@@ -74,34 +74,36 @@ class Crew:
         in_time = now_ms <= record.action.start_by_ms
         return bool(record.action.preempts) and record.phase is Phase.RECORDED and in_time
 
-    async def _work(self, target: str, records: Sequence[ActionRecord]) -> None:
+    def _through(self, target: str, _: asyncio.Task[None]) -> None:
+        del self._tasks[target]
+        self._done()
+
+    async def _work(self, records: Sequence[ActionRecord]) -> None:
         """The actions of one target, oldest first; the next begins as soon as the one before has ended."""
-        try:
-            for record in records:
-                try:
-                    after = await self._carrier.carry(record, self._sees)
-                except (LedgerLost, Unavailable) as error:
-                    self._heard(error)
-                    return
-                except Exception as error:  # a fault in one controller is no reason to leave the others alone
-                    if record.action.id not in self._in_trouble:
-                        log.error("action_troubled", action=record.action.id, error=str(error), exc_info=error)
-                        self._in_trouble.add(record.action.id)
-                        self._troubled(record, error)
-                    continue
-                self._heard(None)
-                self._known.add(record.action.id)
-                if after.phase is Phase.ENDED:
-                    self._live.discard(record.action.id)
-        finally:
-            del self._tasks[target]
-            self._done()
+        for record in records:
+            action_id = record.action.id
+            try:
+                after, ours = await self._carrier.carry(record, self._sees)
+            except (LedgerLost, Unavailable) as error:
+                self._heard(error)
+                return
+            except Exception as error:  # noqa: BLE001  # a fault in one action is no reason to leave the others alone
+                self._troubled(record, error)
+                continue
+            self._heard(None)
+            if ours and action_id in self._looking_ms:
+                self._looked_ms[action_id] = self._looking_ms[action_id]
+            if after.phase is Phase.ENDED:
+                self._live.discard(action_id)
 
     def _sees(self, record: ActionRecord) -> Sight:
         action = record.action
+        now_ms = self._clock.now_ms()
+        last_ms = self._looked_ms.get(action.id)
+        self._looking_ms[action.id] = now_ms
         return Sight(
             now_ms=self._eyes.now_ms(record),
-            evidence=self._eyes.evidence(record, first=action.id not in self._known),
+            evidence=self._eyes.evidence(record, first=last_ms is None or self._eyes.too_old(last_ms, now_ms)),
             stop=f"action {self._stops[action.id]} goes before it" if action.id in self._stops else "",
             behind=action.preempts if action.preempts in self._live else "",
         )

@@ -12,8 +12,9 @@ class Eyes:
     """Memory of one process, empty when it starts. `max_age_s` is how old evidence may be, event seconds.
 
     They are shut while the newest tick is older than that by the clock: ticks and SLIs come late together, and would
-    look fresh to each other. Opened again, they look at a workload once its SLIs have come or should have. Behind shut
-    eyes there is no evidence, and time stands still for what has begun.
+    look fresh to each other. What a clock that is ahead has sent is not heard. Opened again, they look at a workload
+    once its SLIs have come or should have. Behind shut eyes there is no evidence, and time stands still for what has
+    begun.
     """
 
     def __init__(self, max_age_s: float, clock: Clock) -> None:
@@ -21,32 +22,39 @@ class Eyes:
         self._slis: dict[str, dict[int, Sli]] = {}
         self._open_since_ms: int | None = None
         self._tick_ms: int | None = None
+        self._born_ms = clock.now_ms()
 
     @property
     def behind_s(self) -> float | None:
-        """How late the newest tick is, event seconds; None where that is late by no more than evidence may be, or no
-        tick was heard at all."""
-        if self._tick_ms is None:
-            return None
-        behind_ms = self._clock.now_ms() - self._tick_ms
+        """How late the newest tick is, event seconds, or how long none was heard at all; None where that is no more
+        than evidence may be."""
+        heard_ms = self._born_ms if self._tick_ms is None else self._tick_ms
+        behind_ms = self._clock.now_ms() - heard_ms
         return behind_ms / 1000 if behind_ms > self._max_age_ms else None
 
+    def too_old(self, at_ms: int, now_ms: int) -> bool:
+        """Whether what was seen then says nothing about now."""
+        return now_ms - at_ms > self._max_age_ms
+
     def hear(self, at_ms: int) -> None:
-        """A tick: time never goes back."""
+        """A tick. Time goes back only where the clock was set back."""
+        if self._ahead(at_ms):
+            return
         was_shut = self._shut()
-        self._tick_ms = max(self._tick_ms or at_ms, at_ms)
+        if self._tick_ms is None or self._ahead(self._tick_ms):
+            self._tick_ms = at_ms
+        self._tick_ms = max(self._tick_ms, at_ms)
         if was_shut and not self._shut():
             self._open_since_ms = self._tick_ms
 
     def see(self, sli: Sli) -> None:
         """Keep a workload's SLIs where they are the newest of their window. Ones from a clock that is ahead are not
         kept: they would look fresh when nothing comes any more."""
-        newest_ms = max(self._tick_ms or 0, self._clock.now_ms())
-        if sli.instance_id is not None or sli.end_ms > newest_ms + self._max_age_ms:
+        if sli.instance_id is not None or self._ahead(sli.end_ms):
             return
         kept = self._slis.setdefault(sli.workload, {})
         old = kept.get(sli.size_s)
-        if old is None or (sli.end_ms, sli.revision) >= (old.end_ms, old.revision):
+        if old is None or self._ahead(old.end_ms) or (sli.end_ms, sli.revision) >= (old.end_ms, old.revision):
             kept[sli.size_s] = sli
 
     def now_ms(self, record: ActionRecord) -> int:
@@ -63,6 +71,9 @@ class Eyes:
         if self._shut() or unready or (first and record.phase is Phase.TRIAL):
             return {}
         return dict(self._slis.get(record.action.workload, {}))
+
+    def _ahead(self, at_ms: int) -> bool:
+        return at_ms > self._clock.now_ms() + self._max_age_ms
 
     def _shut(self) -> bool:
         return self._tick_ms is None or self.behind_s is not None

@@ -22,7 +22,7 @@ from agents.evidence import Eyes
 from agents.telling import Outbox
 from contracts.clock import Clock
 from contracts.errors import LedgerLost, OptiInfraError, Unavailable
-from contracts.events import Action, Alert, Control, Message, Outcome, Refusal, Severity, Sli, Tick
+from contracts.events import Action, Alert, Control, Message, Outcome, Severity, Sli, Tick
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Ledger, Publisher
 
@@ -30,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 AWAY_AFTER_S = 10.0
 """Wall seconds without a ledger, or behind the clock, after which people are told."""
-
-_FLEET = "-"
 
 History = Callable[[], Awaitable[tuple[Sequence[Action], Sequence[Outcome]]]]
 """Reads all actions and outcomes that the broker still holds."""
@@ -78,12 +76,14 @@ class Executor:
             limits=limits,
             max_age_s=max_age_s,
             checkpoint=checkpoint,
+            troubled=self._troubled,
         )
         self._crew = Crew(carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled, done=self._outbox.due)
         self._wake = asyncio.Event()
         self._opened = False
         self._settled: frozenset[str] = frozenset()
         self._targets: tuple[str, ...] = ()
+        self._in_trouble: set[str] = set()
         self._behind_since_s: float | None = None
         self._behind_told = False
         self._away_since_s: float | None = None
@@ -120,6 +120,7 @@ class Executor:
                 await self._open()
             records = await self._ledger.under_way()
             self._targets = tuple({record.action.target: None for record in records})
+            self._in_trouble &= {record.action.id for record in records} | self._unreadable()
             self._look_at_the_time(bool(records))
             self._crew.look(records)
             if not records:
@@ -160,10 +161,9 @@ class Executor:
         """Begin with the ledger that there is. Of one that was lost, all that was under way is ended as it stands."""
         await self._crew.drop()
         found = await self._ledger.open(expected=self._expected, at_ms=self._clock.now_ms())
-        # Who began it anew may have died before all was reconciled: the switch tells, until people take it back.
-        stopped = (await self._ledger.switches(_FLEET)).killed_why == Refusal.LEDGER_LOST.value
-        if stopped or not found:
+        if not found:
             count = await self._reconcile()
+            await self._ledger.reconciled()
             self._outbox.alert(self._alert_lost(count))
         self._opened = True
 
@@ -205,8 +205,23 @@ class Executor:
         else:
             self._ledger_is_there()
 
+    def _unreadable(self) -> set[str]:
+        """Records that the ledger cannot read; people are told of each once."""
+        found = self._ledger.unreadable()
+        for action_id, why in found.items():
+            if action_id not in self._in_trouble:
+                self._in_trouble.add(action_id)
+                summary = f"the ledger's record of action {action_id} cannot be read: it stands still with its target"
+                fix = f"{why} All others go on."
+                self._outbox.alert(self._alert("record_unreadable", Severity.CRITICAL, summary, fix, action_id))
+        return set(found)
+
     def _troubled(self, record: ActionRecord, error: Exception) -> None:
         action = record.action
+        if action.id in self._in_trouble:
+            return
+        self._in_trouble.add(action.id)
+        log.error("action_troubled", action=action.id, error=str(error), exc_info=error)
         what = str(error) if isinstance(error, OptiInfraError) else f"{type(error).__name__}: {error}"
         fix = (
             error.fix if isinstance(error, OptiInfraError) else "See logs/executor.jsonl; it is tried again meanwhile."
@@ -228,9 +243,7 @@ class Executor:
             self._behind_since_s = now_s
         if now_s - self._behind_since_s >= AWAY_AFTER_S and not self._behind_told:
             self._behind_told = True
-            summary = (
-                f"ticks are {behind_s:.0f} s old: until newer ones are read no capacity is taken and none verified"
-            )
+            summary = f"no tick for {behind_s:.0f} s: until newer ones are read no capacity is taken and none verified"
             fix = "Is the pipeline up (`optiinfra status`)? Does this machine keep up with it, is its clock right?"
             self._outbox.alert(self._alert("executor_behind", Severity.WARNING, summary, fix, "executor"))
 

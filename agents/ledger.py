@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,7 +21,7 @@ from agents import ledger_scripts as scripts
 from agents.audit import DETAIL_CHARS, chained
 from agents.ledger_server import LedgerServer, Reply, text
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
-from contracts.errors import Unavailable
+from contracts.errors import OptiInfraError, Unavailable
 from contracts.events import Action, AuditEntry, Control, ControlKind, Refusal
 from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
 from contracts.ports import Claim, Ledger
@@ -64,6 +64,7 @@ class RedisLedger(Ledger):
         self._next_epoch = secrets.token_hex(16)
         self._least_fence = 0
         self._newest = (0, "")
+        self._unreadable: dict[str, dict[str, str]] = {}
         self._one_writer = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -86,14 +87,14 @@ class RedisLedger(Ledger):
             what, detail = LEDGER_LOST, "there was none where one ought to be: the fleet is stopped"
         line = self._line(subject="ledger", what=what, actor="ledger", detail=detail, at_ms=at_ms)
         fence = max(self._least_fence, wall_ms // 1000 * _FENCES_PER_S)
-        word, rest = await self._change(
+        _, rest = await self._change(
             scripts.OPEN, line, self._epoch, _flag(expected), fence, loss.model_dump_json(), first=self._next_epoch
         )
-        found, after_loss = text(rest[0]), rest[1] == b"1"
-        # one of our own making, now or in a call whose answer was lost on its way
-        ours = word == "begun" or found == self._next_epoch
-        self._epoch, self._next_epoch = found, secrets.token_hex(16)
-        return not (ours and after_loss)
+        self._epoch, self._next_epoch = text(rest[0]), secrets.token_hex(16)
+        return rest[1] != b"1"
+
+    async def reconciled(self) -> None:
+        await self._ask(scripts.RECONCILED)
 
     async def record(self, action: Action, *, at_ms: int) -> ActionRecord:
         new = ActionRecord(action=action, recorded_ms=at_ms, phase_since_ms=at_ms)
@@ -114,6 +115,9 @@ class RedisLedger(Ledger):
 
     async def under_way(self) -> list[ActionRecord]:
         return await self._listed(scripts.UNDER_WAY)
+
+    def unreadable(self) -> Mapping[str, str]:
+        return {action_id: why for found in self._unreadable.values() for action_id, why in found.items()}
 
     async def claim(self, record: ActionRecord, owner: str, limits: ClaimLimits, *, at_ms: int) -> Claim:
         action = record.action
@@ -241,7 +245,15 @@ class RedisLedger(Ledger):
 
     async def _listed(self, script: str) -> list[ActionRecord]:
         _, rest = await self._ask(script)
-        return [self._read(kept, text(each)) for each, kept in zip(rest[::2], rest[1::2], strict=True)]
+        records: list[ActionRecord] = []
+        bad: dict[str, str] = {}
+        for each, kept in zip(rest[::2], rest[1::2], strict=True):
+            try:
+                records.append(self._read(kept, text(each)))
+            except OptiInfraError as error:
+                bad[text(each)] = str(error)
+        self._unreadable[script] = bad
+        return records
 
     def _read(self, value: bytes | None, action_id: str) -> ActionRecord:
         try:

@@ -26,7 +26,7 @@ KEYS: Final = {
 }
 """Keys of the ledger and their types; the last is a target's own, and only some scripts are given it.
 
-    epoch        which ledger this is: id, whether it was begun after a loss
+    epoch        which ledger this is: id, whether it was begun after a loss, whether that loss is reconciled
     fence        the newest fence
     records      action id → record, with who wrote it
     under_way    ids of records that have not ended, by audit number
@@ -85,16 +85,16 @@ _CHAINED = _OPENED + _UNMOVED
 OPEN = (
     _BEGIN
     + """
-local id, after_loss = unpack(redis.call('HMGET', EPOCH, 'id', 'after_loss'))
+local id, after_loss, reconciled = unpack(redis.call('HMGET', EPOCH, 'id', 'after_loss', 'reconciled'))
 local new_id, known, expected = ARGV[1], ARGV[5], ARGV[6] == '1'
 if redis.call('EXISTS', FENCE) == 0 then id = false end
 -- another epoch than the caller knew, and not begun as one after a loss: nobody has noticed the loss yet
 local unnoticed = id and expected and known ~= '' and id ~= known and after_loss ~= '1'
-if id and not unnoticed then return {'ok', id, after_loss} end
+if id and not unnoticed then return {'ok', id, (after_loss == '1' and reconciled ~= '1') and '1' or '0'} end
 """
     + _UNMOVED
     + """
-redis.call('HSET', EPOCH, 'id', id or new_id, 'after_loss', expected and '1' or '0')
+redis.call('HSET', EPOCH, 'id', id or new_id, 'after_loss', expected and '1' or '0', 'reconciled', '0')
 local fence = tonumber(redis.call('GET', FENCE) or '0') or 0
 if fence < tonumber(ARGV[7]) then redis.call('SET', FENCE, ARGV[7]) end
 if expected then redis.call('HSET', SWITCHES, 'fleet', ARGV[8]) end
@@ -103,6 +103,14 @@ return {'begun', id or new_id, ARGV[6]}
 """
 )
 """A new epoch's id; (chain); the epoch known before; expected; the least fence; the thrown switch."""
+
+RECONCILED = (
+    _OPENED
+    + """
+redis.call('HSET', EPOCH, 'reconciled', '1')
+return {'ok'}
+"""
+)
 
 RECORD = (
     _CHAINED

@@ -8,8 +8,8 @@ import structlog
 
 from agents.checkpoints import Checkpoint
 from agents.core.outcomes import alert_of, outcome_of
-from contracts.errors import OptiInfraError, Unavailable
-from contracts.events import Alert
+from contracts.errors import BadMessage, OptiInfraError, Unavailable
+from contracts.events import Alert, Message, Severity
 from contracts.ports import Ledger, Publisher
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Outbox:
         """Publish waiting alerts. A broker that is away keeps them waiting; nothing is raised."""
         try:
             while self._alerts:
-                await self._publisher.publish(self._alerts[0])
+                await self._publish(self._alerts[0])
                 self._alerts.pop(0)
         except Unavailable as error:
             log.warning("alerts_wait", waiting=len(self._alerts), error=str(error))
@@ -78,7 +78,7 @@ class Outbox:
             alert = alert_of(outcome)
             try:
                 for message in (outcome,) if alert is None else (outcome, alert):
-                    await self._publisher.publish(message)
+                    await self._publish(message)
             except Unavailable as error:
                 log.warning("outcome_waits", action=record.action.id, error=str(error))
                 return False
@@ -90,10 +90,31 @@ class Outbox:
         if not lines:
             return False
         try:
-            await asyncio.gather(*(self._publisher.publish(line) for line in lines))
+            await asyncio.gather(*(self._publish(line) for line in lines))
         except Unavailable as error:
             log.warning("audit_waits", after=told, error=str(error))
             return False
         self._checkpoint("audit_published")
         await self._ledger.tell_audit(lines[-1].number)
         return len(lines) == _LINES_AT_ONCE
+
+    async def _publish(self, message: Message) -> None:
+        """Raises Unavailable. What the topic will never take is told to people, and holds up nothing behind it."""
+        try:
+            await self._publisher.publish(message)
+        except BadMessage as error:
+            log.error("untellable", type=message.TYPE, id=message.id, key=message.key, error=str(error))
+            if isinstance(message, Alert):
+                return
+            summary = f"a message of type {message.TYPE} about {message.key} cannot be published: {error}"
+            fix = "The ledger keeps what it says: optiinfra audit show. See logs/executor.jsonl."
+            self.alert(
+                Alert(
+                    name="untellable",
+                    severity=Severity.WARNING,
+                    subject=message.id,
+                    at_ms=message.at,
+                    summary=summary[:2000],
+                    fix=fix,
+                )
+            )

@@ -133,8 +133,12 @@ class Ledger(Protocol):
         """Begin to work with it. `expected` says that a ledger ought to be there, since actions were handled before.
 
         False when it was and there is none: a new epoch is begun with the fleet's kill switch thrown
-        (`ledger_lost`), which only a person takes back.
+        (`ledger_lost`), which only a person takes back. It stays False until `reconciled` is called, whoever opens it.
         """
+        ...
+
+    async def reconciled(self) -> None:
+        """Keep that every action of which a lost ledger had known is ended in this one."""
         ...
 
     async def record(self, action: Action, *, at_ms: int) -> ActionRecord:
@@ -144,8 +148,13 @@ class Ledger(Protocol):
     async def get(self, action_id: str) -> ActionRecord | None: ...
 
     async def under_way(self) -> list[ActionRecord]:
-        """Every record that has not ended, oldest first."""
+        """Every record that has not ended, oldest first, but those that are `unreadable`."""
         ...
+
+    def unreadable(self) -> Mapping[str, str]:
+        """Action id → why, of the records that `under_way` and `unpublished` met last and could not read. They are left
+        as they are: an action that has begun keeps its target."""
+        return {}
 
     async def claim(self, record: ActionRecord, owner: str, limits: ClaimLimits, *, at_ms: int) -> Claim:
         """Take or renew the lease on the action's target, with switches and fleet limits checked in the same script.

@@ -157,7 +157,9 @@ def _trial(record: ActionRecord, view: View) -> Move:
         return Call(changed(record, view, phase=Phase.FINISHING, marks=marks, began_ms=began_ms), first)
     if view.now_ms >= deadline_ms(record):
         why = Why.CONTROLLER_AWAY if view.seen is None else Why.NO_EVIDENCE if answer is None else Why.UNVERIFIED
-        words = f"its guards have not held for {effect.settle_s:g} s in time: {told(view, effect.guards)}"
+        held_s = 0 if since_ms is None else (view.now_ms - since_ms) / 1000
+        words = f"its guards held for {held_s:g} s of {effect.settle_s:g} s when its time was over: "
+        words += told(view, effect.guards)
         return undoing(record, view, why, detail=words)
     if since_ms != record.held_since_ms:
         return Save(changed(record, view, held_since_ms=since_ms))

@@ -85,8 +85,7 @@ def _order(record: ActionRecord, view: View, number: int) -> Move:
             return _late(record, view, Why.CONTROLLER_AWAY) or Wait("the controller is away")
         if halt := halted(record, view):
             return held(record, view, halt[0], detail=f"not undone: {halt[1]}")
-        did = view.reports.get(record.token(number))
-        if did is None or did.state not in (StepState.FAILED, StepState.UNKNOWN):  # those two serve nobody
+        if not _serves_nobody(record, view, number):
             guards = record.action.spec.undo_guards
             answer = all_hold(view.evidence, guards, view.now_ms, view.max_age_s) if guards else False
             if answer is None:
@@ -100,3 +99,13 @@ def _order(record: ActionRecord, view: View, number: int) -> Move:
         return late
     marks = marked(record, {number: Mark.UNDO_INTENDED})
     return Call(changed(record, view, marks=marks), number, undo=True)
+
+
+def _serves_nobody(record: ActionRecord, view: View, number: int) -> bool:
+    """Whether the replica of a step surely takes no requests: it failed, or the order for it never came. A controller
+    that once said more and now knows nothing has forgotten, which says nothing of the replica."""
+    report = view.reports.get(record.token(number))
+    if report is None:
+        return False
+    never_told = record.marks[number] in (Mark.INTENDED, Mark.UNDO_INTENDED)
+    return report.state is StepState.FAILED or (report.state is StepState.UNKNOWN and never_told)

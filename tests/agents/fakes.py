@@ -35,6 +35,9 @@ class MemoryLedger(Ledger):
         self._there()
         return True
 
+    async def reconciled(self) -> None:
+        self._there()
+
     async def record(self, action: Action, *, at_ms: int) -> ActionRecord:
         self._there()
         new = ActionRecord(action=action, recorded_ms=at_ms, phase_since_ms=at_ms)

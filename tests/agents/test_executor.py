@@ -20,8 +20,13 @@ from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, WORKLOAD, action, r
 
 
 class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at_ms = NOW
+
     def now_ms(self) -> int:
-        return NOW
+        return self.at_ms
 
     def wall_s(self, event_s: float) -> float:
         return event_s
@@ -46,15 +51,17 @@ class Broker:
 class LosableLedger(MemoryLedger):
     """One that can be emptied: the next call notices, and `open` begins it anew, stopped."""
 
-    lost = False
+    lost = unreconciled = False
 
     async def open(self, *, expected: bool, at_ms: int) -> bool:
-        found = not (self.lost and expected)
-        if not found:
+        if self.lost and expected:
             self.records.clear()
-            self.killed = True
+            self.killed = self.unreconciled = True
         self.lost = False
-        return found
+        return not self.unreconciled
+
+    async def reconciled(self) -> None:
+        self.unreconciled = False
 
     async def switches(self, workload: str) -> Switches:
         return Switches(killed=self.killed, killed_why="ledger_lost" if self.killed else "")
@@ -75,7 +82,7 @@ class Running:
         history: tuple[Sequence[Action], Sequence[Outcome]] = ((), ()),
     ) -> None:
         self.ledger, self.broker, self.controller = ledger, Broker(), FakeController()
-        self.wall_s = 0.0
+        self.wall_s, self.clock = 0.0, Clock()
         self.stop = asyncio.Event()
 
         async def told() -> tuple[Sequence[Action], Sequence[Outcome]]:
@@ -85,7 +92,7 @@ class Running:
             ledger,
             controllers or (lambda workload: self.controller),
             self.broker,
-            Clock(),
+            self.clock,
             owner="executor-1",
             limits=ClaimLimits(),
             max_age_s=MAX_AGE_S,
@@ -194,7 +201,7 @@ async def test_actions_of_a_lost_ledger_are_ended_as_they_stand_and_ones_that_ha
 
 async def test_who_is_started_after_a_loss_that_nobody_reconciled_does_so() -> None:
     ledger = LosableLedger()
-    ledger.killed = True
+    ledger.unreconciled = True
     async with Running(ledger, history=([action()], [])) as running:
         assert [r.end_state for r in ledger.records.values()] == [EndState.HELD_UNVERIFIED]
         assert running.broker.alerts() == ["ledger_lost", "action_held"]
@@ -238,6 +245,7 @@ async def test_a_workload_without_a_controller_is_refused() -> None:
 async def test_an_outcome_waits_for_the_broker_and_is_told_once() -> None:
     async with Running(MemoryLedger()) as running:
         running.broker.away = True
+        running.clock.at_ms = NOW + 61_000
         await running.executor.handle(Tick(at_ms=NOW + 61_000, partition=0))
         await running.executor.handle(action())
         await running.look()
@@ -253,8 +261,10 @@ def begun(phase: Phase = Phase.VERIFYING) -> ActionRecord:
     return record(UP, phase, Mark.DONE)
 
 
-def eyes_after(*messages: int) -> Eyes:
-    eyes = Eyes(MAX_AGE_S, Clock())
+def eyes_after(*messages: int, clock: Clock | None = None) -> Eyes:
+    clock = clock or Clock()
+    clock.at_ms = max(messages, default=NOW)
+    eyes = Eyes(MAX_AGE_S, clock)
     for at_ms in messages:
         eyes.hear(at_ms)
     return eyes
@@ -267,16 +277,38 @@ def test_time_is_that_of_the_newest_tick_and_never_before_the_action() -> None:
 
 
 def test_deadlines_wait_until_a_process_that_was_just_started_has_seen_the_workload() -> None:
-    late = NOW + 900_000
-    eyes = eyes_after(late)
+    late, clock = NOW + 900_000, Clock()
+    eyes = eyes_after(late, clock=clock)
     assert eyes.now_ms(begun()) == NOW
+    clock.at_ms = late + 30_000
     eyes.hear(late + 30_000)
     assert eyes.now_ms(begun()) == NOW
+    clock.at_ms = late + 31_000
     eyes.hear(late + 31_000)
     assert eyes.now_ms(begun()) == late + 31_000
     seeing = eyes_after(late)
     seeing.see(sli(late, replicas_up=3))
     assert seeing.now_ms(begun()) == late
+
+
+def test_a_tick_of_a_clock_that_is_ahead_is_not_heard_and_one_set_back_is_followed() -> None:
+    clock = Clock()
+    eyes = eyes_after(NOW, clock=clock)
+    eyes.hear(NOW + 3_600_000)
+    assert eyes.now_ms(record()) == NOW
+    clock.at_ms = NOW - 3_600_000
+    eyes.see(sli(NOW - 3_600_000, replicas_up=3))
+    eyes.hear(NOW - 3_600_000)
+    assert eyes.behind_s is None
+    assert eyes.evidence(record(), first=False)[0].end_ms == NOW - 3_600_000
+
+
+def test_who_never_heard_a_tick_is_behind_as_long_as_it_has_lived() -> None:
+    clock = Clock()
+    eyes = eyes_after(clock=clock)
+    assert eyes.behind_s is None
+    clock.at_ms = NOW + 31_000
+    assert eyes.behind_s == 31
 
 
 def test_the_newest_reading_of_each_window_is_kept() -> None:

@@ -44,6 +44,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     return made
 
 
+def unexpected(record: ActionRecord, error: Exception) -> None:
+    raise error
+
+
 def holding(*records: ActionRecord) -> MemoryLedger:
     ledger = MemoryLedger()
     ledger.records = {each.action.id: each for each in records}
@@ -238,9 +242,10 @@ async def test_a_lease_is_renewed_while_a_controller_takes_its_time() -> None:
         limits=ClaimLimits(lease_s=0.03),
         max_age_s=MAX_AGE_S,
         checkpoint=nothing,
+        troubled=unexpected,
     )
-    after = await carrier.carry(await ledger.record(action(), at_ms=NOW), lambda record: Sight(NOW))
-    assert after.phase is Phase.APPLYING
+    after, ours = await carrier.carry(await ledger.record(action(), at_ms=NOW), lambda record: Sight(NOW))
+    assert (after.phase, ours) == (Phase.APPLYING, True)
     assert ledger.fence == 1
 
 

@@ -30,16 +30,8 @@ UP_SEEN = with_effect(UP, expect=replicas_up(Comparator.GE, 3))
 UP_NEVER = with_effect(UP, expect=replicas_up(Comparator.GE, 99))
 
 
-class Clock:
-    def now_ms(self) -> int:
-        return NOW
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
-
-
 class Office:
-    """Executors at work on one ledger and one fleet."""
+    """Executors at work on one ledger and one fleet, and their clock."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -50,6 +42,12 @@ class Office:
         self.executors: list[Executor] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.ledgers: list[RedisLedger] = []
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+    def wall_s(self, event_s: float) -> float:
+        return event_s
 
     async def publish(self, message: Message, *, trace_id: str | None = None) -> None:
         self.told.append(message)
@@ -63,7 +61,7 @@ class Office:
             ledger,
             lambda workload: self.controller,
             self,
-            Clock(),
+            self,
             owner=owner,
             limits=ClaimLimits(lease_s=lease_s),
             max_age_s=MAX_AGE_S,

@@ -52,7 +52,9 @@ async def test_a_ledger_that_ought_to_be_there_and_is_not_begins_stopped(
         (line,) = await ledger.audit()
         assert line.what == "ledger_lost"
     async with RedisLedger(redis_url) as ledger:
-        assert await ledger.open(expected=True, at_ms=2), "it is there now, and still stopped"
+        assert not await ledger.open(expected=True, at_ms=2), "nobody has reconciled it"
+        await ledger.reconciled()
+        assert await ledger.open(expected=True, at_ms=3), "it is there now, and still stopped"
         assert (await ledger.switches("chat")).killed
 
 

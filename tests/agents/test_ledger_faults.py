@@ -157,6 +157,7 @@ async def test_a_loss_that_was_noticed_and_taken_back_is_not_told_twice(
         redis_server.empty()
         assert not await other.open(expected=True, at_ms=2)
         await other.switch(control(ControlKind.RESUME, 1_800_000_000_001), fleet=True)
+        await other.reconciled()
         assert await ledger.open(expected=True, at_ms=3)
         assert not (await ledger.switches("chat")).killed
 
@@ -313,9 +314,8 @@ def at(key: str) -> str:
 @pytest.mark.parametrize(
     ("key", "mischief", "calls"),
     [
-        ("records", lambda c, a: c.hset(at("records"), a, b"\xff{"), {"get", "under_way", "claim", "advance"}),
+        ("records", lambda c, a: c.hset(at("records"), a, b"\xff{"), {"get", "claim", "advance"}),
         ("records", lambda c, a: c.hset(at("records"), a, '{"by":"","record":{}}'), {"get", "claim", "advance"}),
-        ("records", lambda c, a: c.hdel(at("records"), a), {"under_way"}),
         ("records", lambda c, _: c.set(at("records"), "x"), {"get", "record", "audit", "switches", "claim"}),
         ("switches", lambda c, _: c.hset(at("switches"), "kill:chat", "yes"), {"switches", "claim", "switch"}),
         ("switches", lambda c, _: c.hset(at("switches"), "fleet", "{}"), {"switches", "claim"}),
@@ -350,3 +350,18 @@ async def test_what_no_ledger_wrote_is_told_by_the_name_of_its_key_and_left_alon
             assert f"key {at(key)} holds what no ledger wrote" in str(caught.value), name
             assert caught.value.fix
         assert {each: client.dump(each) for each in client.scan_iter()} == before
+
+
+async def test_a_record_that_cannot_be_read_is_left_out_named_and_left_alone(
+    ledger: RedisLedger, redis_server: RedisProcess
+) -> None:
+    good, bad = [await ledger.record(action(number), at_ms=1) for number in (1, 2)]
+    with redis_server.client() as client:
+        client.hset(at("records"), bad.action.id, '{"by":"","record":{"of":"another version"}}')
+        assert await ledger.under_way() == [good]
+        assert ledger.unreadable().keys() == {bad.action.id}
+        assert f"key {at('records')} holds what no ledger wrote" in ledger.unreadable()[bad.action.id]
+        client.hdel(at("records"), bad.action.id)
+        client.zrem(at("under_way"), bad.action.id)
+    assert await ledger.under_way() == [good]
+    assert ledger.unreadable() == {}

@@ -19,6 +19,7 @@ from contracts.ledger import ActionRecord, ClaimLimits, Mark, Phase
 from contracts.ports import StepState
 from tests.agents.fakes import Crash, FakeController, Fate, MemoryLedger
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, action, evidence
+from tests.agents.test_executor_late import unexpected
 
 ENOUGH_TURNS = 60
 
@@ -128,6 +129,7 @@ class World:
             limits=ClaimLimits(),
             max_age_s=MAX_AGE_S,
             checkpoint=nothing,
+            troubled=unexpected,
         )
 
     async def take(self, turn: Turn) -> None:
