@@ -31,6 +31,12 @@ class ResetBody(Body):
     delay_s: float | None = Field(default=None, ge=0, le=86_400)
 
 
+class LoseBody(Body):
+    """Body of `lose`: event seconds of notice before the machine is taken away."""
+
+    notice_s: float = Field(default=0.0, ge=0, le=86_400)
+
+
 class SlowBody(Body):
     """Body of `slow`: wall seconds by which pages come later."""
 
@@ -121,14 +127,17 @@ class Control:
             "recover": fleet.recover,
             "remove": fleet.remove,
         }
-        if action not in (*plain, "reset", "slow"):
-            raise ConfigError(
-                f"no action {action!r}", where="control", fix=f"Actions: {', '.join((*plain, 'reset', 'slow'))}."
-            )
+        known = (*plain, "reset", "slow", "lose")
+        if action not in known:
+            raise ConfigError(f"no action {action!r}", where="control", fix=f"Actions: {', '.join(known)}.")
         if action == "reset":
             reset = await read_body(request, ResetBody)
             await self._catch_up()
             fleet.reset(replica_id, reset.delay_s)
+        elif action == "lose":
+            lose = await read_body(request, LoseBody)
+            await self._catch_up()
+            fleet.lose(replica_id, lose.notice_s)
         elif action == "slow":
             slow = await read_body(request, SlowBody)
             await self._catch_up()

@@ -147,7 +147,7 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def cache_config(engine: Engine, block_tokens: int, bytes_per_token: int, utilization: float) -> dict[str, str]:
+def cache_config(engine: Engine, block_tokens: int, utilization: float) -> dict[str, str]:
     """The labels of `vllm:cache_config_info`, alphabetical, with the engine's own figures where it has some."""
     tokens = engine.spec.kv_blocks * block_tokens
     known = {
@@ -155,7 +155,7 @@ def cache_config(engine: Engine, block_tokens: int, bytes_per_token: int, utiliz
         "effective_attention_block_size": str(block_tokens),
         "gpu_memory_utilization": str(utilization),
         "kv_cache_max_concurrency": str(round(tokens / engine.spec.max_model_len, 2)),
-        "kv_cache_memory_bytes": str(tokens * bytes_per_token),
+        "kv_cache_memory_bytes": str(tokens * engine.spec.profile.kv_bytes_per_token),
         "kv_cache_size_tokens": str(tokens),
         "num_gpu_blocks": str(engine.spec.kv_blocks),
     }

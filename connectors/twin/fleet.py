@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from connectors.twin.coefficients import STARTUP_S
 from connectors.twin.engine import Engine
-from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec
+from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec, Source
+from connectors.twin.profiles import LLAMA_70B_4XH100
 from connectors.twin.spec import EngineSpec
+from connectors.twin.watch import Watch
 from contracts.errors import ConfigError, Conflict
 
 
@@ -33,7 +34,7 @@ class WorkloadSpec:
     load: LoadSpec
     engine: EngineSpec = field(default_factory=EngineSpec)
     route: str = "/v1/chat/completions"
-    startup_s: float = STARTUP_S
+    startup_s: float = LLAMA_70B_4XH100.startup_s()
 
 
 def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
@@ -51,8 +52,9 @@ def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
 @dataclass(eq=False)
 class Replica:
     """One server. `process_started_ms` and `ready_at_ms` are those of its present process, event ms; `engine` is None
-    while there is no process that serves. A `doomed` process dies when it should begin to serve. `refused` counts
-    requests beyond the model's length (HTTP 400), `models_listed` answers to `GET /v1/models`."""
+    while there is no process that serves. A `doomed` process dies when it should begin to serve. The machine of one
+    with `lost_at_ms` is taken away then. `refused` counts requests beyond the model's length (HTTP 400),
+    `models_listed` answers to `GET /v1/models`."""
 
     replica_id: str
     workload: WorkloadSpec
@@ -64,6 +66,7 @@ class Replica:
     page_delay_s: float = 0.0
     was_ready: bool = False
     doomed: bool = False
+    lost_at_ms: float | None = None
     refused: int = 0
     models_listed: int = 0
 
@@ -112,14 +115,21 @@ class Fleet:
         start_ms: int,
         day_origin_ms: int | None = None,
         numbers: Mapping[str, int] | None = None,
+        sources: Mapping[str, Source] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Replicas stand ready at `start_ms`; each workload's day is at its phase at `day_origin_ms`, by default then
         too. A fleet that is started again keeps the time of day by keeping the origin.
 
-        A workload in `numbers` begins empty, for its replicas to be readmitted, and counts new ones from there."""
+        A workload in `numbers` begins empty, for its replicas to be readmitted, and counts new ones from there. One in
+        `sources` takes its requests from there, not from its load. `watch` is told of every request."""
         self.now_ms = float(start_ms)
         self.workloads = {spec.name: spec for spec in workloads}
-        self.loads = {spec.name: Load(spec.load, f"{seed}/{spec.name}", start_ms, day_origin_ms) for spec in workloads}
+        self.loads: dict[str, Source] = {
+            spec.name: Load(spec.load, f"{seed}/{spec.name}", start_ms, day_origin_ms) for spec in workloads
+        }
+        self.loads.update(sources or {})
+        self._watch = watch
         self.router = {spec.name: RouterCounts() for spec in workloads}
         self.replicas: dict[str, Replica] = {}
         known = numbers or {}
@@ -141,11 +151,15 @@ class Fleet:
                 chosen = least_outstanding(replicas)
                 if chosen is None:
                     counts.unserved += 1
+                    if self._watch is not None:
+                        self._watch.turned_away(request, "unserved")
                 elif chosen.engine is not None and chosen.engine.submit(request):
                     counts.sent += 1
                 else:
                     chosen.refused += 1
                     counts.refused += 1
+                    if self._watch is not None:
+                        self._watch.turned_away(request, "refused")
             for replica in replicas:
                 self._settle(replica, to_ms)
         self.now_ms = max(self.now_ms, to_ms)
@@ -191,13 +205,22 @@ class Fleet:
     def remove(self, replica_id: str) -> None:
         """End a replica that was drained, never reached service, or failed; Conflict for any other."""
         replica = self.fit(replica_id, "remove")
-        replica.engine, replica.phase = None, Phase.GONE
+        replica.engine, replica.phase, replica.lost_at_ms = None, Phase.GONE, None
 
     def fail(self, replica_id: str) -> None:
         """The process dies: its port closes and what it held is lost."""
         replica = self.fit(replica_id, "fail")
-        self._end_process(replica)
+        self._end_process(replica, self.now_ms)
         replica.phase = Phase.FAILED
+
+    def lose(self, replica_id: str, notice_s: float = 0.0) -> None:
+        """The machine is taken back, as spot machines are: at once, or after a notice, upon which it is drained."""
+        replica = self.replica(replica_id)
+        if notice_s > 0 and replica.listens:
+            replica.lost_at_ms = self.now_ms + notice_s * 1000.0
+            replica.phase = Phase.DRAINING
+        else:
+            self._take_away(replica, self.now_ms)
 
     def recover(self, replica_id: str) -> None:
         """Start the process of a failed replica again."""
@@ -206,7 +229,7 @@ class Fleet:
     def reset(self, replica_id: str, delay_s: float | None = None) -> None:
         """Restart the process: counters begin at zero. It serves after `delay_s`, by default its start-up delay."""
         replica = self.replica(replica_id)
-        self._end_process(replica)
+        self._end_process(replica, self.now_ms)
         self._start_process(replica, delay_s)
         self._settle(replica, self.now_ms)
 
@@ -262,18 +285,30 @@ class Fleet:
         delay_s = replica.workload.startup_s if delay_s is None else delay_s
         replica.ready_at_ms = self.now_ms + delay_s * 1000.0
 
-    def _end_process(self, replica: Replica) -> None:
+    def _take_away(self, replica: Replica, at_ms: float) -> None:
+        self._end_process(replica, at_ms)
+        replica.phase, replica.lost_at_ms = Phase.GONE, at_ms
+
+    def _end_process(self, replica: Replica, at_ms: float) -> None:
         if replica.engine is not None:
             self.router[replica.workload.name].lost += replica.engine.outstanding
+            if self._watch is not None:
+                for sequence in replica.engine.held():
+                    self._watch.ended(sequence, "lost", at_ms)
         replica.engine, replica.frozen, replica.page_delay_s = None, False, 0.0
         replica.refused = replica.models_listed = 0
 
     def _settle(self, replica: Replica, at_ms: float) -> None:
         """Bring one replica to `at_ms`."""
-        if replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms and replica.doomed:
+        if replica.lost_at_ms is not None and replica.lost_at_ms <= at_ms and replica.phase is not Phase.GONE:
+            if replica.engine is not None:
+                replica.engine.advance(replica.lost_at_ms)
+            self._take_away(replica, replica.lost_at_ms)
+        elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms and replica.doomed:
             replica.phase, replica.doomed = Phase.FAILED, False
         elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
-            replica.phase, replica.engine, replica.was_ready = Phase.READY, Engine(replica.workload.engine), True
+            replica.phase, replica.was_ready = Phase.READY, True
+            replica.engine = Engine(replica.workload.engine, self._watch)
         elif replica.engine is not None:
             replica.engine.advance(at_ms)
 

@@ -1,10 +1,18 @@
-"""The KV cache of one replica: blocks lent to requests, and prefixes that stay behind in blocks nobody has lent."""
+"""The KV cache of one replica: blocks lent to requests, some of them known by the hash of what they hold.
+
+A hash stands for the tokens of its blocks and for all that comes before them, so equal hashes are equal cache. Requests
+that share hashed blocks hold the same ones, counted once. Blocks that nobody holds any more stay until their room is
+needed: least recently used first, and of one request the last block first, since nobody can use it without the others.
+
+Simplified against vLLM: blocks without a hash (answers, among them) are given up before any hashed one.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 
-from connectors.twin.coefficients import BLOCK_TOKENS
+from connectors.twin.profiles import BLOCK_TOKENS
 
 
 def blocks_of(tokens: int) -> int:
@@ -17,20 +25,17 @@ def blocks_of(tokens: int) -> int:
 
 
 class KvCache:
-    """`capacity` blocks. `used` never exceeds it; prefixes are kept least recently used first in the rest.
+    """`capacity` blocks, of which `used` are lent; it never exceeds capacity. One hash stands for `per_hash` blocks."""
 
-    Simplified against vLLM: a prefix is kept or evicted whole, and requests that share one each hold their own blocks.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int, per_hash: int = 1) -> None:
+        self.capacity, self.per_hash = capacity, per_hash
         self.used = 0
-        self._prefixes: OrderedDict[int, int] = OrderedDict()
-        self._prefix_blocks = 0
+        self._holders: dict[Hashable, int] = {}
+        self._idle: OrderedDict[Hashable, None] = OrderedDict()
 
     @property
     def free(self) -> int:
-        """Blocks that can be lent, whether or not a prefix still lies in them."""
+        """Blocks that can be lent, whether or not something known still lies in them."""
         return self.capacity - self.used
 
     @property
@@ -38,38 +43,54 @@ class KvCache:
         """Share of blocks lent, 0..1."""
         return self.used / self.capacity
 
+    @property
+    def idle(self) -> int:
+        """Blocks that nobody holds and that are still known by their hash."""
+        return len(self._idle) * self.per_hash
+
+    def known(self, hashes: Sequence[Hashable]) -> int:
+        """How many of the hashes are here, counted from the first to the first that is not."""
+        for found, each in enumerate(hashes):
+            if each not in self._holders and each not in self._idle:
+                return found
+        return len(hashes)
+
     def take(self, blocks: int) -> bool:
-        """Lend `blocks`, evicting prefixes for room; False, and nothing changes, when there are too few."""
+        """Lend `blocks`, giving up idle ones for room; False, and nothing changes, when there are too few."""
         if blocks > self.capacity - self.used:
             return False
         self.used += blocks
-        if self._prefix_blocks > self.capacity - self.used:
-            self._evict()
+        while self.idle > self.capacity - self.used:
+            self._idle.popitem(last=False)
         return True
 
-    def give_back(self, blocks: int) -> None:
-        """Return lent blocks."""
+    def take_with(self, hashes: Sequence[Hashable], blocks: int) -> bool:
+        """Hold the blocks of `hashes`, which are all here, and take `blocks` others; False when there are too few."""
+        woken = [each for each in hashes if each not in self._holders]
+        if blocks + len(woken) * self.per_hash > self.capacity - self.used:
+            return False
+        for each in woken:
+            del self._idle[each]
+        for each in hashes:
+            self._holders[each] = self._holders.get(each, 0) + 1
+        self.used += len(woken) * self.per_hash
+        return self.take(blocks)
+
+    def name(self, hashed: Hashable) -> bool:
+        """Know lent blocks by a hash from now on; False when others are known by it already."""
+        if hashed in self._holders or hashed in self._idle:
+            return False
+        self._holders[hashed] = 1
+        return True
+
+    def give_back(self, blocks: int, hashes: Sequence[Hashable] = ()) -> None:
+        """Return lent blocks; those of `hashes` stay known, the first of them the longest."""
         self.used -= blocks
-
-    def keep(self, prefix_id: int, tokens: int) -> None:
-        """Remember the first `tokens` tokens of a prefix in blocks that were just returned."""
-        blocks = tokens // BLOCK_TOKENS
-        if blocks == 0:
-            return
-        known = self._prefixes.pop(prefix_id, 0)
-        self._prefixes[prefix_id] = max(blocks, known)
-        self._prefix_blocks += max(blocks, known) - known
-        self._evict()
-
-    def cached_tokens(self, prefix_id: int, tokens: int) -> int:
-        """How many of the first `tokens` tokens of a prefix are here, in whole blocks."""
-        known = self._prefixes.get(prefix_id)
-        if known is None:
-            return 0
-        self._prefixes.move_to_end(prefix_id)
-        return min(known, tokens // BLOCK_TOKENS) * BLOCK_TOKENS
-
-    def _evict(self) -> None:
-        while self._prefix_blocks > self.capacity - self.used:
-            _, blocks = self._prefixes.popitem(last=False)
-            self._prefix_blocks -= blocks
+        for each in reversed(hashes):
+            holders = self._holders[each] - 1
+            if holders:
+                self._holders[each] = holders
+            else:
+                del self._holders[each]
+                self.used -= self.per_hash
+                self._idle[each] = None

@@ -26,6 +26,7 @@ from enum import StrEnum
 from itertools import accumulate
 from math import cos, exp, gamma, inf, log, pi
 from random import Random
+from typing import Protocol
 
 from connectors.twin.request import Request
 from contracts.errors import ConfigError
@@ -118,6 +119,21 @@ def weibull_shape(cv: float) -> float:
         else:
             high = k
     return (low + high) / 2
+
+
+class Source(Protocol):
+    """Where a workload's requests come from; times in event ms. `factor` is what its rate is multiplied by."""
+
+    factor: float
+
+    def arrivals(self, to_ms: float) -> Iterator[Request]:
+        """The requests that arrive after the last call and by `to_ms`, in order."""
+
+    def rate_per_s(self, at_ms: float) -> float:
+        """Requests a second about then."""
+
+    def set_factor(self, factor: float, at_ms: float) -> None:
+        """Multiply the rate by `factor` from `at_ms` on; ConfigError where the requests are given."""
 
 
 class Load:

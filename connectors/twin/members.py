@@ -25,6 +25,7 @@ class Member(BaseModel):
     ready_at_ms: float
     was_ready: bool
     doomed: bool
+    lost_at_ms: float | None = None
 
 
 def restored_fleet(
@@ -63,6 +64,7 @@ def _member(replica: Replica) -> dict[str, Any]:
         "ready_at_ms": replica.ready_at_ms,
         "was_ready": replica.was_ready,
         "doomed": replica.doomed,
+        "lost_at_ms": replica.lost_at_ms,
     }
 
 
@@ -75,6 +77,7 @@ def _replica(replica_id: str, member: Member, spec: WorkloadSpec, now_ms: float)
         member.ready_at_ms,
         was_ready=member.was_ready,
         doomed=member.doomed,
+        lost_at_ms=member.lost_at_ms,
     )
     if member.phase in (Phase.READY, Phase.DRAINING):
         replica.process_started_ms, replica.ready_at_ms = now_ms - spec.startup_s * 1000.0, now_ms

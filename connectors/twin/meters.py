@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from connectors.twin.stretch import Stretch
 from contracts.laws.histogram import Histogram
 
 # Bucket edges of vLLM 0.32.
@@ -53,6 +54,15 @@ class Bins:
         """Observe `value` in the unit of the edges, `times` over."""
         self.counts[bisect_left(self.edges, value)] += times
         self.total += value * times
+
+    def add_steps(self, stretch: Stretch, after: int, upto: int, times: int) -> None:
+        """Observe, in seconds, how long the steps beyond `after` up to `upto` took, `times` over; `total` is left."""
+        first, last = (bisect_left(self.edges, stretch.took_ms(step) / 1000.0) for step in (after + 1, upto))
+        if first == last and (upto < stretch.steps or not stretch.held_ms):
+            self.counts[first] += times * (upto - after)
+            return
+        for step in range(after + 1, upto + 1):
+            self.counts[bisect_left(self.edges, stretch.took_ms(step) / 1000.0)] += times
 
     @property
     def count(self) -> int:

@@ -7,11 +7,11 @@ from math import inf
 
 from prometheus_client.utils import floatToGoString
 
-from connectors.twin.coefficients import BLOCK_TOKENS, GPU_MEMORY_UTILIZATION, KV_BYTES_PER_TOKEN
 from connectors.twin.engine import Engine
 from connectors.twin.families import FAMILIES, Family, Kind, cache_config
 from connectors.twin.fleet import Replica
 from connectors.twin.meters import Bins
+from connectors.twin.profiles import BLOCK_TOKENS, GPU_MEMORY_UTILIZATION
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,7 +36,7 @@ def render(replica: Replica, now_ms: float) -> bytes:
     for number, family in enumerate(FAMILIES):
         # Families are created one after the other, some ten microseconds apart.
         _family(out, family, engine, model, created_s + number * 1.3e-5)
-    labels = cache_config(engine, BLOCK_TOKENS, KV_BYTES_PER_TOKEN, GPU_MEMORY_UTILIZATION)
+    labels = cache_config(engine, BLOCK_TOKENS, GPU_MEMORY_UTILIZATION)
     _head(out, "vllm:cache_config_info", Kind.GAUGE, "Settings of the KV cache.")
     out.append(f"vllm:cache_config_info{_braces(labels)} 1.0\n")
     _http(out, replica, engine, created_s)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import abc
+from dataclasses import dataclass, field
+from math import inf
 
-from connectors.twin.coefficients import BLOCK_TOKENS
+from connectors.twin.profiles import BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +14,8 @@ class Request:
     """What a client asks for. Times are event ms, lengths are tokens.
 
     `output_tokens` is what the model will say; it ends with reason `length` where that is `max_tokens`, else `stop`.
-    The first `prefix_tokens` of the prompt are those of prefix `prefix_id` (a system prompt, an earlier turn).
+    The first `prefix_tokens` of the prompt are those of prefix `prefix_id` (a system prompt, an earlier turn); where
+    there are `hashes`, they tell the prompt block by block instead, each with all that comes before it.
     A client without a first token after `patience_ms` gives up (`abort`); `fails` ends in an engine error.
     """
 
@@ -25,13 +28,22 @@ class Request:
     prefix_tokens: int = 0
     patience_ms: float = 60_000.0
     fails: bool = False
+    hashes: abc.Sequence[abc.Hashable] = ()
+
+    def block_hashes(self, tokens: int) -> abc.Sequence[abc.Hashable]:
+        """The hashes of the whole blocks of `tokens` tokens at the head of the prompt."""
+        if self.hashes:
+            return self.hashes[: self.prompt_tokens // tokens]
+        first = self.prefix_id << 32
+        return range(first, first + self.prefix_tokens // tokens)
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
     """A request inside the engine. `target` tokens are prefilled: the prompt, plus what a preemption lost.
 
-    `joined_step` is the engine's step at which it began to decode, -1 before; `blocks` are those of the target.
+    `joined_step` is the engine's step at which it began to decode, -1 before. It holds `blocks` of its own and those
+    known by the hashes in `named`; the first `told` of its `hashes` have been computed or found.
     """
 
     request: Request
@@ -46,6 +58,14 @@ class Sequence:
     first_token_ms: float = -1.0
     last_token_ms: float = -1.0
     preemptions: int = 0
+    hashes: abc.Sequence[abc.Hashable] = ()
+    named: list[abc.Hashable] = field(default_factory=list)
+    told: int = 0
+
+    @property
+    def gives_up_ms(self) -> float:
+        """When its client will have no patience left; never once there was a token."""
+        return self.submitted_ms + self.request.patience_ms if self.first_token_ms < 0 else inf
 
     @property
     def end_step(self) -> int:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from connectors.twin.coefficients import LLAMA_70B_4XH100, Coefficients, kv_blocks
 from connectors.twin.kv import blocks_of
+from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100, Profile, profile
 from contracts.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class EngineSpec:
     """One replica's settings, named as vLLM's flags. A budget of 512 tokens keeps an iteration below 100 ms, so that
-    prompt chunks do not hold up decoding requests beyond the default inter-token objective."""
+    prompt chunks do not hold up decoding requests beyond the default inter-token objective.
 
-    coefficients: Coefficients = LLAMA_70B_4XH100
+    `hash_tokens` are the tokens that one block hash of a request stands for, whole KV blocks."""
+
+    profile: Profile = LLAMA_70B_4XH100
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     max_model_len: int = 16_384
-    kv_blocks: int = field(default_factory=kv_blocks)
+    kv_blocks: int = field(default_factory=LLAMA_70B_4XH100.kv_blocks)
+    hash_tokens: int = BLOCK_TOKENS
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        *,
+        max_num_seqs: int = 64,
+        max_num_batched_tokens: int = 512,
+        max_model_len: int = 16_384,
+        hash_tokens: int = BLOCK_TOKENS,
+    ) -> EngineSpec:
+        """Settings on the profile of that name, with all the KV blocks that it has room for."""
+        chosen = profile(name)
+        return cls(chosen, max_num_seqs, max_num_batched_tokens, max_model_len, chosen.kv_blocks(), hash_tokens)
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens <= self.max_num_seqs:
@@ -33,4 +50,10 @@ class EngineSpec:
                 f"{self.kv_blocks} KV blocks cannot hold one request of {self.max_model_len} tokens",
                 where="kv_blocks",
                 fix=f"Give at least {blocks_of(self.max_model_len)} blocks, or lower max_model_len.",
+            )
+        if self.hash_tokens < BLOCK_TOKENS or self.hash_tokens % BLOCK_TOKENS:
+            raise ConfigError(
+                f"a block hash cannot stand for {self.hash_tokens} tokens",
+                where="hash_tokens",
+                fix=f"Give a multiple of {BLOCK_TOKENS}.",
             )

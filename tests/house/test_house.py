@@ -99,7 +99,8 @@ def test_the_twins_coefficients_stay_with_the_twin() -> None:
     outside = [
         str(p.relative_to(ROOT))
         for p in modules(*PACKAGES)
-        if any("twin.coefficients" in name for name in imports(p)) and "connectors/twin" not in str(p)
+        if any("twin.coefficients" in name or "twin.profiles" in name for name in imports(p))
+        and "connectors/twin" not in str(p)
     ]
     assert not outside
 

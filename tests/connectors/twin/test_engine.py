@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.twin.coefficients import BLOCK_TOKENS, KV_BYTES_PER_TOKEN, LLAMA_70B_4XH100, kv_blocks
 from connectors.twin.engine import Engine
-from connectors.twin.kv import KvCache
 from connectors.twin.meters import Bins, Meters
+from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100
 from connectors.twin.request import Request
 from connectors.twin.spec import EngineSpec
 from contracts.errors import ConfigError
@@ -133,7 +132,7 @@ def test_a_tight_cache_preempts_and_recomputes() -> None:
 def test_one_request_alone_takes_its_prefill_and_its_decode_steps() -> None:
     """The limit in which theory is exact: no queue, no batch."""
     engine = run(ROOMY, [request(1, 1000.0, prompt=400, output=11)], [], 100_000)
-    model = LLAMA_70B_4XH100
+    model = LLAMA_70B_4XH100.coefficients
     prefill_ms = model.prefill_ms(400, 400 * 200)
     decode_ms = sum(model.decode_ms(1, 400 + i) for i in range(10))
     assert engine.meters.ttft_s.total == pytest.approx(prefill_ms / 1000)
@@ -186,7 +185,7 @@ def test_a_prefix_is_found_by_the_second_who_brings_it_but_not_after_a_restart()
     meters = run(ROOMY, asked, [], 60_000).meters
     assert meters.prefix_queries_tokens == 200
     assert meters.prefix_hits_tokens == 90 // BLOCK_TOKENS * BLOCK_TOKENS
-    assert Engine(ROOMY).kv.cached_tokens(7, 90) == 0
+    assert Engine(ROOMY).kv.known(asked[0].block_hashes(BLOCK_TOKENS)) == 0
 
 
 def test_a_whole_cached_prompt_still_computes_one_token() -> None:
@@ -194,25 +193,6 @@ def test_a_whole_cached_prompt_still_computes_one_token() -> None:
     meters = run(ROOMY, asked, [], 60_000).meters
     assert meters.prefix_hits_tokens == 48
     assert meters.ttft_s.count == 2
-
-
-@given(st.lists(st.tuples(st.sampled_from(["take", "give", "keep"]), st.integers(0, 12), st.integers(0, 200))))
-def test_kv_never_exceeds_its_capacity(acts: list[tuple[str, int, int]]) -> None:
-    kv, lent = KvCache(10), []
-    for act, small, tokens in acts:
-        if act == "take":
-            before = kv.used
-            if kv.take(small):
-                lent.append(small)
-            else:
-                assert kv.used == before
-                assert before + small > 10
-        elif act == "give" and lent:
-            kv.give_back(lent.pop())
-        else:
-            kv.keep(small, min(tokens, kv.free * BLOCK_TOKENS))
-        assert kv.used == sum(lent) <= 10
-        assert sum(kv.cached_tokens(i, 10_000) for i in range(13)) <= kv.free * BLOCK_TOKENS
 
 
 @given(st.lists(st.floats(0, 100), max_size=40))
@@ -237,15 +217,15 @@ def test_a_prompt_beyond_the_models_length_is_refused() -> None:
 
 
 def test_the_kv_cache_has_the_published_size() -> None:
-    assert KV_BYTES_PER_TOKEN == 320 * 1024
-    assert kv_blocks() == 28_228
+    assert LLAMA_70B_4XH100.kv_bytes_per_token == 320 * 1024
+    assert LLAMA_70B_4XH100.kv_blocks() == 28_228
 
 
 @pytest.mark.parametrize(("batch", "measured_ms"), [(1, 29.5), (8, 31.4), (32, 36.9), (64, 52.4)])
 def test_decode_times_are_those_of_the_table(batch: int, measured_ms: float) -> None:
-    assert LLAMA_70B_4XH100.decode_ms(batch, batch * 576) == pytest.approx(measured_ms, rel=0.05)
+    assert LLAMA_70B_4XH100.coefficients.decode_ms(batch, batch * 576) == pytest.approx(measured_ms, rel=0.05)
 
 
 @pytest.mark.parametrize(("prompt", "measured_ms"), [(128, 49.1), (512, 59.7), (2048, 200.7), (8192, 953.6)])
 def test_prefill_times_are_those_of_the_table(prompt: int, measured_ms: float) -> None:
-    assert LLAMA_70B_4XH100.prefill_ms(prompt, prompt * prompt / 2) == pytest.approx(measured_ms, rel=0.10)
+    assert LLAMA_70B_4XH100.coefficients.prefill_ms(prompt, prompt * prompt / 2) == pytest.approx(measured_ms, rel=0.10)

@@ -1,0 +1,83 @@
+"""How many requests a second one replica serves within its objectives: found by trying, on the offline twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectors.twin.offline import simulate
+from connectors.twin.spec import EngineSpec
+from connectors.twin.trace import Trace
+from contracts.errors import ConfigError
+
+_WARM_SHARE = 0.1
+"""The first of the requests meet an empty replica, and are not counted."""
+
+_HIGHEST_RPS = 4096.0
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """What must hold for a rate to count: the 95th percentile of TTFT, and the mean of all intervals between tokens,
+    seconds."""
+
+    ttft_p95_s: float = 2.0
+    mean_itl_s: float = 0.1
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The highest rate found, and what was seen at it; 0 and infinite when even a lone request is too slow."""
+
+    rps: float
+    ttft_p95_s: float
+    mean_itl_s: float
+
+
+def capacity_of(
+    engine: EngineSpec,
+    prompt_tokens: Sequence[int],
+    output_tokens: Sequence[int],
+    *,
+    objectives: Objectives | None = None,
+    seed: int = 1,
+    within: float = 0.01,
+) -> Capacity:
+    """The highest rate of Poisson arrivals, to a ratio of 1 + `within`, at which one replica meets its objectives.
+
+    The requests are those given, in their order; a few thousand make a steady figure. Every rate is tried with the
+    same gaps, stretched, so that a higher rate is the same crowd, denser.
+    """
+    if len(prompt_tokens) < 100:
+        raise ConfigError(
+            f"{len(prompt_tokens)} requests tell no percentile", where="capacity", fix="Give some thousands."
+        )
+    wanted = objectives or Objectives()
+    gaps = np.random.default_rng(seed).exponential(size=len(prompt_tokens))
+
+    def at(rps: float) -> Capacity:
+        trace = Trace((np.cumsum(gaps) / rps).tolist(), prompt_tokens, output_tokens)
+        served = simulate(trace, engine, replicas=1)
+        kept = slice(int(len(trace) * _WARM_SHARE), None)
+        answered = ~np.isnan(served.ttft_s[kept])
+        if not answered.all():
+            raise ConfigError(
+                "some requests are longer than max_model_len", where="capacity", fix="Leave them out, or raise it."
+            )
+        return Capacity(rps, float(np.percentile(served.ttft_s[kept], 95)), served.mean_interval_s(trace.output_tokens))
+
+    def good(tried: Capacity) -> bool:
+        return tried.ttft_p95_s < wanted.ttft_p95_s and tried.mean_itl_s < wanted.mean_itl_s
+
+    best, low, high = Capacity(0.0, float("inf"), float("inf")), 0.0, 1 / 64
+    while high < _HIGHEST_RPS and good(tried := at(high)):
+        best, low, high = tried, high, high * 2
+    while low > 0 and high / low > 1 + within:
+        tried = at((low * high) ** 0.5)
+        if good(tried):
+            best, low = tried, tried.rps
+        else:
+            high = tried.rps
+    return best
