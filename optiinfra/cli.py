@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from contracts.errors import OptiInfraError
-from optiinfra.commands import audit, catalog, config, explaining, looking, people, rules, topics, up
+from optiinfra.commands import audit, catalog, config, explaining, looking, people, replaying, rules, topics, up
 
 
 class _Group(TyperGroup):
@@ -45,6 +45,7 @@ app.command("reject")(people.reject)
 app.add_typer(people.mode_app, name="mode")
 app.command("kill")(people.kill)
 app.command("resume")(people.resume)
+app.command("replay")(replaying.replay)
 app.add_typer(rules.app, name="rules")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")

@@ -51,6 +51,7 @@ COMMANDS = [
     ["mode", "set"],
     ["kill"],
     ["resume"],
+    ["replay"],
     ["rules", "check"],
     ["rules", "test"],
     ["rules", "list"],

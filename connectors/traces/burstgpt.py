@@ -1,0 +1,37 @@
+"""Reads BurstGPT traces: one request a line with seconds, the model, token counts and where it came from.
+
+Source: HPMLL/BurstGPT, BurstGPT_*.csv, licence CC-BY 4.0. A line with no response tokens is a request that failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectors.traces.files import in_order, number, rows
+from connectors.traces.shape import Requests
+from contracts.errors import ConfigError
+
+COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens", "Total tokens", "Log Type")
+
+
+def read(path: Path, model: str | None = None) -> Requests:
+    """The requests of a `.csv` or `.csv.gz`, of one model or of all; failed ones count, they came. Raises ConfigError.
+
+    Timestamps are seconds since a midnight, as the publishers say.
+    """
+    at_s: list[float] = []
+    prompt: list[int] = []
+    output: list[int] = []
+    models: set[str] = set()
+    for line, row in rows(path, COLUMNS):
+        models.add(row["Model"])
+        if model is not None and row["Model"] != model:
+            continue
+        at_s.append(number(path, line, row, "Timestamp", least=0))
+        prompt.append(int(number(path, line, row, "Request tokens", least=0)))
+        output.append(int(number(path, line, row, "Response tokens", least=0)))
+    if not at_s:
+        has = f"Its models: {', '.join(sorted(models))}." if models else "Name a trace with at least one line of data."
+        raise ConfigError(f"no requests of {model}" if models else "no requests", where=str(path), fix=has)
+    arrival_s, (prompts, outputs), _ = in_order(at_s, prompt, output)
+    return Requests(arrival_s, prompts, outputs, f"burstgpt {path.name}")

@@ -1,0 +1,123 @@
+"""`optiinfra replay`: what a scaling policy would have cost on a real trace, beside its peers and an oracle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from contracts.errors import ConfigError
+from optiinfra.commands.common import duration_s, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from optiinfra.replay.course import Race
+    from optiinfra.replay.frontier import Point
+    from optiinfra.replay.policy import Policy
+
+TraceOption = Annotated[
+    Path,
+    typer.Option(
+        "--trace", help="A ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (or .gz), or the word generated."
+    ),
+]
+WorkloadOption = Annotated[
+    str | None,
+    typer.Option("--workload", help="A workload of a ServeGen folder, a model of BurstGPT; elsewhere only a name."),
+]
+StartupOption = Annotated[
+    list[str] | None, typer.Option("--startup", help="How long a replica takes to start, 3m or 90s; may be repeated.")
+]
+OutageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outage",
+        metavar="START/LENGTH",
+        help="Measure nothing for a while: 200h/30m into the trace, or peak/30m around the peak of each scored day.",
+    ),
+]
+
+
+def replay(
+    trace: TraceOption,
+    workload: WorkloadOption = None,
+    startup: StartupOption = None,
+    policy: Annotated[str, typer.Option("--policy", help="all, or names with commas between them.")] = "all",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn; meta says what is.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")] = None,
+    outage: OutageOption = None,
+    instances: Annotated[
+        float, typer.Option("--instances", min=1.0, help="Replicas that the mean load keeps busy at capacity.")
+    ] = 15.0,
+    service: Annotated[str, typer.Option("--service", help="How long a request is in service.")] = "8s",
+    raw: Annotated[bool, typer.Option("--raw", help="ServeGen: Poisson at each window's constant rate.")] = False,
+) -> None:
+    """Replay scaling policies on a trace: cost relative to an oracle that knows the future, and requests in time.
+
+    Every policy is tried with a grid of its knobs. Start-up and drain are billed; days 8 to 14 of a trace are scored,
+    or the second half of a shorter one. The same arguments write the same bytes.
+
+    Example: `optiinfra replay --trace traces/servegen --workload language/m-large --startup 3m --json r.json`
+    """
+    from rich.console import Console
+
+    from connectors.traces.reading import load as read
+    from optiinfra.replay import report
+    from optiinfra.replay.course import Fleet, Race, outages
+    from optiinfra.replay.registry import chosen
+
+    policies = chosen(policy)
+    startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or ["3m"]))
+    fleet = Fleet(instances, duration_s(service, "--service"))
+    blind = None if outage is None else _outage(outage)
+    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
+        raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
+    screen = Console(stderr=True)
+    with screen.status(f"reading {trace}"):
+        load = read(trace, workload, seed, raw=raw)
+    race = Race(load, fleet)
+    if blind is not None:
+        race = Race(load, fleet, outages(load, *blind, race.scored))
+    found = _run(race, policies, startups_s, screen)
+    about = report.meta(race, policies, startups_s, seed)
+    if json_path is not None:
+        data = {"meta": about, "summary": report.summary(race, found), "results": report.results(race, found)}
+        json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    typer.echo(f"{load.origin}, {load.workload}: {about['requests']} requests in {about['span_s'] / 3600:g} h")
+    if load.generated:
+        typer.echo(f"drawn with seed {seed}: {load.generated}")
+    typer.echo(f"scored: {about['scored']} · cost in units of the oracle's, start-up and drain billed")
+    print_table(report.COLUMNS, report.lines(found))
+
+
+def _run(race: Race, policies: Sequence[Policy], startups_s: Sequence[float], screen: Console) -> list[Point]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from optiinfra.replay import frontier, report
+
+    found: list[Point] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        total = len(startups_s) * sum(frontier.runs(each) for each in policies)
+        task = progress.add_task("replay", total=total)
+        for number, startup_s in enumerate(startups_s):
+            found.append(report.oracle_point(race, startup_s))
+            for place, each in enumerate(policies):
+                progress.update(task, description=f"{each.name}, start-up {startup_s:g} s")
+                found += frontier.points(race, each, startup_s, lambda: progress.advance(task))
+                before = number * sum(map(frontier.runs, policies)) + sum(map(frontier.runs, policies[: place + 1]))
+                progress.update(task, completed=before)
+    return found
+
+
+def _outage(text: str) -> tuple[float | None, float]:
+    """Start, None for each day's peak, and length in seconds."""
+    start, slash, length = text.partition("/")
+    if not slash:
+        raise ConfigError(f"{text!r} is no outage", where="--outage", fix="Write 200h/30m or peak/30m.")
+    return None if start.strip() == "peak" else duration_s(start, "--outage"), duration_s(length, "--outage")

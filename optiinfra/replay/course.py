@@ -1,0 +1,116 @@
+"""The race that all policies run: a trace, the span that is scored, a fleet sized for it, and the oracle's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+
+from connectors.traces.shape import Load
+from connectors.twin.fluid import Fluid, Outcome, Span, replay
+from contracts.errors import ConfigError
+from contracts.scaling import FleetFacts
+from optiinfra.replay import oracle
+from optiinfra.replay.policy import DAY_S, Course, Knobs, Policy
+
+FULL_S, SCORED_FROM_S = 14 * DAY_S, 7 * DAY_S
+LEAST_S = 240
+WARM_START_RATIO = 1.5
+"""Every fleet begins with so many times the replicas that the first minute asks for; the scored span begins later."""
+
+_ALIGN_S = 3_600
+_PEAK_S = 600
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """`instances`: replicas that the mean load of the trace keeps busy at capacity, from which capacity follows.
+    `service_s`: seconds a request is in service, which makes the number of those running.
+    """
+
+    instances: float = 15.0
+    service_s: float = 8.0
+
+
+@dataclass(frozen=True)
+class Race:
+    """One trace to be run by any policy at any start-up. `blind`: spans of the trace without measurements."""
+
+    load: Load
+    fleet: Fleet
+    blind: tuple[Span, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = len(self.load.per_second)
+        if size < LEAST_S:
+            raise ConfigError(f"a trace of {size} s", where=self.load.origin, fix=f"Name one of {LEAST_S} s or more.")
+        if not self.load.per_second[self.scored.begin_s :].any():
+            raise ConfigError("no request in the scored span", where=self.load.origin, fix="Name another trace.")
+
+    @property
+    def scored(self) -> Span:
+        """Days 8 to 14 of a trace that has them, else the second half."""
+        size = len(self.load.per_second)
+        return Span(SCORED_FROM_S, FULL_S) if size >= FULL_S else Span(size // 2 // oracle.SLOT_S * oracle.SLOT_S, size)
+
+    @property
+    def capacity_rps(self) -> float:
+        """Of one replica."""
+        return self.load.mean_rps / self.fleet.instances
+
+    @cached_property
+    def needs(self) -> oracle.Counts:
+        """Replicas that the oracle needs in each of its slots."""
+        return oracle.needs(self.load.per_second, self.capacity_rps)
+
+    def plan(self, startup_s: float) -> oracle.Plan:
+        """What the oracle does at this start-up."""
+        return oracle.plan(self.needs, self.scored, startup_s)
+
+    def run(self, policy: Policy, knobs: Knobs, startup_s: float) -> Outcome:
+        """One policy with these knobs; it begins as far before the scored span as it can make use of."""
+        facts = FleetFacts(self.capacity_rps, self.fleet.service_s, startup_s, policy.decide_s)
+        begin = 0
+        if policy.memory_s is not None:
+            begin = max(0, self.scored.begin_s - policy.memory_s) // _ALIGN_S * _ALIGN_S
+        arrived, shown_s = self.load.per_second[begin:], self.load.begin_s + begin
+        first = float(arrived[: oracle.SLOT_S].mean()) * WARM_START_RATIO / self.capacity_rps
+        fluid = Fluid(
+            arrived,
+            _moved(self.scored, begin),
+            max(facts.least, ceil(first)),
+            begin_s=shown_s,
+            blind=tuple(_moved(span, begin) for span in self.blind),
+        )
+        return replay(fluid, facts, policy.build(Course(facts, arrived, shown_s), knobs))
+
+
+def outages(load: Load, start_s: float | None, length_s: float, scored: Span) -> tuple[Span, ...]:
+    """One outage at `start_s` of the trace; None for one around the busiest ten minutes of each scored day.
+
+    Raises ConfigError for one that lies outside the trace.
+    """
+    size, length = len(load.per_second), round(length_s)
+    if start_s is not None:
+        if start_s >= size:
+            raise ConfigError(f"the trace ends after {size} s", where="--outage", fix="Let it begin earlier.")
+        return (Span(round(start_s), round(start_s) + length),)
+    return tuple(_around(load, begin, min(begin + DAY_S, scored.end_s), length) for begin in _days(scored))
+
+
+def _days(scored: Span) -> Sequence[int]:
+    return range(scored.begin_s, scored.end_s, DAY_S)
+
+
+def _around(load: Load, begin: int, end: int, length: int) -> Span:
+    held = load.per_second[begin:end]
+    sums = np.convolve(held, np.ones(min(_PEAK_S, len(held)), dtype=np.int64), mode="valid")
+    middle = begin + int(sums.argmax()) + _PEAK_S // 2
+    return Span(max(0, middle - length // 2), max(0, middle - length // 2) + length)
+
+
+def _moved(span: Span, by_s: int) -> Span:
+    return Span(span.begin_s - by_s, span.end_s - by_s)

@@ -1,0 +1,33 @@
+"""Every policy that replay knows, by name, in the order of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contracts.errors import ConfigError
+from optiinfra.replay.peers import foreseen, hpa, keda, kpa, planner, reactive, static
+from optiinfra.replay.policy import Policy
+
+POLICIES = (
+    static.POLICY,
+    hpa.POLICY,
+    keda.WAITING,
+    keda.RUNNING,
+    kpa.POLICY,
+    planner.POLICY,
+    reactive.POLICY,
+    foreseen.POLICY,
+)
+
+
+def chosen(text: str) -> Sequence[Policy]:
+    """The policies of `all` or of names with commas between them. Raises ConfigError for a name that nobody has."""
+    if text.strip() == "all":
+        return POLICIES
+    known = {policy.name: policy for policy in POLICIES}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"no policy {', '.join(map(repr, unknown))}" if unknown else "no policy named"
+        raise ConfigError(what, where="--policy", fix=f"Write all, or some of {', '.join(known)}.")
+    return [known[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,129 @@
+"""Azure, Mooncake and BurstGPT: what each line becomes, what is refused, and how a format is recognised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectors.traces import azure, burstgpt, mooncake, reading
+from contracts.errors import ConfigError
+from tests.connectors.traces import tables
+
+AZURE = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+BURST = ["Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"]
+
+
+def test_azure_seconds_begin_at_the_first_second_and_know_the_time_of_day(tmp_path: Path) -> None:
+    lines = [*AZURE, "2023-11-16 18:17:03.9799600,4808,10", "2023-11-16 18:17:05.2500000,7,8"]
+    found = azure.read(tables.write(tmp_path / "a.csv.gz", lines))
+    assert found.arrival_s.tolist() == pytest.approx([0.97996, 2.25], abs=1e-5)
+    assert found.midnight_s == 18 * 3600 + 17 * 60 + 3
+    assert found.prompt_tokens is not None
+    assert found.prompt_tokens.tolist() == [4808, 7]
+    assert found.output_tokens is not None
+    assert found.output_tokens.tolist() == [10, 8]
+
+
+def test_azure_lines_out_of_order_are_sorted_with_their_tokens(tmp_path: Path) -> None:
+    lines = [*AZURE, "2023-11-16 00:00:05,5,1", "2023-11-16 00:00:01+00:00,1,2"]
+    found = azure.read(tables.write(tmp_path / "a.csv", lines))
+    assert found.arrival_s.tolist() == [0.0, 4.0]
+    assert found.prompt_tokens is not None
+    assert found.prompt_tokens.tolist() == [1, 5]
+
+
+def test_mooncake_gives_lengths_and_blocks(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"timestamp": 1500, "input_length": 700, "output_length": 5, "hash_ids": [0, 1]}),
+        json.dumps({"timestamp": 0, "input_length": 10, "output_length": 6, "hash_ids": [7]}),
+    ]
+    found = mooncake.read(tables.write(tmp_path / "m.jsonl.gz", lines))
+    assert found.arrival_s.tolist() == [0.0, 1.5]
+    assert found.blocks == ((7,), (0, 1))
+
+
+def test_burstgpt_reads_all_models_or_one_and_counts_requests_that_failed(tmp_path: Path) -> None:
+    lines = [*BURST, "5,ChatGPT,472,18,490,Conversation log", "45,GPT-4,10,0,10,API log"]
+    path = tables.write(tmp_path / "b.csv", lines)
+    assert burstgpt.read(path).arrival_s.tolist() == [5.0, 45.0]
+    assert burstgpt.read(path, "GPT-4").arrival_s.tolist() == [45.0]
+    with pytest.raises(ConfigError, match="Its models: ChatGPT, GPT-4"):
+        burstgpt.read(path, "Llama")
+
+
+def test_requests_become_counts_of_seconds_without_the_broken_last_one(tmp_path: Path) -> None:
+    lines = [*BURST, *(f"{at},m,1,1,2,log" for at in (0.2, 0.9, 2.0, 3.1))]
+    load = burstgpt.read(tables.write(tmp_path / "b.csv", lines)).load("chat")
+    assert load.per_second.tolist() == [2, 0, 1]
+    assert load.workload == "chat"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "where", "what"),
+    [
+        ("a.csv", [*AZURE, "yesterday,1,1"], "a.csv:2", "TIMESTAMP is 'yesterday'"),
+        ("a.csv", [*AZURE, "2023-11-16 00:00:00,x,1"], "a.csv:2", "ContextTokens is 'x'"),
+        ("a.csv", [*AZURE, "2023-11-16 00:00:00,1,-1"], "a.csv:2", "GeneratedTokens is '-1'"),
+        ("a.csv", [*AZURE, "2023-11-16 00:00:00,1,inf"], "a.csv:2", "GeneratedTokens is 'inf'"),
+        ("a.csv", [*AZURE, "", "2023-11-16 00:00:00,1"], "a.csv:3", "2 fields, 3 columns"),
+        ("a.csv", AZURE, "a.csv", "no requests"),
+        ("b.csv", [*BURST, "x,m,1,1,2,log"], "b.csv:2", "Timestamp is 'x'"),
+        ("b.csv", BURST, "b.csv", "no requests"),
+        ("c.csv", ["time,size", "1,2"], "c.csv:1", "of no format"),
+        ("d.csv", [], "d.csv:1", "of no format"),
+        ("m.jsonl", ["{"], "m.jsonl:1", "not a JSON object"),
+        ("m.jsonl", ['{"timestamp": 0, "input_length": 1}'], "m.jsonl:1", "output_length is None"),
+        ("m.jsonl", ['{"timestamp": "0", "input_length": 1, "output_length": 1}'], "m.jsonl:1", "timestamp is '0'"),
+        (
+            "m.jsonl",
+            ['{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": 3}'],
+            "m.jsonl:1",
+            "hash_ids",
+        ),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line_and_the_fix(
+    tmp_path: Path, name: str, lines: list[str], where: str, what: str
+) -> None:
+    path = tables.write(tmp_path / name, lines)
+    with pytest.raises(ConfigError) as error:
+        reading.load(path, None, 0)
+    assert where in str(error.value)
+    assert what in str(error.value)
+    assert error.value.fix
+
+
+def test_a_packed_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
+    whole = tables.write(tmp_path / "a.csv.gz", [*AZURE, *(f"2023-11-16 00:00:00,{n},1" for n in range(9999))])
+    whole.write_bytes(whole.read_bytes()[:-200])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        reading.load(whole, None, 0)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        reading.load(tmp_path / "none.csv", None, 0)
+
+
+def test_a_folder_with_one_trace_is_that_trace_and_with_two_is_refused(tmp_path: Path) -> None:
+    lines = [*BURST, *(f"{at},m,1,1,2,log" for at in range(5))]
+    tables.write(tmp_path / "one.csv", lines)
+    assert reading.load(tmp_path, None, 0).workload == "one"
+    tables.write(tmp_path / "two.csv", lines)
+    with pytest.raises(ConfigError, match=r"It holds one\.csv, two\.csv"):
+        reading.load(tmp_path, None, 0)
+
+
+def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ServeGen folder"):
+        reading.load(tmp_path, None, 0)
+
+
+def test_the_only_workload_of_a_folder_need_not_be_named(tmp_path: Path) -> None:
+    tables.servegen(tmp_path / "one", ["chat,0,2.0"])
+    tables.servegen(tmp_path / "two", ["chat,0,2.0", "code,0,2.0"])
+    assert reading.load(tmp_path / "one", None, 0).per_second.sum() == 1200
+    with pytest.raises(ConfigError, match="--workload with one of chat, code"):
+        reading.load(tmp_path / "two", None, 0)

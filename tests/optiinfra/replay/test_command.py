@@ -1,0 +1,126 @@
+"""`optiinfra replay`: what it prints and writes, that it repeats, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from optiinfra.cli import app
+from optiinfra.replay.registry import POLICIES
+from tests.connectors.traces import tables
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    levels = [2, 6, 3, 8]
+    rates = [f"chat,{600 * n},{level}" for n, level in enumerate(levels)]
+    clients = [f"chat,a,{600 * n},{level},2.0,Gamma,0.3,1" for n, level in enumerate(levels)]
+    return tables.servegen(tmp_path / "trace", [*rates, "code,0,1.0"], clients, packed=True)
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["replay", *map(str, words)])
+
+
+def written(*words: str | Path) -> dict[str, Any]:
+    result = run(*words, "--json", "r.json")
+    assert result.exit_code == 0, result.output
+    data: dict[str, Any] = json.loads(Path("r.json").read_text())
+    return data
+
+
+def test_every_policy_is_run_at_every_start_up(folder: Path) -> None:
+    data = written("--trace", folder, "--workload", "chat", "--startup", "1m", "--startup", "90s")
+    named = {(row["policy"], row["startup_s"]) for row in data["results"]}
+    assert named == {(name, s) for s in (60, 90) for name in ("oracle", *(policy.name for policy in POLICIES))}
+    assert all(
+        set(row)
+        == {
+            "policy",
+            "workload",
+            "startup_s",
+            "cost_vs_oracle",
+            "attainment",
+            "knobs",
+            "direction_changes_per_day",
+        }
+        for row in data["results"]
+    )
+    assert all(0 <= row["attainment"] <= 1 and row["cost_vs_oracle"] > 0 for row in data["results"])
+    assert len(data["summary"]) == len(named)
+
+
+def test_the_report_says_where_its_numbers_come_from(folder: Path) -> None:
+    about = written("--trace", folder, "--workload", "chat", "--policy", "hpa", "--seed", "4")["meta"]
+    assert about["trace"] == "servegen trace chat"
+    assert about["seed"] == 4
+    assert "10-minute" in about["generated"]
+    assert about["span_s"] == 2400
+    assert about["scored_s"] == [1200, 2400]
+    assert "second half" in about["scored"]
+    assert about["requests"] == 11_400
+    assert about["instances"] == 15
+    assert about["outages_s"] == []
+
+
+def test_the_same_arguments_write_the_same_bytes_and_another_seed_does_not(folder: Path) -> None:
+    asked = ("--trace", folder, "--workload", "chat", "--policy", "hpa,keda-waiting")
+    texts = []
+    for seed in ("1", "1", "2"):
+        written(*asked, "--seed", seed)
+        texts.append(Path("r.json").read_bytes())
+    assert texts[0] == texts[1]
+    assert json.loads(texts[0])["results"] != json.loads(texts[2])["results"]
+
+
+def test_a_table_is_printed_for_people(folder: Path) -> None:
+    result = run("--trace", folder, "--workload", "chat", "--policy", "reactive")
+    assert result.exit_code == 0
+    assert "drawn with seed 0" in result.stdout
+    assert "reactive" in result.stdout
+    assert "180 s" in result.stdout
+
+
+def test_an_outage_stands_in_the_report_with_what_was_given_up_in_it(folder: Path) -> None:
+    data = written("--trace", folder, "--workload", "chat", "--policy", "hpa,reactive", "--outage", "peak/10m")
+    assert len(data["meta"]["outages_s"]) == 1
+    begin, end = data["meta"]["outages_s"][0]
+    assert end - begin == 600
+    assert {row["removed_blind"] for row in data["results"]} == {0}
+
+
+def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:
+    lines = [f"{at / 3:.3f},m,1,1,2,log" for at in range(2400)]
+    path = tables.write(
+        tmp_path / "b.csv", ["Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type", *lines]
+    )
+    data = written("--trace", path, "--policy", "reactive", "--instances", "3")
+    assert data["meta"]["generated"] is None
+    assert data["meta"]["workload"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--policy", "best"], "no policy 'best'"),
+        (["--startup", "soon"], "--startup: 'soon' is not a duration"),
+        (["--outage", "3m"], "--outage: '3m' is no outage"),
+        (["--outage", "500h/3m"], "--outage: the trace ends"),
+        (["--workload", "none"], "Its workloads: chat, code"),
+        (["--json", "no/such/folder.json"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_fix(folder: Path, words: list[str], what: str) -> None:
+    result = run("--trace", folder, "--workload", "chat", "--policy", "static-peak", *words)
+    assert result.exit_code == 2
+    assert what in result.stderr
