@@ -1,0 +1,1 @@
+"""Capacity: how many replicas a workload needs, before it needs them."""

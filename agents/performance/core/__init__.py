@@ -1,0 +1,1 @@
+"""Pure parts: forecasts, fleets on paper, and the choice between them."""

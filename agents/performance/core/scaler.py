@@ -1,0 +1,140 @@
+"""Orders replicas before the load needs them, and no more of them than the objective asks for.
+
+Each look it grows to the need that is guessed for the end of a start-up, plus a caution, and shrinks to no less than
+the peak that is guessed for the next minutes, plus a reluctance; both are measured in usual errors of the guess. How
+much of either the objective asks for is set by nobody: fleets on paper rehearse on the same traffic (`fleets.py`), and
+the real one does as the cheapest of them that would have met the target (`choice.py`), corrected by its own misses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.performance.core.choice import Chooser
+from agents.performance.core.fleets import DRAIN_S, Fleets, Habits
+from agents.performance.core.forecast import Forecaster, Outlook
+from contracts.errors import ConfigError
+from contracts.scaling import FleetFacts, LoadSeen
+
+CHOOSE_S = 900
+"""Seconds between two choices of caution and reluctance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The numbers that made one choice.
+
+    `replicas`: the answer, ready and starting together. `expected_rps`: the need to come after a start-up.
+    `spread_ratio`: its usual error, as a ratio. `caution`: errors added, which gives `quantile_rps`. `floor_rps`: the
+    present rate, below which it never plans. `queue_then`: requests that will still wait when a replica ordered now
+    serves, and `queue_replicas` ordered for them. `peak_rps`, `peak_spread_ratio`, `reluctance`: the same of the most
+    that the next minutes will need, which gives `held_replicas`: the fleet does not shrink below.
+    `allowed_ratio`: share of requests that may be late by now. `burn`: share really late over share allowed by the
+    target. `blind`: nothing was measured, so nothing was lowered; the other numbers are those of the last look.
+    """
+
+    replicas: int
+    expected_rps: float = 0.0
+    spread_ratio: float = 0.0
+    caution: float = 0.0
+    quantile_rps: float = 0.0
+    floor_rps: float = 0.0
+    queue_then: float = 0.0
+    queue_replicas: float = 0.0
+    peak_rps: float = 0.0
+    peak_spread_ratio: float = 0.0
+    reluctance: float = 0.0
+    held_replicas: float = 0.0
+    allowed_ratio: float = 0.0
+    burn: float = 0.0
+    blind: bool = False
+
+    def explain(self) -> str:
+        """The choice in one line."""
+        if self.blind:
+            return f"{self.replicas} replicas: nothing is measured, so nothing is lowered"
+        return (
+            f"{self.replicas} replicas: {self.expected_rps:.4g} req/s expected after the start-up, with "
+            f"{self.caution:.2g} errors of {self.spread_ratio:.1%} {self.quantile_rps:.4g}; now {self.floor_rps:.4g}; "
+            f"{self.queue_then:.4g} will wait then, {self.queue_replicas:.2g} replicas for them; "
+            f"shrinks to {self.held_replicas:.3g} at most, for a peak of {self.peak_rps:.4g} and {self.reluctance:.2g} "
+            f"errors of {self.peak_spread_ratio:.1%}; {self.allowed_ratio:.2%} may be late, "
+            f"burn {self.burn:.2g}"
+        )
+
+
+class PredictiveScaler:
+    """A Scaler by forecast, rehearsal and error budget. `target`: share of requests in time, 0.5 to below 1.
+
+    Column 0 of its fleets is the real one. `last` holds the numbers of the newest answer.
+    """
+
+    def __init__(self, facts: FleetFacts, *, target: float = 0.99) -> None:
+        if not 0.5 <= target < 1.0:
+            raise ConfigError(f"target is {target}", where="scaler", fix="Name a share from 0.5 to below 1, as 0.99.")
+        if not (facts.capacity_rps > 0 and facts.decide_s > 0 and facts.startup_s >= 0):
+            raise ConfigError(
+                f"capacity {facts.capacity_rps} req/s, a look each {facts.decide_s} s, start-up {facts.startup_s} s",
+                where="scaler",
+                fix="The first two are above 0, the third is not below.",
+            )
+        self._facts = facts
+        self._forecaster = Forecaster(facts.startup_s, facts.decide_s)
+        self._chooser = Chooser(target, facts.decide_s)
+        self._choice = self._chooser.choose()
+        caution = np.concatenate(([self._choice.caution], self._chooser.cautions))
+        reluctance = np.concatenate(([self._choice.reluctance], self._chooser.reluctances))
+        self._fleets = Fleets(facts, caution, reluctance, Habits())
+        self._chosen_s = 0
+        self.last = Decision(facts.least)
+
+    def decide(self, seen: LoadSeen) -> int:
+        """Replicas there should be, ready and starting together."""
+        self._fleets.real(seen.ready, seen.starting, seen.waiting)
+        if not seen.arrived:
+            return self._blind(seen)
+        fleets, chooser = self._fleets, self._chooser
+        seconds = np.array(seen.arrived, dtype=float)
+        billed_s, late = fleets.serve(seconds)
+        fleets.real(seen.ready, seen.starting, seen.waiting)
+        outlook = self._forecaster.see(seen.arrived)
+        gone = fleets.decide(outlook)
+        paper = slice(1, None)
+        cost_s = (billed_s + DRAIN_S * gone)[paper]
+        chooser.add(float(seconds.sum()), late[paper], cost_s, fleets.turned[paper], seen.late)
+        self._chosen_s += len(seconds)
+        self.last = self._told(outlook)
+        if self._chosen_s >= CHOOSE_S:
+            self._chosen_s = 0
+            self._choice = chooser.choose()
+            fleets.follow(self._choice.caution, self._choice.reluctance)
+        return self.last.replicas
+
+    def _told(self, outlook: Outlook) -> Decision:
+        fleets, choice, ahead, peak = self._fleets, self._choice, outlook.ahead, outlook.peak
+        return Decision(
+            replicas=int(fleets.size[0]),
+            expected_rps=math.exp(ahead.log_rps),
+            spread_ratio=ahead.spread,
+            caution=choice.caution,
+            quantile_rps=math.exp(ahead.log_rps + choice.caution * ahead.spread),
+            floor_rps=outlook.now_rps,
+            queue_then=float(fleets.left[0]),
+            queue_replicas=float(fleets.extra[0]),
+            peak_rps=math.exp(peak.log_rps),
+            peak_spread_ratio=peak.spread,
+            reluctance=choice.reluctance,
+            held_replicas=float(fleets.held[0]),
+            allowed_ratio=choice.allowed_ratio,
+            burn=choice.burn,
+        )
+
+    def _blind(self, seen: LoadSeen) -> int:
+        self._fleets.stand()
+        self._forecaster.miss()
+        replicas = max(seen.ready + seen.starting, self.last.replicas)
+        self.last = Decision(replicas, blind=True)
+        return replicas

@@ -1,0 +1,88 @@
+"""Fleets on paper start, drain, queue and turn as real ones do."""
+
+import math
+
+import numpy as np
+import pytest
+
+from agents.performance.core.fleets import Fleets, Habits
+from agents.performance.core.forecast import Guess, Outlook
+from tests.agents.performance.fleet_help import facts
+
+NEVER_S = 1e12
+
+
+def outlook(need_rps: float, peak_rps: float = 0.0) -> Outlook:
+    return Outlook(need_rps, Guess(math.log(need_rps), 0.1), Guess(math.log(max(peak_rps, need_rps)), 0.1))
+
+
+def fleets(startup_s: float = 60.0) -> Fleets:
+    made = Fleets(facts(startup_s), np.zeros(2), np.zeros(2), Habits(clear_s=NEVER_S))
+    made.real(5, 0, 0.0)
+    made.decide(outlook(50))
+    return made
+
+
+def test_what_was_ordered_serves_only_after_its_start_up() -> None:
+    made = fleets(startup_s=60.0)
+    made.decide(outlook(200))
+    assert made.size[1] == 20
+    lates = [made.serve(np.full(15, 190.0))[1][1] for _ in range(4) if made.decide(outlook(200)) is not None]
+    assert all(each > 0 for each in lates[:3])
+    for _ in range(60):
+        made.decide(outlook(200))
+        _, late = made.serve(np.full(15, 190.0))
+    assert late[1] == 0
+
+
+def test_every_replica_is_billed_from_its_order_on() -> None:
+    made = fleets()
+    made.decide(outlook(200))
+    assert made.serve(np.full(15, 50.0))[0][1] == 20 * 15
+
+
+def test_lateness_is_that_of_a_queue_first_come_first_served() -> None:
+    made = fleets()
+    _, late = made.serve(np.array([50.0] * 5 + [170.0] + [0.0] * 9))
+    assert late[1] == pytest.approx(170 - 2 * 50)
+
+
+def test_a_queue_that_will_be_left_is_worked_off_within_its_time() -> None:
+    made = Fleets(facts(60.0), np.zeros(2), np.zeros(2), Habits(clear_s=60.0))
+    made.real(5, 0, 0.0)
+    made.decide(outlook(50))
+    made.serve(np.full(15, 170.0))
+    made.decide(outlook(50))
+    assert made.left[1] == pytest.approx(15 * (170 - 50))
+    assert made.size[1] == 5 + math.ceil(15 * 120 / (10 * 60))
+
+
+def test_a_small_fall_is_not_followed_at_first_and_all_of_it_once_it_shrinks() -> None:
+    made = Fleets(facts(), np.zeros(2), np.zeros(2), Habits(step_ratio=0.2, clear_s=NEVER_S))
+    made.real(20, 0, 0.0)
+    made.decide(outlook(200))
+    for _ in range(10):
+        made.decide(outlook(175))
+    assert made.size[1] == 20
+    for _ in range(10):
+        made.decide(outlook(155))
+    assert made.size[1] == 16
+    for _ in range(10):
+        made.decide(outlook(145))
+    assert made.size[1] == 15
+
+
+def test_a_peak_to_come_keeps_what_the_need_would_let_go() -> None:
+    made = fleets()
+    for _ in range(20):
+        made.decide(outlook(20, peak_rps=45))
+    assert made.size[1] == 5
+
+
+def test_a_turn_is_counted_once_each_way() -> None:
+    made = fleets()
+    turns = 0
+    for need in [50] * 9 + [20] * 20 + [80] * 9 + [100] * 3 + [20] * 20:
+        made.decide(outlook(need))
+        turns += int(made.turned[1])
+    assert turns == 3
