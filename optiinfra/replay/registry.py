@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.performance.core.scaler import PredictiveScaler
 from contracts.errors import ConfigError
 from optiinfra.replay.peers import foreseen, hpa, keda, kpa, planner, reactive, static
-from optiinfra.replay.policy import Policy
+from optiinfra.replay.policy import Policy, amount, grid
+
+OURS = Policy(
+    "optiinfra",
+    "OptiInfra's scaler: forecasts the need, rehearses on paper fleets, spends its error budget (docs/scaler.md)",
+    lambda course, knobs: PredictiveScaler(course.facts, target=amount(knobs, "target")),
+    grid(target=(0.98, 0.99, 0.995, 0.999, 0.9999)),
+    main="target",
+    memory_s=None,
+)
 
 POLICIES = (
+    OURS,
     static.POLICY,
     hpa.POLICY,
     keda.WAITING,
