@@ -1,3 +1,1 @@
-"""Replay: what a policy of scaling would have cost on traffic that really came, beside its peers and beside an oracle
-that knew the future.
-"""
+"""Replay: scalers beside an oracle, and the whole policy, on traffic that really came, in virtual time."""

@@ -1,0 +1,235 @@
+"""What a replay of the whole policy did and what that cost, from the truth of the simulated fleet and the messages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import Action, Alert, CandidateSet, DeadLetter, Decision, EndState, Message, Outcome, Sli, Tick
+from optiinfra.replay.options import PipelineOptions
+from optiinfra.replay.scene import Phase, Scene
+from optiinfra.replay.spot import SteadyZone
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Cost(_Part):
+    """Of the scored span: replica-seconds billed, US dollars, and the share of requests that were in time (1 where none
+    came). `interrupted` requests were in service on spot replicas that were taken, and count as not in time."""
+
+    replica_s: int
+    spot_s: int
+    usd: float
+    attainment_ratio: float
+    requests: int
+    late: float
+    interrupted: float
+
+
+class Static(_Part):
+    """The same trace on a number of replicas that never changes: the 99th percentile of the load of its minutes, which
+    only hindsight knows."""
+
+    replicas: int
+    cost: Cost
+
+
+class Deed(_Part):
+    """One action: seconds of the trace; `began_s` is None where nothing was done, the end where it never ended."""
+
+    action_id: str
+    rule: str
+    kind: str
+    replicas: int
+    decided_s: float
+    began_s: float | None = None
+    ended_s: float | None = None
+    end_state: str = "under_way"
+    reasons: tuple[str, ...] = ()
+    expect_met: bool | None = None
+    goal_met: bool | None = None
+
+
+class Moment(_Part):
+    """A point of the timeline. `arrived_rps` and `late_ratio` are means since the point before; `billed` replicas are
+    those that serve, start or drain."""
+
+    at_s: int
+    arrived_rps: float
+    serving: int
+    billed: int
+    spot: int
+    waiting: float
+    late_ratio: float
+
+
+class PipelineResult(_Part):
+    """All of it, without a word of how long it took: two replays of the same are equal byte by byte.
+
+    `decisions` are counted by code, `actions` by end state. Undone and held ones are what the policy should not have
+    done. `resting` names rules that can never fire, with why. `handled` counts messages by topic.
+    """
+
+    workload: str
+    reviewer: str
+    scored_from_s: int
+    end_s: int
+    cost: Cost
+    static_p99: Static
+    decisions: dict[str, int]
+    actions: dict[str, int]
+    actions_by_rule: dict[str, dict[str, int]]
+    undone: int
+    held: int
+    goals_missed: int
+    fired: dict[str, int]
+    alerts: dict[str, int]
+    dead_letters: int
+    turns_per_day: float
+    spot_losses: tuple[tuple[int, int], ...]
+    resting: dict[str, str]
+    deeds: tuple[Deed, ...]
+    timeline: tuple[Moment, ...]
+    handled: dict[str, int]
+    prices: str
+
+    def to_json(self) -> str:
+        """As one JSON object, indented, keys in the order of the fields."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+@dataclass
+class Ear:
+    """Hears every message that is handled, and keeps what the account needs; each id counts once."""
+
+    begin_ms: int
+    decisions: Counter[str] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
+    alerts: Counter[str] = field(default_factory=Counter)
+    dead_letters: int = 0
+    deeds: dict[str, Deed] = field(default_factory=dict)
+
+    def hear(self, message: Message) -> None:
+        """Take note of one message."""
+        if isinstance(message, Sli | Tick):
+            return  # nearly all of them
+        match message:
+            case CandidateSet():
+                self.fired.update(each.rule for each in message.candidates)
+            case Decision():
+                self.decisions[message.code] += 1
+            case Action():
+                self._begin(message)
+            case Outcome():
+                self._end(message)
+            case Alert():
+                self.alerts[message.name] += 1
+            case DeadLetter():
+                self.dead_letters += 1
+            case _:
+                pass
+
+    def _begin(self, action: Action) -> None:
+        if action.id not in self.deeds:
+            self.deeds[action.id] = Deed(
+                action_id=action.id,
+                rule=action.rule,
+                kind=action.spec.kind.value,
+                replicas=action.spec.replicas,
+                decided_s=self._s(action.at_ms),
+            )
+
+    def _end(self, outcome: Outcome) -> None:
+        told = {
+            "began_s": None if outcome.began_ms is None else self._s(outcome.began_ms),
+            "ended_s": self._s(outcome.at_ms),
+            "end_state": outcome.end_state.value,
+            "reasons": outcome.reasons,
+            "expect_met": outcome.expect_met,
+            "goal_met": outcome.goal_met,
+        }
+        self.deeds[outcome.action.id] = self.deeds[outcome.action.id].model_copy(update=told)
+
+    def _s(self, at_ms: int) -> float:
+        return (at_ms - self.begin_ms) / 1000.0
+
+
+def cost_of(scene: Scene) -> Cost:
+    """What a scene that has come to its end cost, and how many requests were in time."""
+    begin, end = scene.scored_from_s, len(scene.arrived)
+    requests = scene.total[end] - scene.total[min(begin, end)]
+    late = scene.late(begin, end)
+    missed = min(float(requests), late + scene.interrupted_scored)
+    return Cost(
+        replica_s=scene.bill.on_demand_s + scene.bill.spot_s,
+        spot_s=scene.bill.spot_s,
+        usd=scene.bill.usd,
+        attainment_ratio=1.0 - missed / requests if requests else 1.0,
+        requests=requests,
+        late=late,
+        interrupted=scene.interrupted_scored,
+    )
+
+
+def static_p99(arrived: NDArray[np.int64], options: PipelineOptions) -> Static:
+    """The account of as many replicas as the 99th percentile of the scored minutes needs, all on demand."""
+    begin = len(arrived) // 2 if options.scored_from_s is None else options.scored_from_s
+    scored = arrived[min(begin, len(arrived)) :]
+    minutes = scored[: len(scored) // 60 * 60].reshape(-1, 60).mean(axis=1) if len(scored) >= 60 else scored
+    need = float(np.percentile(minutes, 99)) / options.capacity_rps if len(minutes) else 1.0
+    replicas = max(options.least_replicas, min(options.most_replicas, ceil(need)))
+    alone = options.model_copy(update={"spot_ratio": 0.0})
+    scene = Scene(arrived.tolist(), alone, SteadyZone(), alone.prices, replicas)
+    scene.advance(len(arrived))
+    return Static(replicas=replicas, cost=cost_of(scene))
+
+
+def turns_per_day(deeds: list[Deed], begin_s: int, end_s: int) -> float:
+    """How often a day the policy turned from adding to taking away or back, of what was done in the scored span."""
+    kinds = [deed.kind for deed in deeds if deed.began_s is not None and begin_s <= deed.decided_s < end_s]
+    turns = sum(was != now for was, now in pairwise(kinds))
+    return turns * 86_400 / (end_s - begin_s) if end_s > begin_s else 0.0
+
+
+class Timeline:
+    """Points every `every_s` seconds, taken while the scene goes on."""
+
+    def __init__(self, scene: Scene, every_s: int) -> None:
+        self._scene, self._every_s = scene, every_s
+        self._last_s = 0
+        self.points: list[Moment] = []
+
+    def note(self) -> None:
+        """Take a point if one is due."""
+        scene, now_s = self._scene, self._scene.now_s
+        if now_s - self._last_s < self._every_s:
+            return
+        span_s = now_s - self._last_s
+        came = scene.total[now_s] - scene.total[self._last_s]
+        # The last second before now is judged a second later: those of its requests that wait are counted as in time.
+        late = scene.late(self._last_s, now_s)
+        self.points.append(
+            Moment(
+                at_s=now_s,
+                arrived_rps=came / span_s,
+                serving=len(scene.names(Phase.SERVING)),
+                billed=len(scene.present),
+                spot=sum(each.spot for each in scene.present),
+                waiting=scene.waiting,
+                late_ratio=late / came if came else 0.0,
+            )
+        )
+        self._last_s = now_s
+
+
+def ended(deeds: list[Deed], state: EndState) -> int:
+    """How many actions ended so."""
+    return sum(deed.end_state == state.value for deed in deeds)
