@@ -86,7 +86,7 @@ class Collector:
 
     def _take(self, topic: str, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
         record = Record(topic, key or b"", value or b"", headers_of(headers))
-        if topic == METRICS.name:
+        if topic == METRICS.name and _LEFT not in record.value:
             self._live.scrape_seen(record.header("ce_id") or "")
             return
         try:
@@ -105,6 +105,10 @@ class Collector:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             await _stop(consumer)
+
+
+_LEFT = b'"left":true'
+"""Stands in the last word of a replica that was taken away; of other scrapes nobody here needs what is in them."""
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:

@@ -24,21 +24,26 @@ RECENT = 2000
 @dataclass(frozen=True)
 class Said:
     """What was said, and where it arrived: in the ledger, on the topic, in both. Of `unseen` workloads nothing else was
-    ever heard: a name can be mistyped."""
+    ever heard, of those in `known` it was: a name can be mistyped."""
 
     workloads: tuple[str, ...]
     ledger: bool
     topic: bool
     trouble: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
-def known_workloads(bootstrap: str) -> list[str]:
-    """Workloads that the newest SLIs, decisions or controls speak of, by their keys alone: who stops all action must
-    not wait until every window was read."""
-    with following(bootstrap, dict.fromkeys((topic.name for topic in (SLIS, DECISIONS, CONTROLS)), RECENT)) as log:
-        names = {record.key.decode("utf-8", "replace") for record in log.records()}
-    return sorted(name for name in names if 0 < len(name) <= 200)  # others are none, whoever wrote them
+def named_workloads(bootstrap: str) -> tuple[list[str], list[str]]:
+    """Workloads that the newest SLIs or decisions speak of, and those together with what people named, by their keys
+    alone: who stops all action must not wait until every window was read. A name that only people said may be mistyped.
+    """
+    topics = dict.fromkeys((topic.name for topic in (SLIS, DECISIONS, CONTROLS)), RECENT)
+    with following(bootstrap, topics) as log:
+        found = {(record.topic == CONTROLS.name, record.key.decode("utf-8", "replace")) for record in log.records()}
+    # Keys of other lengths are no names, whoever wrote them.
+    seen = {name for said, name in found if not said and 0 < len(name) <= 200}
+    return sorted(seen), sorted(seen | {name for _, name in found if 0 < len(name) <= 200})
 
 
 @contextmanager
@@ -88,6 +93,7 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
     whole = names is None and fleet.kind is not ControlKind.MODE
     in_ledger = on_topic = False
     unseen: list[str] = []
+    known: list[str] = []
     trouble: list[str] = []
     async with ledger_at(redis_url) as ledger:
         if ledger is not None and (whole or chosen):
@@ -100,9 +106,9 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
         async with publisher_at(bootstrap, source) as publisher:
             if publisher is not None:
                 with _told(trouble):
-                    known = await asyncio.to_thread(known_workloads, bootstrap)
+                    known, named = await asyncio.to_thread(named_workloads, bootstrap)
                     unseen = [each.workload for each in chosen if each.workload not in known]
-                    chosen = [made(name) for name in known] if names is None else chosen
+                    chosen = [made(name) for name in named] if names is None else chosen
                     for each in chosen:
                         await publisher.publish(each)
                     on_topic = bool(chosen)
@@ -114,7 +120,9 @@ async def say(made: Made, names: Sequence[str] | None, *, redis_url: str, bootst
         nothing = "no workload is known yet" if publisher is not None else "neither ledger nor broker answers"
         why = "; ".join(trouble) or nothing
         raise Unavailable(f"nobody heard it: {why}", where="controls", fix="Is `optiinfra up` running here?")
-    return Said(tuple(each.workload for each in chosen), in_ledger, on_topic, tuple(trouble), tuple(unseen))
+    return Said(
+        tuple(each.workload for each in chosen), in_ledger, on_topic, tuple(trouble), tuple(unseen), tuple(known)
+    )
 
 
 async def _set(ledger: Ledger, control: Control, trouble: list[str]) -> bool:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from pydantic import ValidationError
 
 from contracts.errors import ConfigError
-from contracts.events import CandidateSet, Control, Decision, FleetEvent, Message, Outcome, Review, Sli, SliValue
+from contracts.events import (
+    Candidate,
+    CandidateSet,
+    Control,
+    Decision,
+    FleetEvent,
+    Message,
+    Outcome,
+    Review,
+    Sli,
+    SliValue,
+)
 from contracts.ports import Scalar, Store
 from contracts.topics import BY_NAME
-from optiinfra.story import clock_line
+from optiinfra.story import clock_line, fact_line
 from rules.core.ruleset import RuleSet
 from rules.explain import RuleAccount, RuleState, replay
 
@@ -22,8 +33,11 @@ AROUND_MS = 120_000
 
 MARGIN_S = 60.0
 MOST_ROWS = 100_000
+MOST_SETS = 10_000
+SECOND_MS = 1000
 _STATE_WORDS = {
     RuleState.PROPOSES: "proposed",
+    RuleState.FIRES: "fired, though no proposal of it is kept for this moment",
     RuleState.COOLING: "held back, since it had proposed a while before",
     RuleState.NUMBERLESS: "fired, but a number it needs was missing",
     RuleState.QUIET: "did not fire",
@@ -130,19 +144,48 @@ class Moment:
 
 
 async def moment(store: Store, rules: RuleSet, workload: str, at_ms: int, *, speed: float) -> Moment:
-    """A workload at event time `at_ms`, its rules told again from the SLIs of the store.
+    """A workload at event time `at_ms`, its rules told again from the SLIs of the store. People name moments by the
+    second: where something was proposed within it, that is the moment.
 
-    The rules are those in force now: where they were others then, the account is of what these would have done.
+    What was proposed, and when, is what the store says. The rules are those in force now: where they were others then,
+    the account is of what these would have done.
     """
+    proposed = await _proposed(store, rules, workload, at_ms)
+    at_ms = max([at_ms, *(found.at_ms for found in proposed)])
+    last_ms: dict[str, int] = {}
+    for found in sorted(proposed, key=lambda each: each.at_ms):
+        last_ms |= dict.fromkeys((each.rule for each in found.candidates), found.at_ms)
     from_ms = max(0, at_ms - int((rules.history_s + MARGIN_S) * 1000))
     rows = await store.query("slis_between", workload=workload, from_ms=from_ms, to_ms=at_ms, limit=MOST_ROWS)
-    accounts = replay(rules, slis_of(workload, rows), at_ms, max_age_s=max(30.0, 3.0 * speed))
-    found = await store.query(
+    told = replay(rules, slis_of(workload, rows), at_ms, max_age_s=max(30.0, 3.0 * speed), proposed_ms=last_ms)
+    now = {each.rule: each for found in proposed if found.at_ms == at_ms for each in found.candidates}
+    accounts = [_as_proposed(each, now[each.rule]) if each.rule in now else each for each in told]
+    records = await store.query(
         "records_between", workload=workload, from_ms=max(0, at_ms - AROUND_MS), to_ms=at_ms + AROUND_MS
     )
     kinds = (Decision, Outcome, Control, FleetEvent)
-    around = [each for each in messages_of(found) if isinstance(each, kinds)]
+    around = [each for each in messages_of(records) if isinstance(each, kinds)]
     return Moment(workload, at_ms, accounts, sorted(around, key=lambda each: each.at))
+
+
+async def _proposed(store: Store, rules: RuleSet, workload: str, at_ms: int) -> list[CandidateSet]:
+    """What was proposed up to the end of this second, as far back as a cooldown reaches."""
+    back_s = max((each.rule.cooldown for each in rules.rules), default=0.0)
+    rows = await store.query(
+        "records_between",
+        workload=workload,
+        type=CandidateSet.TYPE,
+        from_ms=max(0, at_ms - int(back_s * 1000)),
+        to_ms=at_ms + SECOND_MS,
+        limit=MOST_SETS,
+    )
+    return [each for each in messages_of(rows) if isinstance(each, CandidateSet)]
+
+
+def _as_proposed(account: RuleAccount, candidate: Candidate) -> RuleAccount:
+    """The rule as its own proposal tells of it, rather than as it is told again."""
+    why = tuple(fact_line(fact) for fact in candidate.facts)
+    return replace(account, state=RuleState.PROPOSES, why=why, cooldown_left_s=0.0)
 
 
 def slis_of(workload: str, rows: Sequence[Mapping[str, Scalar]]) -> list[Sli]:

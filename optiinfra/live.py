@@ -69,10 +69,17 @@ class Subject:
 
 @dataclass
 class WorkloadView(Subject):
-    """A workload, its replicas by name, and its attainment so far by latency family."""
+    """A workload, its replicas by name, its attainment so far by latency family, and when replicas were taken away, in
+    event ms."""
 
     replicas: dict[str, Subject] = field(default_factory=dict)
     attained: dict[str, Attainment] = field(default_factory=dict)
+    left_ms: dict[str, int] = field(default_factory=dict)
+
+
+def _since(sli: Sli | None, left_ms: int | None) -> bool:
+    """Whether an SLI is of a scrape after a replica was taken away, or it never was: it is there."""
+    return left_ms is None or (sli is not None and sli.size_s == 0 and sli.end_ms > left_ms)
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,8 @@ class LiveState:
             self._sli(message, now_ms)
         elif isinstance(message, MetricsSnapshot):
             self.counts = Counts(counts.scrapes + 1, counts.slis, counts.alerts, counts.dead_letters)
+            if message.left:
+                self._left(message)
         elif isinstance(message, Alert):
             self.counts = Counts(counts.scrapes, counts.slis, counts.alerts + 1, counts.dead_letters)
             self.alerts_by_name[message.name] = self.alerts_by_name.get(message.name, 0) + 1
@@ -134,6 +143,14 @@ class LiveState:
             self.beats_heard_s[message.worker] = heard_s
         else:
             self.deeds.apply(message)
+
+    def _left(self, last: MetricsSnapshot) -> None:
+        """Without a replica that was taken away; what is still told of its last windows does not bring it back."""
+        workload = self.workloads.setdefault(last.workload, WorkloadView())
+        workload.left_ms[last.instance_id] = last.scraped_at_ms
+        seen = workload.replicas.get(last.instance_id)
+        if seen is not None and not _since(seen.latest, last.scraped_at_ms):
+            del workload.replicas[last.instance_id]
 
     def scrape_seen(self, ident: str) -> None:
         """Count a scrape by its id alone: nobody here needs what is in it."""
@@ -149,6 +166,8 @@ class LiveState:
         if sli.size_s not in (0, self.window_s):
             return
         if sli.instance_id is not None:
+            if not _since(sli, workload.left_ms.get(sli.instance_id)) and sli.instance_id not in workload.replicas:
+                return
             workload.replicas.setdefault(sli.instance_id, Subject()).take(sli)
             return
         workload.take(sli)

@@ -151,7 +151,9 @@ def _deed(action: Action, audit: Sequence[AuditEntry]) -> list[str]:
         f"{clock(action.at_ms)}  Action {short(action.id)} went to the executor, approved by {action.approved_by}"
         + (f"; it stops {short(action.preempts)} first." if action.preempts else ".")
     ]
-    for entry in audit:
+    for before, entry in zip([None, *audit], audit, strict=False):
+        if before is not None and (before.what, before.detail) == (entry.what, entry.detail):
+            continue  # every save of a hold is a line of the log, and nothing new
         lines.append(f"{clock(entry.at_ms)}    {entry.what}{f': {entry.detail}' if entry.detail else ''}")
     return lines
 

@@ -220,9 +220,8 @@ def alert_line(alert: Alert, times: int = 1) -> Text:
     again = f" ×{times}" if times > 1 else ""
     subject = short(alert.subject) if _ID.fullmatch(alert.subject) else alert.subject
     where = " ".join(dict.fromkeys(name for name in (alert.workload, subject) if name != "-"))
-    return Text(
-        f"{clock} {alert.severity} {alert.name}{again} {where}: {alert.summary}", style=_COLOURS[alert.severity]
-    )
+    summary = " · ".join(line.strip() for line in alert.summary.splitlines() if line.strip())
+    return Text(f"{clock} {alert.severity} {alert.name}{again} {where}: {summary}", style=_COLOURS[alert.severity])
 
 
 def _footer(scene: Scene, width: int) -> Text:

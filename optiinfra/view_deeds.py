@@ -78,7 +78,8 @@ def _deed(deed: Deed, now_ms: int) -> Text:
 def _case(case: Decision) -> Text:
     what = change(case.candidate.spec.kind.value, case.replicas or case.candidate.spec.replicas)
     return Text(
-        f"? optiinfra approve {short(case.decision_id)}: {case.workload} {what}, {case.answer.value.replace('_', ' ')}",
+        f"{clock(case.at_ms)} ? optiinfra approve {short(case.decision_id)}: {case.workload} {what}, "
+        f"{case.answer.value.replace('_', ' ')} · {case.candidate.rule}",
         style="yellow" if case.answer is Answer.NEEDS_APPROVAL else "cyan",
     )
 

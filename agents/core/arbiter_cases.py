@@ -19,7 +19,8 @@ def opened(state: ArbiterState, decision: Decision, found: CandidateSet) -> tupl
     """With a case for people to answer. Of too many the oldest is closed: a pile helps nobody."""
     state = state.with_case(Case(decision=decision, proposed_ms=found.at_ms, replicas=found.replicas or 0))
     surplus = [case for case in state.cases if not case.closed][:-OPEN_LIMIT]
-    return _close(state, surplus, f"expired: more than {OPEN_LIMIT} cases of {state.workload} were open")
+    words = f"expired: more than {OPEN_LIMIT} cases of {state.workload} were open"
+    return _close(state, surplus, words, Refusal.EXPIRED)
 
 
 def superseded(state: ArbiterState, newer: Decision) -> tuple[ArbiterState, list[Message]]:
@@ -31,14 +32,15 @@ def superseded(state: ArbiterState, newer: Decision) -> tuple[ArbiterState, list
         and case.decision.candidate.rule == newer.candidate.rule
         and case.decision.decision_id != newer.decision_id
     ]
-    return _close(state, old, f"superseded by {newer.decision_id}")
+    words = f"superseded by {newer.decision_id}"
+    return _close(state, old, words, Refusal.SUPERSEDED, successor=newer.decision_id)
 
 
 def expired(state: ArbiterState, settings: ArbiterSettings) -> tuple[ArbiterState, list[Message]]:
     """Without the open cases that nobody has answered in time."""
     now_ms = settings.wall_ms(state.now_ms)
     late = [case for case in state.cases if not case.closed and _expires(case) <= now_ms]
-    return _close(state, late, "expired: nobody answered in time")
+    return _close(state, late, "expired: nobody answered in time", Refusal.EXPIRED)
 
 
 def on_approval(
@@ -51,17 +53,24 @@ def on_approval(
     case = state.case(approval.decision_id)
     if case is None:
         return state, [_unknown(state, approval)]
+    why = f": {approval.reason}" if approval.reason else ""
+    newest = _newest(state, case)
+    if approval.approve and not newest.closed and newest is not case and _asks_the_same(case, newest):
+        case, why = newest, f"{why} (said of {approval.decision_id}, in whose place this one is)"
     if case.closed:
         standing = case.decision
-        return _answer(state, case, standing.answer, standing.reasons, (f"already {case.closed}",), approval=approval)
+        detail = (f"already {case.closed}", *_instead(case, newest, approval))
+        codes, actor = standing.reasons, standing.actor
+        return _answer(state, case, standing.answer, codes, detail, approval=approval, actor=actor)
     if approval.at_wall_ms >= _expires(case):
         words = f"expired before {approval.actor} answered"
         return _answer(state, case, Answer.REFUSED, (Refusal.EXPIRED,), (words,), closed="expired", approval=approval)
-    why = f": {approval.reason}" if approval.reason else ""
     if not approval.approve:
         closed = f"rejected by {approval.actor}"
-        codes = (Refusal.REJECTED,)
-        return _answer(state, case, Answer.REFUSED, codes, (closed + why,), closed=closed, approval=approval)
+        codes, actor = (Refusal.REJECTED,), approval.actor
+        return _answer(
+            state, case, Answer.REFUSED, codes, (closed + why,), closed=closed, approval=approval, actor=actor
+        )
     if stopped := list(of_switch(state)):
         reasons = (*_codes(stopped), *case.decision.reasons)
         detail = (*_words(stopped), "the case stays open")
@@ -69,9 +78,35 @@ def on_approval(
     if not settings.has_controller:
         closed = f"accepted by {approval.actor}"
         detail = (closed + why, "there is no controller for this fleet: it has to be done by hand")
-        codes = (Refusal.NO_CONTROLLER,)
-        return _answer(state, case, Answer.RECOMMENDED, codes, detail, closed=closed, approval=approval)
+        codes, actor = (Refusal.NO_CONTROLLER,), approval.actor
+        return _answer(state, case, Answer.RECOMMENDED, codes, detail, closed=closed, approval=approval, actor=actor)
     return _approve(state, case, approval, why, settings)
+
+
+def _newest(state: ArbiterState, case: Case) -> Case:
+    """The last of the cases of which each took the place of the one before it."""
+    while (after := state.case(case.successor)) is not None:
+        case = after
+    return case
+
+
+def _asks_the_same(case: Case, other: Case) -> bool:
+    """Whether a yes to one means the other too; it is of the same rule anyway."""
+    one, two = case.decision.candidate.spec, other.decision.candidate.spec
+    return (one.kind, one.replicas) == (two.kind, two.replicas)
+
+
+def _instead(case: Case, newest: Case, approval: Approval) -> Iterable[str]:
+    """What became of the case in whose place another one is, and what to say to answer that one."""
+    if newest is not case:
+        spec, ident = newest.decision.candidate.spec, newest.decision.decision_id
+        if newest.closed:
+            yield f"and that one is {newest.closed}"
+        else:
+            command = "approve" if approval.approve else "reject"
+            yield f"waiting in its place, {spec.kind} by {spec.replicas}: optiinfra {command} {ident}"
+    elif case.successor:
+        yield f"nobody is asked about that one: optiinfra explain {case.successor}"
 
 
 def _approve(
@@ -106,6 +141,7 @@ def _approve(
         detail,
         closed=closed,
         approval=approval,
+        actor=approval.actor,
         replicas=given.replicas,
         action_id=action.id,
         mode=mode,
@@ -122,12 +158,15 @@ def _answer(
     *,
     closed: str = "",
     approval: Approval | None = None,
+    actor: str = "",
+    successor: str = "",
     replicas: int | None = None,
     action_id: str | None = None,
     mode: Mode | None = None,
 ) -> tuple[ArbiterState, list[Message]]:
-    """The next revision of a case's decision; `closed` ends the case and makes the revision how it stands. What is
-    None stays as it stands; a refusal grants nothing."""
+    """The next revision of a case's decision; `closed` ends the case and makes the revision how it stands. `actor` is
+    the person who made the answer so, nobody where the arbiter did. What is None stays as it stands; a refusal grants
+    nothing."""
     before, revision = case.decision, case.revision + 1
     granted = before.replicas if replicas is None else replicas
     decision = before.model_copy(
@@ -141,18 +180,22 @@ def _answer(
             "at_ms": state.now_ms,
             "expires_wall_ms": None if closed else before.expires_wall_ms,
             "action_id": before.action_id if action_id is None else action_id,
-            "actor": approval.actor if approval else "",
+            "actor": actor,
             "answers": approval.id if approval else "",
         }
     )
-    update = {"revision": revision} | ({"decision": decision, "closed": closed} if closed else {})
+    update = {"revision": revision} | (
+        {"decision": decision, "closed": closed, "successor": successor} if closed else {}
+    )
     return state.with_case(case.model_copy(update=update)), [decision]
 
 
-def _close(state: ArbiterState, cases: Iterable[Case], words: str) -> tuple[ArbiterState, list[Message]]:
+def _close(
+    state: ArbiterState, cases: Iterable[Case], words: str, code: Refusal, successor: str = ""
+) -> tuple[ArbiterState, list[Message]]:
     outputs: list[Message] = []
     for case in cases:
-        state, answers = _answer(state, case, Answer.REFUSED, (Refusal.EXPIRED,), (words,), closed=words)
+        state, answers = _answer(state, case, Answer.REFUSED, (code,), (words,), closed=words, successor=successor)
         outputs += answers
     return state, outputs
 
@@ -179,5 +222,5 @@ def _unknown(state: ArbiterState, approval: Approval) -> Alert:
         at_ms=state.now_ms,
         summary=f"{approval.actor} {said} {approval.decision_id}, which is no case of {state.workload} that people "
         "were asked about, or is one of long ago; nothing was done",
-        fix="Approve or reject by the id of a decision that needs approval (optiinfra decisions).",
+        fix="Approve or reject by the id of a decision that needs approval (optiinfra decisions --waiting).",
     )

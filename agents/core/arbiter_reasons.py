@@ -34,6 +34,7 @@ MIN_COVERAGE_RATIO = 0.5
 ORDER: tuple[Refusal, ...] = (
     Refusal.KILL_SWITCH,
     Refusal.EXPIRED,
+    Refusal.SUPERSEDED,
     Refusal.REJECTED,
     Refusal.REVIEW_FAILED,
     Refusal.NO_REVIEW,

@@ -51,13 +51,15 @@ class Flight(_Part):
 
 class Case(_Part):
     """A decision that people were or are asked about. `decision` is how it stands, `revision` the newest one told,
-    `replicas` what the fleet had when it was proposed. `closed` says how it ended, in words; empty while it is open."""
+    `replicas` what the fleet had when it was proposed. `closed` says how it ended, in words; empty while it is open.
+    `successor` is the decision that took its place, where one did."""
 
     decision: Decision
     proposed_ms: int
     replicas: int
     revision: int = 0
     closed: str = ""
+    successor: str = ""
 
 
 class Seen(_Part):

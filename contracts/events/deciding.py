@@ -217,6 +217,7 @@ class Refusal(StrEnum):
     ADVISORY_MODE = "advisory_mode"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"
     FLEET_LIMIT = "fleet_limit"
     RATE_LIMIT = "rate_limit"
     LEDGER_LOST = "ledger_lost"
@@ -230,7 +231,8 @@ class Decision(Message):
 
     Topic `optiinfra.decisions.v1`, key workload, public. Written by stage `arbiter`, read by console, webhooks, store.
     `decision_id` names the candidate's case; `revision` grows when a person or the time answers it again. An approval
-    has an `action_id`; `answers` is the id of the person's message that a revision answers, and `actor` who that was.
+    has an `action_id`; `answers` is the id of the person's message that a revision answers. `actor` is the person who
+    made the answer what it is, empty where the platform did.
     """
 
     TYPE: ClassVar[str] = "optiinfra.decisions.v1"

@@ -15,10 +15,13 @@ from contracts.errors import ConfigError
 if TYPE_CHECKING:
     from optiinfra.settings_load import Loaded
 
+FLAG = ""
+"""Instead of the type that --help would show: a flag takes no value."""
+
 StateOption = Annotated[
     Path | None, typer.Option("--state", help="State directory (default ./.optiinfra).", show_default=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print JSON instead of a table.")]
 PortOption = Annotated[
     int | None, typer.Option("--port", help="Port of health and metrics on 127.0.0.1 (default 8686).")
 ]
@@ -54,17 +57,35 @@ def print_json(data: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout; `–` stands for what is missing."""
+    """A table on stdout; `–` stands for what is missing. No word is cut: where the screen is too narrow for that, the
+    last column stands below the others."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, title in enumerate(columns):
-        table.add_column(title, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width; eighty columns would break words
         console = Console(width=140)
+    cells = [[each if isinstance(each, Text) else Text("–" if each is None else str(each)) for each in r] for r in rows]
+    widths = [max([len(title), *(row[n].cell_len for row in cells)]) for n, title in enumerate(columns)]
+    words = [all(" " not in row[n].plain for row in cells) for n in range(len(columns))]
+    room = console.width - sum(each + _GAP for each, whole in zip(widths, words, strict=True) if whole)
+    if sum(widths) + _GAP * len(widths) > console.width and room < _SENTENCE * words.count(False) and not words[-1]:
+        for *before, last in [[Text(title, style="bold") for title in columns], *cells]:
+            for cell, width in zip(before, widths, strict=False):
+                cell.pad_right(width + _GAP - cell.cell_len)
+            console.print(Text("").join(before))
+            console.print(Padding(last, (0, 0, 0, 2 * _GAP)))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for number, (title, whole) in enumerate(zip(columns, words, strict=True)):
+        table.add_column(title, overflow="fold", no_wrap=number == 0 or (whole and room >= 0))
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+_GAP = 2
+_SENTENCE = 20
+"""Columns of the screen in which a sentence can still be read."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from optiinfra.commands.common import JsonOption, PortOption, StateOption, loaded, print_json, print_table
+from optiinfra.commands.common import FLAG, JsonOption, PortOption, StateOption, loaded, print_json, print_table
 
 NOT_RUNNING = 3
 
@@ -100,7 +100,7 @@ def doctor(state: StateOption = None, port: PortOption = None, as_json: JsonOpti
 
 def reset(
     state: StateOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", metavar=FLAG, help="Do not ask.")] = False,
 ) -> None:
     """Delete what `up` keeps in the state directory: clock, lock, logs, redis, store, twin. Refused while one runs.
 

@@ -9,7 +9,7 @@ import typer
 
 from contracts.errors import ConfigError, Conflict, Unavailable
 from contracts.events import Answer, ControlKind, Mode
-from optiinfra.commands.common import JsonOption, KafkaOption, StateOption, loaded, print_json, print_table
+from optiinfra.commands.common import FLAG, JsonOption, KafkaOption, StateOption, loaded, print_json, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,9 @@ class Place:
 def decisions(
     kafka: KafkaOption = None,
     state: StateOption = None,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a person.")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", metavar=FLAG, help="Only those that wait for a person.")
+    ] = False,
     count: Annotated[int, typer.Option("-n", min=1, help="At most so many, the newest.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,6 +92,9 @@ def decisions(
         told = sorted(newest.values(), key=lambda each: each.at_ms)[-count:]
     if as_json:
         print_json([each.model_dump(mode="json") for each in told])
+        return
+    if waiting and not told:
+        typer.echo("nothing waits")
         return
     rows = [
         (
@@ -246,8 +251,8 @@ def _set(
     said = asyncio.run(controls.say(made, names, redis_url=place.redis_url, bootstrap=place.bootstrap))
     heard = [name for name, yes in (("ledger", said.ledger), ("arbiter", said.topic)) if yes]
     if as_json:
-        told = {"workloads": said.workloads, "unseen": said.unseen, "heard_by": heard, "trouble": said.trouble}
-        print_json(told)
+        told = {"workloads": said.workloads, "unseen": said.unseen, "known": said.known}
+        print_json(told | {"heard_by": heard, "trouble": said.trouble})
         return
     what = f"mode {mode.value}" if mode else kind.value
     whole = ", ".join(said.workloads)
@@ -255,6 +260,9 @@ def _set(
         whole = f"the fleet and each of its workloads ({whole})" if whole else "the fleet"
     typer.echo(f"{what} for {whole}, by {who}; heard by {' and '.join(heard)}")
     if said.unseen:
-        typer.secho(f"not seen so far: {', '.join(said.unseen)}", fg="yellow", err=True)
+        nobody = f"no workload {', '.join(said.unseen)} has been seen; known: {', '.join(said.known) or 'none yet'}"
+        typer.secho(
+            f"{nobody}\nIt stands all the same, for one that comes under this name.", fg="red", bold=True, err=True
+        )
     for line in said.trouble:
         typer.secho(line, fg="yellow", err=True)

@@ -125,7 +125,7 @@ def list_(files: PathsArgument = None, state: StateOption = None, as_json: JsonO
                 ", ".join(rule.any),
                 ", ".join(rule.none),
                 rule.action.kind.value,
-                " ".join(rule.doc.split())[:160],
+                " ".join(rule.doc.split()),
             )
             for pack, name, rule in rules
         ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contracts.errors import ConfigError, Unavailable
-from optiinfra.commands.common import JsonOption, KafkaOption, StateOption, loaded, print_json, print_table
+from optiinfra.commands.common import FLAG, JsonOption, KafkaOption, StateOption, loaded, print_json, print_table
 
 if TYPE_CHECKING:
     from contracts.topics import Topic
@@ -93,7 +93,9 @@ def tail(
     topic: Annotated[str, typer.Argument(help="A topic: `slis`, or in full `optiinfra.slis.v1`.")],
     kafka: KafkaOption = None,
     state: StateOption = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest message.")] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", metavar=FLAG, help="Start with the oldest message.")
+    ] = False,
     count: Annotated[int | None, typer.Option("-n", min=1, help="Stop after so many messages.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,8 +108,11 @@ def tail(
     name = _topic(topic).name
     # With a count and from the beginning, what is there is all that is asked for: do not wait for more.
     follow = not (from_beginning and count)
+    bootstrap = _needed(kafka, state)
+    if follow and not any(each.held for each in admin.list_topics(bootstrap) if each.name == name):
+        typer.echo("none so far; Ctrl-C ends", err=True)
     try:
-        for seen in admin.tail(_needed(kafka, state), name, from_beginning=from_beginning, n=count, follow=follow):
+        for seen in admin.tail(bootstrap, name, from_beginning=from_beginning, n=count, follow=follow):
             value = (
                 seen.message.model_dump_json(exclude_defaults=True) if seen.message else f"unreadable: {seen.problem}"
             )

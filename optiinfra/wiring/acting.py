@@ -65,14 +65,17 @@ async def rules(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
             seat.close()
 
 
+RULES_STAY = "the rules that were in force stay so, since new ones have mistakes"
+
+
 async def _reload(book: RuleBook, publisher: Publisher, clock: EventClock) -> None:
     """Take over files that have changed; ones with errors are refused as a whole, and the rules in force stay."""
     while True:
         await asyncio.sleep(RELOAD_EVERY_S)
         error = await asyncio.to_thread(book.reload_if_changed)
         if error is not None:
-            fix = "The rules that were in force stay so; correct the file (`optiinfra rules check`)."
-            _tell(publisher, _rules_alert("rules_refused", str(error), clock, fix))
+            fix = "Correct the file (`optiinfra rules check`)."
+            _tell(publisher, _rules_alert("rules_refused", f"{RULES_STAY}: {error}", clock, fix))
 
 
 def _rules_alert(name: str, detail: str, clock: EventClock, fix: str) -> Alert:

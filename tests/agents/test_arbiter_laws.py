@@ -20,6 +20,7 @@ from contracts.events import (
     Alert,
     Answer,
     Approval,
+    Candidate,
     CandidateSet,
     Control,
     ControlKind,
@@ -93,6 +94,7 @@ class Auditor:
         self.reviews: dict[str, Review] = {}
         self.seen: set[str] = set()
         self.repeated: set[str] = set()
+        self.asked: dict[str, Candidate] = {}
 
     def hears(self, message: Message) -> None:
         """What a message tells, before the arbiter answers it."""
@@ -126,7 +128,11 @@ class Auditor:
         else:
             assert isinstance(cause, Approval)
             assert cause.approve
-            assert (cause.actor, cause.decision_id) == (action.approved_by, action.decision_id)
+            assert cause.actor == action.approved_by
+            asked = self.asked[cause.decision_id]
+            assert (asked.rule, asked.spec.kind) == (action.rule, action.spec.kind)
+            if cause.decision_id != action.decision_id:  # it stands in the place of what was asked, and asks the same
+                assert asked.spec.replicas == decision.candidate.spec.replicas
         others = list(self.flying.values())
         if others:
             (other,) = others
@@ -188,6 +194,7 @@ def test_no_action_without_leave_and_none_beyond_the_limits(seed: int) -> None:
         auditor.hears(message)
         outputs = desk.send(message)
         decisions = {each.decision_id: each for each in outputs if isinstance(each, Decision)}
+        auditor.asked |= {ident: each.candidate for ident, each in decisions.items()}
         for action in (each for each in outputs if isinstance(each, Action)):
             if action.id in auditor.flying:
                 auditor.again(action, message)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from rich.text import Text
 from typer.testing import CliRunner
 
 from contracts.catalog.slis import SLIS
 from contracts.topics import TOPICS
 from optiinfra.cli import app
+from optiinfra.commands.common import print_table
 from optiinfra.statedir import StateDir
 from tests.agents.redis_process import RedisProcess, plan_of
 
@@ -66,6 +68,27 @@ def test_help_of_every_command_has_an_example(words: list[str]) -> None:
     assert result.exit_code == 0
     assert "Example" in result.output
     assert f"optiinfra {' '.join(words)}" in " ".join(result.output.split())
+
+
+def test_help_asks_for_no_value_of_a_flag() -> None:
+    for words, flag in ((["decisions"], "--waiting"), (["topics", "tail"], "--from-beginning"), (["reset"], "--yes")):
+        [line] = [one for one in run(*words, "--help").output.splitlines() if one.startswith("│") and flag in one]
+        assert "<" not in line
+    assert "--json <bool>" not in " ".join(run("decisions", "--help").output.split())
+
+
+@pytest.mark.parametrize("width", [70, 80, 100, 140])
+def test_a_table_cuts_no_word_and_wraps_sentences(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"COLUMNS": str(width), "FORCE_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    detail = "mode semi_autonomous; a quarter of scale-up-on-burn was too little to catch up"
+    row = ("1234", "12:58:40", "chat", "9f3a1c7e21", "held_unverified", "executor", detail)
+    print_table(("no", "at", "workload", "subject", "what", "by", "detail"), [row, row])
+    lines = Text.from_ansi(capsys.readouterr().out).plain.splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert sorted(" ".join(lines[1:]).replace("detail", "").split()) == sorted(" ".join(2 * row).split())
 
 
 def test_an_error_is_one_line_with_its_exit_code_and_no_traceback() -> None:

@@ -101,6 +101,13 @@ async def test_a_word_to_one_workload_is_heard_by_the_arbiter_alone_where_there_
 ) -> None:
     said = await controls.say(made(ControlKind.KILL), ("chatt",), redis_url="", bootstrap=own_broker.bootstrap)
     assert (said.ledger, said.topic, said.unseen) == (False, True, ("chatt",))
+    again = await controls.say(made(ControlKind.KILL), ("chatt",), redis_url="", bootstrap=own_broker.bootstrap)
+    assert (again.unseen, again.known) == (("chatt",), ()), "what people say makes no workload known"
+    await publisher.publish(seen("chat"))
+    right = await controls.say(made(ControlKind.RESUME), ("chat",), redis_url="", bootstrap=own_broker.bootstrap)
+    assert (right.unseen, right.known) == ((), ("chat",))
+    whole = await controls.say(made(ControlKind.RESUME), None, redis_url="", bootstrap=own_broker.bootstrap)
+    assert whole.workloads == ("chat", "chatt"), "what stands for a name that nobody saw is lifted with the fleet's"
     away = await controls.say(
         made(ControlKind.KILL), ("chat",), redis_url="redis://127.0.0.1:1/0", bootstrap=own_broker.bootstrap
     )

@@ -129,6 +129,15 @@ def test_a_refusal_is_told_with_all_its_reasons() -> None:
     assert "12 s of 60 s have passed" in told
 
 
+def test_what_the_log_says_again_and_again_of_an_action_is_told_once() -> None:
+    def saved(number: int, what: str, detail: str = "step 1 done") -> AuditEntry:
+        return TRIAL.model_copy(update={"number": number, "what": what, "detail": detail, "hash": f"f{number}"})
+
+    log = [saved(2, "trial"), saved(3, "trial"), saved(4, "trial"), saved(5, "applying"), saved(6, "trial")]
+    told = "\n".join(tell(case_of([APPROVED, ACTION, *log])))
+    assert [line.split()[1] for line in told.splitlines() if "step 1 done" in line] == ["trial:", "applying:", "trial:"]
+
+
 def test_an_unknown_case_says_so() -> None:
     assert tell(case_of([])) == ["No decision is known by this id."]
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.codec import encode
 from contracts.errors import Reason
-from contracts.events import Alert, DeadLetter, Heartbeat, Message, Severity, Sli, SliValue, WorkerState
+from contracts.events import (
+    Alert,
+    DeadLetter,
+    Heartbeat,
+    Message,
+    MetricsSnapshot,
+    Severity,
+    Sli,
+    SliValue,
+    WorkerState,
+)
 from contracts.laws.attainment import Attainment
+from optiinfra.collector import Collector
 from optiinfra.live import LATENCY_EDGES_S, LiveState
 from optiinfra.report import workload_reports
+from tests.contracts.test_schemas import FULL
 
 NOW = 1_700_000_100_000
 START = 1_700_000_000_000
@@ -131,3 +144,16 @@ def test_latency_is_wall_time_of_first_revisions_of_windows() -> None:
 
 def test_latency_is_missing_before_the_first_window() -> None:
     assert set(LiveState(speed=1).latency_s().values()) == {None}
+
+
+def test_of_scrapes_only_the_last_word_of_a_replica_is_read() -> None:
+    live = LiveState(speed=1.0)
+    collector = Collector(live, lambda: NOW)
+    scrape = next(each for each in FULL if isinstance(each, MetricsSnapshot))
+    for number, message in enumerate(
+        (with_(size_s=0, instance_id=scrape.instance_id), scrape.model_copy(update={"left": False}), scrape)
+    ):
+        record = encode(message.model_copy(update={"seq": number} if message.TYPE == scrape.TYPE else {}), source="t")
+        collector._take(record.topic, record.key, record.value, tuple(record.headers))
+        assert list(live.workloads["chat"].replicas) == ([] if number == 2 else [scrape.instance_id])
+    assert (live.counts.scrapes, collector.unreadable) == (2, 0)

@@ -149,7 +149,32 @@ async def test_a_yes_becomes_an_action_once_and_whoever_comes_second_is_told_who
 
     late = await office.say(action.id[:10], approve=False, actor="carl")  # by the action's id as well
     assert (late.answer, late.detail) == (Answer.APPROVED, (f"already approved by {first}",))
+    assert await office.ask("decisions", "--waiting") == (0, "nothing waits\n", "")
     assert await asyncio.to_thread(people.waiting, office.broker.bootstrap) == []
+
+
+async def test_a_yes_to_a_case_whose_rule_proposed_anew_is_a_yes_to_the_newer_one(opened: Opened) -> None:
+    office = opened()
+    first = await office.proposed(ago_s=1)
+    second = await office.proposed()
+    code, output, _ = await office.ask("approve", first.decision_id[:10], "--as", "ann")
+    assert (code, f"said of {first.decision_id}" in output, "approved: " in output) == (0, True, True)
+    [action] = {each.id: each for each in office.told(Action)}.values()
+    assert (action.decision_id, action.approved_by) == (second.decision_id, "ann")
+
+
+async def test_who_follows_an_empty_topic_is_told_so(own_broker: Broker) -> None:
+    own_broker.make_topics([])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "optiinfra", "topics", "tail", "deadletter", "--from-beginning"),
+        *("--kafka", own_broker.bootstrap),
+        env=clean_environment(),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert await asyncio.wait_for(process.stderr.readline(), 60) == b"none so far; Ctrl-C ends\n"
+    process.kill()
+    await process.communicate()
 
 
 async def test_a_no_too_late_and_a_kill_each_make_no_action_and_say_so(opened: Opened) -> None:

@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from contracts.events import Alert, Decision, Message, Outcome, Severity, Sli, SliValue
+from contracts.events import Alert, Answer, Decision, Message, MetricsSnapshot, Outcome, Severity, Sli, SliValue
 from contracts.objectives import Objectives
 from optiinfra.health import Check, ChildView, Vitals
 from optiinfra.live import LiveState
 from optiinfra.view import MISSING, About, Scene, child_table, line, render
+from optiinfra.wiring.acting import RULES_STAY
 from tests.contracts.test_schemas import FULL as EVERY
 
 NOW = 1_700_000_020_000
@@ -202,3 +203,35 @@ def test_an_alert_that_comes_again_and_again_takes_one_line() -> None:
         "22:13:40 critical broker_away sink: lost",
         "22:13:46 critical offset_gap ×7 sink: lost",
     ]
+
+
+def test_a_replica_that_was_taken_away_is_left_out_at_once_until_it_is_scraped_again() -> None:
+    def told(at_ms: int, size_s: int = 0) -> Sli:
+        values = {"up_ratio": SliValue(value=1.0)}
+        start_ms = at_ms - size_s * 1000
+        update = {"size_s": size_s, "start_ms": start_ms, "instance_id": "chat-0", "values": values}
+        return SLI.model_copy(update=update)
+
+    last = next(each for each in EVERY if isinstance(each, MetricsSnapshot))
+    gone = last.model_copy(update={"workload": "chat", "instance_id": "chat-0", "left": True, "scraped_at_ms": NOW})
+    there = told(NOW - 2000)
+    assert "chat-0" in plain(scene(SLI, there))
+    assert "chat-0" not in plain(scene(SLI, there, gone))
+    assert "chat-0" not in plain(scene(SLI, gone, there)), "topics are read side by side"
+    assert "chat-0" not in plain(scene(SLI, there, gone, told(NOW + 4000, 10))), "its last window comes later"
+    assert "chat-0" in plain(scene(SLI, there, gone, told(NOW + 2000), told(NOW + 4000, 10)))
+    assert "chat-0" in plain(scene(SLI, told(NOW + 2000), gone, told(NOW + 4000, 10))), "it came back before"
+
+
+def test_an_alert_of_many_lines_takes_one_line() -> None:
+    summary = f"{RULES_STAY}: a.yaml:3: no such SLI\n  Did you mean …?\na.yaml:9: no such rule"
+    alert = Alert(name="rules_refused", severity=Severity.WARNING, subject="rules", at_ms=NOW, summary=summary)
+    [told] = [one for one in plain(scene(SLI, alert)).splitlines() if "no such" in one or "mean" in one]
+    assert f"rules_refused rules: {RULES_STAY}: a.yaml:3: no such SLI · Did" in told
+
+
+def test_what_waits_for_a_person_says_since_when_and_of_which_rule() -> None:
+    asked = next(each for each in EVERY if isinstance(each, Decision))
+    asked = asked.model_copy(update={"answer": Answer.NEEDS_APPROVAL, "at_ms": NOW})
+    what = f"22:13:40 ? optiinfra approve {asked.decision_id[:10]}: chat scale_up +1, needs approval · scale-up-on-burn"
+    assert what in plain(scene(SLI, asked))
