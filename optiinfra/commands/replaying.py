@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optiinfra.replay.course import Race
     from optiinfra.replay.frontier import Point
     from optiinfra.replay.policy import Policy
+    from optiinfra.replay.whole import Asked, Whole
 
 TraceOption = Annotated[
     Path,
@@ -56,11 +57,23 @@ def replay(
     ] = 15.0,
     service: Annotated[str, typer.Option("--service", help="How long a request is in service.")] = "8s",
     raw: Annotated[bool, typer.Option("--raw", help="ServeGen: Poisson at each window's constant rate.")] = False,
+    rules: Annotated[
+        list[Path] | None, typer.Option("--rules", help="Policy rules: packs in place of the built-in ones.")
+    ] = None,
+    spot: Annotated[Path | None, typer.Option("--spot", help="Policy rules: a spot zone's record of losses.")] = None,
+    spot_ratio: Annotated[
+        float, typer.Option("--spot-ratio", min=0, max=1, help="Share of spot replicas there.")
+    ] = 0.5,
+    scrape: Annotated[str, typer.Option("--scrape", help="Policy rules: between two scrapes.")] = "5s",
+    counterfactuals: Annotated[
+        bool, typer.Option("--counterfactuals", help="Policy rules: once more without each rule.")
+    ] = False,
 ) -> None:
     """Replay scaling policies on a trace: cost relative to an oracle that knows the future, and requests in time.
 
-    Every policy is tried with a grid of its knobs. Start-up and drain are billed; days 8 to 14 of a trace are scored,
-    or the second half of a shorter one. The same arguments write the same bytes.
+    Every scaler is tried with a grid of its knobs. `rules` is the whole policy as it stands in life: metrics, SLIs,
+    rule packs, review, arbiter and saga in virtual time. Start-up and drain are billed; days 8 to 14 of a trace are
+    scored, or the second half of a shorter one. The same arguments write the same bytes.
 
     Example: `optiinfra replay --trace traces/servegen --workload language/m-large --startup 3m --json r.json`
     """
@@ -69,9 +82,14 @@ def replay(
     from connectors.traces.reading import load as read
     from optiinfra.replay import report
     from optiinfra.replay.course import Fleet, Race, outages
-    from optiinfra.replay.registry import chosen
+    from optiinfra.replay.registry import WHOLE, chosen
+    from optiinfra.replay.whole import DOC, Asked
 
-    policies = chosen(policy)
+    policies, with_rules = chosen(policy)
+    asked = None
+    if with_rules:
+        scrape_s = round(duration_s(scrape, "--scrape"))
+        asked = Asked(tuple(rules or ()), spot, spot_ratio, scrape_s, counterfactuals)
     startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or ["3m"]))
     fleet = Fleet(instances, duration_s(service, "--service"))
     blind = None if outage is None else _outage(outage)
@@ -83,24 +101,33 @@ def replay(
     race = Race(load, fleet)
     if blind is not None:
         race = Race(load, fleet, outages(load, *blind, race.scored))
-    found = _run(race, policies, startups_s, screen)
-    about = report.meta(race, policies, startups_s, seed)
+    found, wholes = _run(race, policies, asked, startups_s, screen)
+    docs = {each.name: each.doc for each in policies} | ({WHOLE: DOC} if asked else {})
+    about = report.meta(race, docs, policies, startups_s, seed)
     if json_path is not None:
         data = {"meta": about, "summary": report.summary(race, found), "results": report.results(race, found)}
+        if asked:
+            data[WHOLE] = [each.row() for each in wholes]
         json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     typer.echo(f"{load.origin}, {load.workload}: {about['requests']} requests in {about['span_s'] / 3600:g} h")
     if load.generated:
         typer.echo(f"drawn with seed {seed}: {load.generated}")
     typer.echo(f"scored: {about['scored']} · cost in units of the oracle's, start-up and drain billed")
     print_table(report.COLUMNS, report.lines(found))
+    for each in wholes:
+        for line in each.lines():
+            typer.echo(line)
 
 
-def _run(race: Race, policies: Sequence[Policy], startups_s: Sequence[float], screen: Console) -> list[Point]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _run(
+    race: Race, policies: Sequence[Policy], asked: Asked | None, startups_s: Sequence[float], screen: Console
+) -> tuple[list[Point], list[Whole]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    from optiinfra.replay import frontier, report
+    from optiinfra.replay import frontier, report, whole
 
     found: list[Point] = []
+    wholes: list[Whole] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         total = len(startups_s) * sum(frontier.runs(each) for each in policies)
@@ -112,7 +139,15 @@ def _run(race: Race, policies: Sequence[Policy], startups_s: Sequence[float], sc
                 found += frontier.points(race, each, startup_s, lambda: progress.advance(task))
                 before = number * sum(map(frontier.runs, policies)) + sum(map(frontier.runs, policies[: place + 1]))
                 progress.update(task, completed=before)
-    return found
+            if asked:
+                told = progress.add_task(f"the whole policy, start-up {startup_s:g} s", total=None)
+
+                def seconds(done: int, of: int, of_task: TaskID = told) -> None:
+                    progress.update(of_task, completed=done, total=of)
+
+                wholes.append(whole.run(race, asked, startup_s, seconds))
+                found.append(wholes[-1].point)
+    return found, wholes
 
 
 def _outage(text: str) -> tuple[float | None, float]:

@@ -286,9 +286,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
-
-
-if __name__ == "__main__":
-    from optiinfra.replay.trial import main
-
-    main()

@@ -18,6 +18,9 @@ OURS = Policy(
     memory_s=None,
 )
 
+WHOLE = "rules"
+"""The whole policy as it stands in life, which is no scaler: `whole.py` runs it."""
+
 POLICIES = (
     OURS,
     static.POLICY,
@@ -31,14 +34,15 @@ POLICIES = (
 )
 
 
-def chosen(text: str) -> Sequence[Policy]:
-    """The policies of `all` or of names with commas between them. Raises ConfigError for a name that nobody has."""
+def chosen(text: str) -> tuple[Sequence[Policy], bool]:
+    """The scalers of `all` or of names with commas between them, and whether the whole policy is among those. Raises
+    ConfigError for a name that nobody has."""
     if text.strip() == "all":
-        return POLICIES
+        return POLICIES, True
     known = {policy.name: policy for policy in POLICIES}
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in known and name != WHOLE]
     if unknown or not names:
         what = f"no policy {', '.join(map(repr, unknown))}" if unknown else "no policy named"
-        raise ConfigError(what, where="--policy", fix=f"Write all, or some of {', '.join(known)}.")
-    return [known[name] for name in dict.fromkeys(names)]
+        raise ConfigError(what, where="--policy", fix=f"Write all, or some of {', '.join([*known, WHOLE])}.")
+    return [known[name] for name in dict.fromkeys(names) if name != WHOLE], WHOLE in names

@@ -54,7 +54,9 @@ def oracle_point(race: Race, startup_s: float) -> Point:
     return Point(ORACLE, startup_s, {}, 1.0, 1.0, turns * DAY_S / (scored.end_s - scored.begin_s), 0)
 
 
-def meta(race: Race, policies: Sequence[Policy], startups_s: Sequence[float], seed: int) -> dict[str, Any]:
+def meta(
+    race: Race, docs: Mapping[str, str], policies: Sequence[Policy], startups_s: Sequence[float], seed: int
+) -> dict[str, Any]:
     """Where the numbers come from: nothing of this machine and nothing of the clock, so that it repeats."""
     load, scored = race.load, race.scored
     size = len(load.per_second)
@@ -76,7 +78,7 @@ def meta(race: Race, policies: Sequence[Policy], startups_s: Sequence[float], se
         "warm_start": f"{WARM_START_RATIO:g} × what the first minute asks for",
         "attainment_at_cost": f"at {AT_COST:g} × the oracle, on straight lines between points that no other beats",
         "startups_s": [_short(each) for each in startups_s],
-        "policies": {policy.name: policy.doc for policy in policies},
+        "policies": dict(docs),
         "clairvoyant": [policy.name for policy in policies if policy.clairvoyant],
         "decide_s": {policy.name: policy.decide_s for policy in policies},
         "outages_s": [[span.begin_s, span.end_s] for span in race.blind],

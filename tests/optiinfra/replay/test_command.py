@@ -42,7 +42,7 @@ def written(*words: str | Path) -> dict[str, Any]:
 def test_every_policy_is_run_at_every_start_up(folder: Path) -> None:
     data = written("--trace", folder, "--workload", "chat", "--startup", "1m", "--startup", "90s")
     named = {(row["policy"], row["startup_s"]) for row in data["results"]}
-    assert named == {(name, s) for s in (60, 90) for name in ("oracle", *(policy.name for policy in POLICIES))}
+    assert named == {(name, s) for s in (60, 90) for name in ("oracle", "rules", *(policy.name for policy in POLICIES))}
     assert all(
         set(row)
         == {
@@ -97,6 +97,23 @@ def test_an_outage_stands_in_the_report_with_what_was_given_up_in_it(folder: Pat
     begin, end = data["meta"]["outages_s"][0]
     assert end - begin == 600
     assert {row["removed_blind"] for row in data["results"]} == {0}
+
+
+def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folder: Path) -> None:
+    words = ("--trace", folder, "--workload", "chat", "--policy", "rules", "--startup", "60s", "--counterfactuals")
+    data = written(*words)
+    (row,) = [each for each in data["results"] if each["policy"] == "rules"]
+    (account,) = data["rules"]
+    assert account["cost"]["replica_s"] > 0
+    assert row["attainment"] == pytest.approx(account["cost"]["attainment_ratio"])
+    assert {each["rule"] for each in account["without"]} == {
+        "scale-up-on-burn",
+        "scale-up-on-queue",
+        "scale-down-on-slack",
+    }
+    first = Path("r.json").read_bytes()
+    written(*words)
+    assert Path("r.json").read_bytes() == first
 
 
 def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:

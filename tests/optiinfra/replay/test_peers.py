@@ -68,8 +68,10 @@ def test_the_same_run_twice_is_the_same(policy: Policy) -> None:
 
 
 def test_policies_are_chosen_by_name_once_each() -> None:
-    assert chosen("all") == POLICIES
-    assert [policy.name for policy in chosen("kpa, hpa,kpa")] == ["kpa", "hpa"]
+    assert chosen("all") == (POLICIES, True)
+    named, whole = chosen("kpa, hpa,kpa")
+    assert ([policy.name for policy in named], whole) == (["kpa", "hpa"], False)
+    assert chosen("rules") == ([], True)
     for wrong in ("best", "hpa,best", "", ","):
         with pytest.raises(ConfigError, match="static-peak"):
             chosen(wrong)
