@@ -31,7 +31,7 @@ from tests.dashboards.receiver import SECRET, Receiver, answers
 from tests.optiinfra.faulted import BUSY, CALM, FEWEST, IDLE, MOST, Faulted
 from tests.optiinfra.test_up import Up, has
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 VICTIMS = (
     *(("rules",), ("arbiter",), ("reviewer",), ("executor",), ("redis",), ("twin",)),
@@ -52,10 +52,23 @@ async def up(tmp_path: Path) -> AsyncIterator[Up]:
 
 
 async def moved(loop: Faulted, workload: str, known: set[str]) -> Action:
-    """Turn the load of a workload so that its replicas must change; the action that comes of it."""
-    kind = UP if await loop.capacity(workload) < MOST else DOWN
-    await loop.load(BUSY if kind is UP else IDLE, workload)
-    return await loop.next_action(workload, kind, known)
+    """Turn the load of a workload so that its replicas must change; the action that comes of it. One that was decided
+    before may use up the room meanwhile: then the load is turned around."""
+    found: list[Action] = []
+    turned: ActionKind | None = None
+
+    async def there() -> bool:
+        nonlocal turned
+        kind = UP if await loop.capacity(workload) < MOST else DOWN
+        if kind is not turned:
+            await loop.load(BUSY if kind is UP else IDLE, workload)
+            turned = kind
+        told = await asyncio.to_thread(loop.told, Action)
+        found[:] = [each for each in told if each.workload == workload and each.id not in known]
+        return bool(found)
+
+    await loop.until(there, f"an action on {workload}", 90)
+    return found[0]
 
 
 async def settled(loop: Faulted) -> None:
