@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := .venv/bin
 ARGS ?=
 # The suite waits for its processes more than it computes: one worker more than there are cores (ARGS="-n 0": none).
+# A whole platform computes: those tests have the machine to themselves.
 SPREAD := -n auto --dist worksteal
 # Kafka's port and data for `make kafka`.
 KAFKA_PORT ?= 9092
@@ -37,7 +38,8 @@ run: .venv/.run ## set up, then watch a simulated fleet live (Ctrl-C stops every
 	@$(BIN)/optiinfra up $(ARGS)
 
 test: .venv/.dev ## the whole suite on the embedded broker, then the shared and Kafka-only suites on Apache Kafka
-	$(BIN)/python -m pytest -m "not kafka" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "not kafka and not platform" $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "platform" $(ARGS)
 	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(SPREAD) $(ARGS)
 
 test-kafka: .venv/.dev ## only the suites that run on Apache Kafka

@@ -21,7 +21,7 @@ from streams.brokers import admin
 from tests.conftest import Broker
 from tests.optiinfra.test_up import Up, clean_environment, has
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.platform]
 
 M = TypeVar("M", bound=Message)
 

@@ -31,7 +31,7 @@ from tests.dashboards.receiver import SECRET, Receiver, answers
 from tests.optiinfra.faulted import BUSY, CALM, FEWEST, IDLE, MOST, Faulted
 from tests.optiinfra.test_up import Up, has
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.platform]
 
 VICTIMS = (
     *(("rules",), ("arbiter",), ("reviewer",), ("executor",), ("redis",), ("twin",)),
@@ -201,7 +201,15 @@ async def test_blindness_lies_and_people_are_met_with_a_halt_and_an_alert(up: Up
             if each["workload"] == "chat":
                 await loop.control("POST", f"/fleet/{each['replica']}/slow", {"delay_s": 600})
         await loop.control("PUT", "/actuation/faults", {"lie": True})
-        honest = {each.id for each in loop.told(Action) if each.workload == "lied"}  # begun before the lie, if any
+
+        async def through() -> bool:
+            """What was begun on it before the lie, if anything, has ended, and no replica of that is to come."""
+            starting = (await loop.control("GET", "/actuation/lied"))["starting"]
+            return not starting and all(each.action.workload != "lied" for each in await loop.under_way())
+
+        await loop.until(through, "the end of what was honest", 90)
+        honest = {each.id for each in loop.told(Action) if each.workload == "lied"}
+        really = await loop.capacity("lied")
         await loop.load(BUSY, "lied")
         lied = await loop.next_action("lied", UP, honest)
 
@@ -222,6 +230,7 @@ async def test_blindness_lies_and_people_are_met_with_a_halt_and_an_alert(up: Up
 
         [end] = end_of(lied)
         assert end.end_state is not EndState.VERIFIED
+        assert await loop.capacity("lied") == really
         assert "lied" in end.reasons
 
         [end] = end_of(handed)

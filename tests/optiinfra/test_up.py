@@ -17,7 +17,7 @@ import pytest
 from optiinfra.plan import free_port
 from optiinfra.statedir import RunInfo, StateDir
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.platform]
 
 KEYS = ["broker", "scrapes", "slis", "alerts", "dead_letters", "restarts"]
 KEYS += ["candidates", "decisions", "actions", "actions_under_way", "slo_attainment", "latency_s"]

@@ -24,7 +24,7 @@ from tests.agents.llm_server import LlmServer, a_judgement, approves_everything,
 from tests.connectors.twin.running import serving
 from tests.optiinfra.asked import BUSY, CALM, IDLE, Asked
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(170), pytest.mark.platform]
 
 KEY = "sk-only-for-the-reviewer"
 
