@@ -41,3 +41,19 @@ def verify(entries: Iterable[AuditEntry], *, last: AuditEntry | None = None) -> 
             return number
         previous = entry.hash
     return None
+
+
+def unplaced(
+    *, workload: str, subject: str, what: str, actor: str, detail: str, at_ms: int, at_wall_ms: int
+) -> AuditEntry:
+    """A line that has no place in a chain yet: `chained` gives it one. `detail` is cut to DETAIL_CHARS."""
+    return AuditEntry(
+        number=1,
+        workload=workload,
+        subject=subject,
+        what=what,
+        actor=actor,
+        detail=detail[:DETAIL_CHARS],
+        at_ms=at_ms,
+        at_wall_ms=at_wall_ms,
+    )

@@ -18,7 +18,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from agents import ledger_scripts as scripts
-from agents.audit import DETAIL_CHARS, chained
+from agents.audit import chained, unplaced
 from agents.ledger_server import LedgerServer, Reply, text
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
 from contracts.errors import OptiInfraError, Unavailable
@@ -271,13 +271,12 @@ class RedisLedger(Ledger):
         self, *, workload: str = FLEET, subject: str, what: str, actor: str, detail: str, at_ms: int
     ) -> AuditEntry:
         """An audit line that has no place yet."""
-        return AuditEntry(
-            number=1,
+        return unplaced(
             workload=workload,
             subject=subject,
             what=what,
             actor=actor,
-            detail=detail[:DETAIL_CHARS],
+            detail=detail,
             at_ms=at_ms,
             at_wall_ms=self._wall_ms(),
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from agents.audit import DETAIL_CHARS, chained
+from agents.audit import chained, unplaced
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
 from contracts.errors import LedgerLost
 from contracts.events import Action, AuditEntry, Control, ControlKind, Refusal
@@ -282,13 +282,12 @@ class MemoryLedger(Ledger):
     def _write(self, workload: str, subject: str, what: str, actor: str, detail: str, at_ms: int) -> None:
         """One more audit line, chained to the newest."""
         lines = self._store.audit
-        line = AuditEntry(
-            number=1,
+        line = unplaced(
             workload=workload,
             subject=subject,
             what=what,
             actor=actor,
-            detail=detail[:DETAIL_CHARS],
+            detail=detail,
             at_ms=at_ms,
             at_wall_ms=self._wall_ms(),
         )
