@@ -14,6 +14,7 @@ from contracts.events import (
     Control,
     DeadLetter,
     Decision,
+    Finding,
     FleetEvent,
     Heartbeat,
     InstanceWindow,
@@ -62,6 +63,7 @@ WINDOWS = Topic(
 SLIS = Topic(Sli.TYPE, Sli, "workload", "streams.slis, streams.latest", "rules, agents, store, anyone", rank=30)
 EVENTS = Topic(FleetEvent.TYPE, FleetEvent, "workload", "connectors", "stage arbiter", rank=35)
 CONTROLS = Topic(Control.TYPE, Control, "workload", "CLI, console", "stage arbiter", 30 * _DAY_MS, rank=36)
+FINDINGS = Topic(Finding.TYPE, Finding, "workload", "stages of agents", "rules, store, anyone", rank=38)
 CANDIDATES = Topic(CandidateSet.TYPE, CandidateSet, "workload", "stage rules", "reviewer, stage arbiter", rank=40)
 REVIEWS = Topic(Review.TYPE, Review, "workload", "reviewer", "stage arbiter", rank=45)
 APPROVALS = Topic(Approval.TYPE, Approval, "workload", "CLI, console", "stage arbiter", 30 * _DAY_MS, rank=46)
@@ -77,7 +79,7 @@ HEARTBEATS = Topic(Heartbeat.TYPE, Heartbeat, "worker", "all workers", "registry
 DEADLETTER = Topic(DeadLetter.TYPE, DeadLetter, "source", "all", "people", 30 * _DAY_MS, 1, rank=99)
 
 TOPICS: tuple[Topic, ...] = (
-    *(METRICS, WINDOWS, SLIS, EVENTS, CONTROLS, CANDIDATES, REVIEWS, APPROVALS),
+    *(METRICS, WINDOWS, SLIS, EVENTS, CONTROLS, FINDINGS, CANDIDATES, REVIEWS, APPROVALS),
     *(DECISIONS, ACTIONS, OUTCOMES, AUDIT, ALERTS, TICKS, HEARTBEATS, DEADLETTER),
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

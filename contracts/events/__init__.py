@@ -18,6 +18,7 @@ from contracts.events.deciding import (
     Risk,
     Verdict,
 )
+from contracts.events.findings import Finding
 from contracts.events.health import Alert, DeadLetter, Heartbeat, Severity, Tick, WorkerState
 from contracts.events.metrics import EngineSample, MetricsSnapshot
 from contracts.events.people import MANUAL_CHANGE, Approval, Control, ControlKind, FleetEvent
@@ -42,6 +43,7 @@ __all__ = [
     "EndState",
     "EngineSample",
     "Fact",
+    "Finding",
     "FleetEvent",
     "GaugeStats",
     "Heartbeat",

@@ -1,4 +1,4 @@
-"""`optiinfra catalog`: the canonical metrics that come in and the SLIs that go out."""
+"""`optiinfra catalog`: the canonical metrics that come in, the SLIs that go out, and what agents find."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 from optiinfra.commands.common import JsonOption, print_json, print_table
 
-app = typer.Typer(no_args_is_help=True, help="What is measured: canonical metrics and SLIs, with unit and meaning.")
+app = typer.Typer(
+    no_args_is_help=True, help="What is measured: canonical metrics, SLIs and findings, with unit and meaning."
+)
 
 
 @app.command()
@@ -43,6 +45,24 @@ def slis(as_json: JsonOption = False) -> None:
     print_table(
         ("SLI", "unit", "better", "latest value too", "meaning"),
         [(s.name, s.unit, s.better, "yes" if s.latest else "", s.doc) for s in SLIS.values()],
+    )
+
+
+@app.command()
+def findings(as_json: JsonOption = False) -> None:
+    """List the numbers that agents find and rules may speak of beside SLIs.
+
+    Example: `optiinfra catalog findings`
+    """
+    from contracts.catalog.findings import FINDINGS, span_s
+
+    if as_json:
+        rows = [asdict(each) | {"high": _finite(each.high), "span_s": span_s(each.name)} for each in FINDINGS.values()]
+        print_json(rows)
+        return
+    print_table(
+        ("number", "finding", "every", "unit", "meaning"),
+        [(each.name, each.kind, f"{span_s(each.name)} s", each.unit, each.doc) for each in FINDINGS.values()],
     )
 
 

@@ -30,6 +30,7 @@ from contracts.events import (
     EndState,
     EngineSample,
     Fact,
+    Finding,
     FleetEvent,
     GaugeStats,
     Heartbeat,
@@ -225,6 +226,15 @@ FULL: tuple[Message, ...] = (
         counters={"generation_tokens": 512.0},
         histograms={"ttft_s": TTFT},
         gauges={"requests_waiting": GaugeStats(mean=1.5, max=2.0, last=1.0)},
+    ),
+    Finding(
+        workload="chat",
+        kind="sizing",
+        at_ms=1_000_000_015_000,
+        cause_ms=1_000_000_014_500,
+        freshness_s=0.5,
+        values={"replicas_wanted": 4.0, "replicas_short": 1.0},
+        words="4 replicas: 14 req/s expected after the start-up",
     ),
     Sli(
         workload="chat",

@@ -12,6 +12,7 @@ from click.testing import Result
 from rich.text import Text
 from typer.testing import CliRunner
 
+from contracts.catalog.findings import FINDINGS
 from contracts.catalog.slis import SLIS
 from contracts.topics import TOPICS
 from optiinfra.cli import app
@@ -46,6 +47,7 @@ COMMANDS = [
     ["topics", "schema"],
     ["catalog", "metrics"],
     ["catalog", "slis"],
+    ["catalog", "findings"],
     ["decisions"],
     ["approve"],
     ["reject"],
@@ -116,6 +118,7 @@ def test_config_check_tells_value_and_origin_and_hides_passwords() -> None:
 def test_topics_and_catalog_print_the_contracts() -> None:
     assert [row["name"] for row in json.loads(run("topics", "list", "--json").stdout)] == [t.name for t in TOPICS]
     assert {row["name"] for row in json.loads(run("catalog", "slis", "--json").stdout)} == set(SLIS)
+    assert {row["name"] for row in json.loads(run("catalog", "findings", "--json").stdout)} == set(FINDINGS)
     assert "kv_cache_usage_ratio" in run("catalog", "metrics").stdout
 
 
