@@ -44,12 +44,40 @@ class Profile:
             raise ConfigError("day_ratio and week_ratio make the rate negative", where="profile", fix="Lower one.")
 
 
-def arrivals(profile: Profile, length_s: int, seed: int, workload: str = "generated") -> Load:
+@dataclass(frozen=True, slots=True)
+class Surge:
+    """The rate is multiplied by `ratio` from `begin_s` on for `length_s`, and takes `ramp_s` to get there and back. One
+    that lasts beyond the end is a launch: the load stays."""
+
+    begin_s: int
+    length_s: int
+    ratio: float
+    ramp_s: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ratio <= 0 or self.length_s <= 0 or self.ramp_s < 0:
+            raise ConfigError(f"a surge of {self.ratio:g} × for {self.length_s} s", where="surge", fix="Both above 0.")
+
+
+def arrivals(
+    profile: Profile, length_s: int, seed: int, workload: str = "generated", surges: tuple[Surge, ...] = ()
+) -> Load:
     """Requests in each second of `length_s`, from a midnight on."""
     rng = np.random.default_rng([seed, length_s])
     rate = _rate(profile, length_s, rng)
+    for each in surges:
+        rate *= _surge(each, length_s)
     counts = _counts(rate, profile.gap_cv, rng)
     return Load(workload, counts, f"generated with seed {seed}", DRAWN)
+
+
+def _surge(surge: Surge, length_s: int) -> Seconds:
+    """What the rate of each second is multiplied by."""
+    begin, end, ramp = surge.begin_s, surge.begin_s + surge.length_s, max(surge.ramp_s, 1e-9)
+    edges = (begin, begin + ramp, max(end, begin + ramp), max(end, begin + ramp) + ramp)
+    at_s = np.arange(length_s, dtype=np.float64)
+    factor: Seconds = np.interp(at_s, edges, (1.0, surge.ratio, surge.ratio, 1.0))
+    return factor
 
 
 def _rate(profile: Profile, length_s: int, rng: np.random.Generator) -> Seconds:

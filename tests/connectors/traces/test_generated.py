@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from connectors.traces import reading
-from connectors.traces.generated import DAY_S, Profile, arrivals
+from connectors.traces.generated import DAY_S, Profile, Surge, arrivals
 from contracts.errors import ConfigError
 
 CALM = Profile(mean_rps=20, day_ratio=0.0, week_ratio=0.0, drift_ratio=0.0, bursts_per_day=0.0, gap_cv=1.0)
@@ -55,3 +55,23 @@ def test_the_word_generated_is_a_trace(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_profile_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Profile(**wrong)
+
+
+def test_a_surge_multiplies_the_rate_while_it_lasts_and_ramps_to_it_and_back() -> None:
+    surge = Surge(begin_s=7200, length_s=3600, ratio=3.0, ramp_s=600)
+    calm, surged = (arrivals(CALM, 4 * 3600, 1, surges=each).per_second for each in ((), (surge,)))
+    assert (calm[:7200] == surged[:7200]).all()
+    assert surged[7800:10800].mean() == pytest.approx(60, rel=0.02)
+    assert surged[7200:7800].mean() == pytest.approx(40, rel=0.05)
+    assert surged[11400:].mean() == pytest.approx(20, rel=0.03)
+
+
+def test_a_launch_stays() -> None:
+    launch = Surge(begin_s=3600, length_s=DAY_S, ratio=4.0)
+    assert arrivals(CALM, 2 * 3600, 1, surges=(launch,)).per_second[3601:].mean() == pytest.approx(80, rel=0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": 0.0}, {"length_s": 0}, {"ramp_s": -1}])
+def test_a_surge_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Surge(**{"begin_s": 0, "length_s": 60, "ratio": 2.0} | wrong)  # type: ignore[arg-type]
