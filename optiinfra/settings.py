@@ -35,6 +35,19 @@ class TwinWorkloadSettings(_Part):
 
     replicas: int | None = Field(default=None, ge=1, le=64)
     requests_per_s: float | None = Field(default=None, gt=0, le=10_000, description="mean over a day, event time")
+    trace: Path | None = Field(
+        default=None, description="recorded requests, round and round: Azure, Mooncake, BurstGPT"
+    )
+    trace_model: str | None = Field(default=None, description="which model of a BurstGPT trace; without it all")
+    speed: float = Field(default=1.0, gt=0, le=1000, description="seconds of the trace in an event second")
+
+    @model_validator(mode="after")
+    def _one_load(self) -> Self:
+        if self.trace is not None and self.requests_per_s is not None:
+            raise ValueError("trace and requests_per_s exclude each other; a trace is made denser by speed")
+        if self.trace is None and (self.speed != 1.0 or self.trace_model is not None):
+            raise ValueError("speed and trace_model speak of a trace, and there is none")
+        return self
 
 
 class TwinSettings(_Part):

@@ -13,6 +13,7 @@ from connectors.traces.files import broken, in_order, lines
 from connectors.traces.shape import Requests
 from contracts.errors import ConfigError
 
+BLOCK_TOKENS = 512
 FIELDS = ("timestamp", "input_length", "output_length")
 
 

@@ -5,44 +5,95 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from connectors.traces import azure, burstgpt, generated, mooncake, servegen
+from connectors.traces import azure, burstgpt, generated, lengths, mooncake, servegen
+from connectors.traces.cut import Cut
 from connectors.traces.files import lines
-from connectors.traces.shape import Load
+from connectors.traces.shape import Load, Requests
 from contracts.errors import ConfigError
 
 GENERATED = "generated"
 FORMATS = "a ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (each may be .gz), or the word generated"
 
 
-def load(trace: Path, workload: str | None, seed: int, *, raw: bool = False) -> Load:
+def load(trace: Path, workload: str | None, seed: int, *, raw: bool = False, cut: Cut | None = None) -> Load:
     """Requests in each second of a trace. Raises ConfigError: unknown format or workload, a line that is broken.
 
     `workload` picks one of ServeGen's workloads or one of BurstGPT's models, and names the trace elsewhere. `seed` and
-    `raw` are for what is drawn. A folder may also hold one single trace file.
+    `raw` are for what is drawn. A folder may also hold one single trace file. `cut`: only this span.
     """
+    found = _drawn(trace, workload, seed, raw=raw)
+    if found is None:
+        path = _file(trace)
+        found = _requests(path, workload).load(workload or _name(path))
+    return (cut or Cut()).load(found)
+
+
+def requests(
+    trace: Path, workload: str | None, seed: int, *, raw: bool = False, cut: Cut | None = None
+) -> tuple[Load, Requests]:
+    """The load of a trace, and the single requests that make it: as many in each second. Raises ConfigError as `load`.
+
+    Where a trace tells no single requests, their moments within the second and their lengths are drawn.
+    """
+    span = cut or Cut()
+    drawn = _drawn(trace, workload, seed, raw=raw)
+    if drawn is not None:
+        part = span.load(drawn)
+        return part, lengths.requests(part, _mixes(trace, drawn.workload, span.from_s), seed)
+    path = _file(trace)
+    found = _requests(path, workload)
+    whole = found.load(workload or _name(path))
+    return span.load(whole), span.requests(found, len(whole.per_second))
+
+
+def recorded(trace: Path, model: str | None = None) -> Requests:
+    """The requests of a file that tells single ones: nothing is drawn. Raises ConfigError as `load`, and for a trace
+    that tells rates only."""
+    if trace.is_dir() and servegen.at(trace):
+        raise ConfigError("tells rates, no single requests", where=str(trace), fix="Name an Azure or Mooncake file.")
+    return _requests(_file(trace), model)
+
+
+def _drawn(trace: Path, workload: str | None, seed: int, *, raw: bool) -> Load | None:
+    """The load of a trace that tells no single requests; None for any other."""
     if str(trace) == GENERATED and not trace.exists():
         return generated.arrivals(generated.Profile(), 14 * generated.DAY_S, seed, workload or GENERATED)
-    if not trace.is_dir():
-        return _file(trace, workload)
-    if servegen.at(trace):
+    if trace.is_dir() and servegen.at(trace):
         return servegen.arrivals(servegen.read(trace, workload or _only(trace)), seed, raw=raw)
+    return None
+
+
+def _mixes(trace: Path, workload: str, from_s: int) -> dict[int, lengths.Mix]:
+    """ServeGen's lengths by the second of the span from which they hold."""
+    if not trace.is_dir():
+        return {}
+    begin_s = servegen.read(trace, workload).begin_s + from_s
+    return {start - begin_s: mix for start, mix in lengths.mixes(trace, workload).items()}
+
+
+def _file(trace: Path) -> Path:
+    if not trace.is_dir():
+        return trace
     files = sorted(path for path in trace.iterdir() if path.name.removesuffix(".gz").endswith((".csv", ".jsonl")))
     if len(files) != 1:
         held = f"It holds {', '.join(path.name for path in files)}: name one of them." if files else f"Name {FORMATS}."
         raise ConfigError("no ServeGen folder", where=str(trace), fix=held)
-    return _file(files[0], workload)
+    return files[0]
 
 
-def _file(path: Path, workload: str | None) -> Load:
-    name = workload or path.name.partition(".")[0]
+def _name(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _requests(path: Path, model: str | None) -> Requests:
     _, head = next(lines(path), (0, ""))
     if head.startswith("{"):
-        return mooncake.read(path).load(name)
+        return mooncake.read(path)
     columns = {column.strip().removeprefix("\ufeff") for column in next(csv.reader([head]), [])}
     if columns >= set(azure.COLUMNS):
-        return azure.read(path).load(name)
+        return azure.read(path)
     if columns >= set(burstgpt.COLUMNS):
-        return burstgpt.read(path, workload).load(name)
+        return burstgpt.read(path, model)
     raise ConfigError("of no format that is known", where=f"{path}:1", fix=f"Name {FORMATS}.")
 
 

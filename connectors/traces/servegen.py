@@ -54,7 +54,7 @@ class Windows:
 
 def at(folder: Path) -> bool:
     """Whether a folder holds ServeGen's tables."""
-    return _table(folder, RATES) is not None
+    return table(folder, RATES) is not None
 
 
 def workloads(folder: Path) -> list[str]:
@@ -155,7 +155,7 @@ def _shares(total: int, clients: tuple[Client, ...]) -> list[int]:
 
 def _clients(folder: Path, workload: str, begin_s: int, window_s: int, count: int) -> tuple[tuple[Client, ...], ...]:
     found: list[list[Client]] = [[] for _ in range(count)]
-    path = _table(folder, CLIENTS)
+    path = table(folder, CLIENTS)
     if path is None:
         return tuple(() for _ in range(count))
     for line, row in rows(path, ("workload", "client", "t_s", "rate_rps", "pattern", "p1")):
@@ -190,11 +190,12 @@ def _start_s(path: Path, line: int, row: Row) -> int:
 
 
 def _rates(folder: Path) -> Path:
-    path = _table(folder, RATES)
+    path = table(folder, RATES)
     if path is None:
         raise ConfigError(f"no {RATES} or {RATES}.gz", where=str(folder), fix="Name the folder that holds it.")
     return path
 
 
-def _table(folder: Path, name: str) -> Path | None:
+def table(folder: Path, name: str) -> Path | None:
+    """A table of this name in a folder, packed or not; None where there is none."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)

@@ -45,6 +45,7 @@ class Load:
     """Requests that arrive in each second at one workload.
 
     `per_second`: [seconds], from `begin_s` seconds after a midnight on. `origin` and `generated` as in Requests.
+    `measured`: [seconds], False where nobody measured and 0 means nothing; None where all of it was measured.
     """
 
     workload: str
@@ -52,6 +53,7 @@ class Load:
     origin: str
     generated: str = ""
     begin_s: int = 0
+    measured: NDArray[np.bool_] | None = None
 
     @property
     def mean_rps(self) -> float:

@@ -29,11 +29,13 @@ class Objectives:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The highest rate found, and what was seen at it; 0 and infinite when even a lone request is too slow."""
+    """The highest rate found, and what was seen at it; 0 and infinite when even a lone request is too slow.
+    `service_s`: from leaving the queue to the last token, the mean."""
 
     rps: float
     ttft_p95_s: float
     mean_itl_s: float
+    service_s: float = float("inf")
 
 
 def capacity_of(
@@ -50,23 +52,11 @@ def capacity_of(
     The requests are those given, in their order; a few thousand make a steady figure. Every rate is tried with the
     same gaps, stretched, so that a higher rate is the same crowd, denser.
     """
-    if len(prompt_tokens) < 100:
-        raise ConfigError(
-            f"{len(prompt_tokens)} requests tell no percentile", where="capacity", fix="Give some thousands."
-        )
     wanted = objectives or Objectives()
-    gaps = np.random.default_rng(seed).exponential(size=len(prompt_tokens))
+    moments = _moments(len(prompt_tokens), seed)
 
     def at(rps: float) -> Capacity:
-        trace = Trace((np.cumsum(gaps) / rps).tolist(), prompt_tokens, output_tokens)
-        served = simulate(trace, engine, replicas=1)
-        kept = slice(int(len(trace) * _WARM_SHARE), None)
-        answered = ~np.isnan(served.ttft_s[kept])
-        if not answered.all():
-            raise ConfigError(
-                "some requests are longer than max_model_len", where="capacity", fix="Leave them out, or raise it."
-            )
-        return Capacity(rps, float(np.percentile(served.ttft_s[kept], 95)), served.mean_interval_s(trace.output_tokens))
+        return _seen_at(rps, engine, Trace((moments / rps).tolist(), prompt_tokens, output_tokens))
 
     def good(tried: Capacity) -> bool:
         return tried.ttft_p95_s < wanted.ttft_p95_s and tried.mean_itl_s < wanted.mean_itl_s
@@ -81,3 +71,33 @@ def capacity_of(
         else:
             high = tried.rps
     return best
+
+
+def seen_at(
+    rps: float, engine: EngineSpec, prompt_tokens: Sequence[int], output_tokens: Sequence[int], *, seed: int = 1
+) -> Capacity:
+    """What is seen of one replica at this rate of Poisson arrivals, whether or not it is too high."""
+    arrival_s = _moments(len(prompt_tokens), seed) / rps
+    return _seen_at(rps, engine, Trace(arrival_s.tolist(), prompt_tokens, output_tokens))
+
+
+def _moments(requests: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Moments of Poisson arrivals at one a second."""
+    if requests < 100:
+        raise ConfigError(f"{requests} requests tell no percentile", where="capacity", fix="Give some thousands.")
+    return np.cumsum(np.random.default_rng(seed).exponential(size=requests))
+
+
+def _seen_at(rps: float, engine: EngineSpec, trace: Trace) -> Capacity:
+    served = simulate(trace, engine, replicas=1)
+    kept = slice(int(len(trace) * _WARM_SHARE), None)
+    if np.isnan(served.ttft_s[kept]).any():
+        raise ConfigError(
+            "some requests are longer than max_model_len", where="capacity", fix="Leave them out, or raise it."
+        )
+    return Capacity(
+        rps,
+        float(np.percentile(served.ttft_s[kept], 95)),
+        served.mean_interval_s(trace.output_tokens),
+        float(np.mean(served.e2e_s[kept] - served.queue_s[kept])),
+    )

@@ -9,6 +9,7 @@ is billed from its order on and serves `startup_s` later; one that is taken away
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import ceil
@@ -58,7 +59,8 @@ class Outcome:
     `billed_s`: replica-seconds. `attainment_ratio`: requests in time, of those that arrived; 1 where none did.
     `turns`: how often the scaler turned from adding to removing or back. `orders`: second and replicas added (removed
     below 0) of every order, over the whole trace. `removed_blind`: replicas given up while nothing was measured.
-    `queue`: requests waiting at the end of each second, [seconds].
+    `queue`: requests waiting at the end of each second, [seconds]. `measures`: what else is known of the scored
+    requests, by name; a fluid has none to know it of.
     """
 
     billed_s: int
@@ -67,6 +69,7 @@ class Outcome:
     orders: tuple[tuple[int, int], ...]
     removed_blind: int
     queue: NDArray[np.float64] = field(repr=False)
+    measures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def replay(fluid: Fluid, facts: FleetFacts, scaler: Scaler) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from connectors.twin.engine import Engine
 from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
 from connectors.twin.journal import Journal
+from connectors.twin.load import Source
 
 MEMBERS, NUMBERS = "members", "numbers"
 """Sections of the journal: replicas by id, and the number of each workload's next one."""
@@ -35,6 +37,7 @@ def restored_fleet(
     seed: int,
     start_ms: int,
     day_origin_ms: int | None = None,
+    sources: Mapping[str, Source] | None = None,
 ) -> Fleet:
     """The fleet that the journal tells of; a workload that it does not know begins as its spec says.
 
@@ -42,7 +45,9 @@ def restored_fleet(
     zero; one that was starting goes on by its time; a failed one stays failed. Faults are forgotten.
     """
     numbers = journal.numbers(NUMBERS)
-    fleet = Fleet(workloads, seed=seed, start_ms=start_ms, day_origin_ms=day_origin_ms, numbers=numbers)
+    fleet = Fleet(
+        workloads, seed=seed, start_ms=start_ms, day_origin_ms=day_origin_ms, numbers=numbers, sources=sources
+    )
     for replica_id, member in journal.models(MEMBERS, Member).items():
         if member.workload in fleet.workloads:
             fleet.readmit(_replica(replica_id, member, fleet.workloads[member.workload], fleet.now_ms))

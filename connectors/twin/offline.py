@@ -6,7 +6,7 @@ It is the fleet and the engine that answer behind HTTP, driven by a trace: what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
@@ -55,7 +55,7 @@ class Served:
     interval between tokens (NaN for a single one), `queue_s` in front of the batch, `e2e_s` in all. `endings` are
     `stop` (served), `lost` (with its replica), `unserved` (no replica was ready) and `refused` (too long).
     `replica_s` is what is billed: from the order of each replica until it was taken away or, drained, had ended its
-    last request.
+    last request; `held_s` are these spans, one for each replica, in seconds of the trace.
     """
 
     ttft_s: Array
@@ -68,6 +68,7 @@ class Served:
     replica_s: float
     end_s: float
     moments: tuple[Moment, ...]
+    held_s: tuple[tuple[float, float], ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,10 +89,17 @@ class _Book:
         self.rows: list[tuple[float, float, float, float, int, int]] = [(nan, nan, nan, nan, 0, 0)] * requests
         self.endings = [""] * requests
         self.last_end_ms = 0.0
-        self.begun_waits_s: list[float] = []
+        self._silent: dict[int, Held] = {}
 
     def began(self, sequence: Held, at_ms: float) -> None:
-        self.begun_waits_s.append((at_ms - sequence.submitted_ms) / 1000.0)
+        self._silent[sequence.request.request_id] = sequence
+
+    def first_tokens_s(self) -> list[float]:
+        """The times to first token of those who got it since the last call."""
+        spoke = [each for each in self._silent.values() if each.first_token_ms >= 0]
+        for each in spoke:
+            del self._silent[each.request.request_id]
+        return [(each.first_token_ms - each.submitted_ms) / 1000.0 for each in spoke]
 
     def turned_away(self, request: Request, reason: str) -> None:
         self.endings[request.request_id - 1] = reason
@@ -100,7 +108,9 @@ class _Book:
         request, place = sequence.request, sequence.request.request_id - 1
         self.endings[place] = reason
         self.last_end_ms = max(self.last_end_ms, at_ms)
-        if reason == "stop":
+        if reason != "stop":
+            self._silent.pop(request.request_id, None)
+        else:
             said_ms, gaps = at_ms - sequence.first_token_ms, request.output_tokens - 1
             self.rows[place] = (
                 (sequence.first_token_ms - sequence.submitted_ms) / 1000.0,
@@ -124,6 +134,7 @@ class _Run:
         self._arrivals = np.bincount(np.asarray(trace.arrival_s, dtype=np.float64).astype(np.int64)).tolist()
         self._ordered_s = dict.fromkeys(self.fleet.replicas, 0.0)
         self._ended_s: dict[str, float] = {}
+        self._let_go_s: dict[str, float] = {}
         self._looked_s = 0
 
     def advance(self, to_s: float) -> None:
@@ -143,7 +154,7 @@ class _Run:
         self.moments.append(Moment(now_s, ready, starting, phases[Phase.DRAINING]))
         engines = [each.engine for each in members if each.engine is not None]
         seconds = range(self._looked_s, now_s)
-        waits_s, self.book.begun_waits_s = self.book.begun_waits_s, []
+        ttft_s = self.book.first_tokens_s()
         seen = LoadSeen(
             now_s=now_s,
             arrived=[self._arrivals[at_s] if at_s < len(self._arrivals) else 0 for at_s in seconds],
@@ -151,8 +162,8 @@ class _Run:
             running=float(sum(engine.running for engine in engines)),
             ready=ready,
             starting=starting,
-            done=float(len(waits_s)),
-            late=float(sum(wait_s > self._late_after_s for wait_s in waits_s)),
+            done=float(len(ttft_s)),
+            late=float(sum(each_s > self._late_after_s for each_s in ttft_s)),
         )
         self._looked_s = now_s
         self._scale(scaler.decide(seen) - ready - starting, now_s)
@@ -165,7 +176,7 @@ class _Run:
         serving = [each for each in members if each.phase is Phase.READY and each.engine is not None]
         serving.sort(key=lambda each: each.engine.outstanding if each.engine else 0)
         for replica in [*reversed(starting), *serving][: max(0, -more)]:
-            self._ended_s[replica.replica_id] = float(now_s)
+            self._ended_s[replica.replica_id] = self._let_go_s[replica.replica_id] = float(now_s)
             if replica.listens:
                 self.fleet.drain(replica.replica_id)
             else:
@@ -178,13 +189,15 @@ class _Run:
             self._ended_s[replica.replica_id] = loss.at_s
             self.fleet.lose(replica.replica_id, loss.notice_s)
 
-    def billed_s(self, end_s: float) -> float:
-        """Replica-seconds up to the end."""
-        billed_s = 0.0
+    def held_s(self, end_s: float, drain_s: float) -> Iterator[tuple[float, float]]:
+        """From when to when each replica is billed, up to the end of the run."""
         for name, ordered_s in self._ordered_s.items():
             lost_ms, until_s = self.fleet.replicas[name].lost_at_ms, self._ended_s.get(name, end_s)
-            billed_s += min(end_s, until_s if lost_ms is None else lost_ms / 1000.0) - min(end_s, ordered_s)
-        return billed_s
+            if lost_ms is not None:
+                until_s = lost_ms / 1000.0
+            elif name in self._let_go_s:
+                until_s = max(until_s, self._let_go_s[name] + drain_s)
+            yield min(end_s, ordered_s), min(end_s, until_s)
 
     @property
     def busy(self) -> bool:
@@ -201,12 +214,15 @@ def simulate(
     scaler: Scaler | None = None,
     decide_s: int = 15,
     late_after_s: float = 2.0,
+    drain_s: float = 0.0,
     losses: Sequence[Loss] = (),
 ) -> Served:
     """Send a trace to `replicas` that stand ready, each request to the one with the fewest outstanding.
 
     With a scaler their number follows what it says every `decide_s`; a new one serves `startup_s` later, by default
-    when its profile has loaded its weights, and one too many is drained. The same arguments give the same bytes.
+    when its profile has loaded its weights, and one too many is drained, and billed for no less than `drain_s`. What
+    the scaler is told of as done and late are first tokens, late ones those after `late_after_s`. The same arguments
+    give the same bytes.
     """
     if replicas < 1 or decide_s < 1:
         raise ConfigError(
@@ -227,7 +243,7 @@ def simulate(
     run.advance(max(last_s, run.fleet.now_ms / 1000.0))
     while run.busy:
         run.advance(run.fleet.now_ms / 1000.0 + 60.0)
-    return _served(run, last_s)
+    return _served(run, last_s, drain_s)
 
 
 def _lose_until(run: _Run, left: list[Loss], to_s: float) -> None:
@@ -237,9 +253,10 @@ def _lose_until(run: _Run, left: list[Loss], to_s: float) -> None:
         run.lose(loss)
 
 
-def _served(run: _Run, last_s: float) -> Served:
+def _served(run: _Run, last_s: float, drain_s: float) -> Served:
     book = run.book
     end_s = max(last_s, book.last_end_ms / 1000.0)
+    held_s = tuple(run.held_s(end_s, drain_s))
     columns = np.ascontiguousarray(np.array(book.rows, dtype=np.float64).reshape(-1, 6).T)
     return Served(
         ttft_s=columns[0],
@@ -249,7 +266,8 @@ def _served(run: _Run, last_s: float) -> Served:
         preemptions=columns[4].astype(np.int64),
         prefix_hit_tokens=columns[5].astype(np.int64),
         endings=tuple(book.endings),
-        replica_s=run.billed_s(end_s),
+        replica_s=sum(until_s - from_s for from_s, until_s in held_s),
         end_s=end_s,
         moments=tuple(run.moments),
+        held_s=held_s,
     )

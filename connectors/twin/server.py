@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from aiohttp import web
 from connectors.twin.actuation import Actuation
 from connectors.twin.control import Control, fleet_state
 from connectors.twin.face import Face, bind
+from connectors.twin.feed import Feed, FeedSource
 from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec, default_workloads
 from connectors.twin.journal import Journal
 from connectors.twin.members import restored_fleet
@@ -150,6 +151,7 @@ async def run_twin(
     day_s: float = 3600.0,
     day_origin_ms: int | None = None,
     workloads: tuple[WorkloadSpec, ...] | None = None,
+    feeds: Mapping[str, Feed] | None = None,
     warn_behind_s: float = 60.0,
     journal: Path | None = None,
     on_ready: Callable[[TwinInfo], None] | None = None,
@@ -158,8 +160,10 @@ async def run_twin(
 
     `day_s` is the length of a simulated day in event seconds (for the default workloads), so that the daily rise and
     fall is seen within minutes; it is anchored at event time `day_origin_ms` (by default now: hand over the clock's
-    event anchor, and a restarted twin keeps the time of day). Replicas listen on `base_port`, `base_port + 1`, ... or
-    on free ports. `on_ready` is called once, when every initial replica listens and `file_sd` is written.
+    event anchor, and a restarted twin keeps the time of day). A workload in `feeds` gets the requests of a recorded
+    trace, which begins at `day_origin_ms` and goes round, instead of drawn ones. Replicas listen on `base_port`,
+    `base_port + 1`, ... or on free ports. `on_ready` is called once, when every initial replica listens and
+    `file_sd` is written.
 
     `journal` is the file in which replicas, orders and changes by hand outlive the process; without one each start is
     from the workloads as they are specified. Raises Conflict for a port in use, ConfigError for a file that is no
@@ -167,7 +171,10 @@ async def run_twin(
     """
     specs = default_workloads(day_s) if workloads is None else workloads
     book = Journal(journal)
-    fleet = restored_fleet(specs, book, seed=seed, start_ms=clock.now_ms(), day_origin_ms=day_origin_ms)
+    start_ms = clock.now_ms()
+    origin_ms = start_ms if day_origin_ms is None else day_origin_ms
+    sources = {name: FeedSource(feed, start_ms, origin_ms) for name, feed in (feeds or {}).items()}
+    fleet = restored_fleet(specs, book, seed=seed, start_ms=start_ms, day_origin_ms=day_origin_ms, sources=sources)
     file_sd.parent.mkdir(parents=True, exist_ok=True)
     twin = Twin(fleet, clock, file_sd, base_port=base_port, warn_behind_s=warn_behind_s, journal=book)
     control = Control(twin.actuation, twin.state, twin.catch_up, twin.follow)

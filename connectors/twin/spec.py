@@ -37,6 +37,19 @@ class EngineSpec:
         chosen = profile(name)
         return cls(chosen, max_num_seqs, max_num_batched_tokens, max_model_len, chosen.kv_blocks(), hash_tokens)
 
+    @classmethod
+    def holding(
+        cls, name: str, longest_tokens: int, *, max_num_batched_tokens: int = 512, hash_tokens: int | None = None
+    ) -> EngineSpec:
+        """The same for requests of up to so many tokens, prompt and answer, or as many as the cache can hold of one."""
+        room = profile(name).kv_blocks() * BLOCK_TOKENS
+        return cls.of(
+            name,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_model_len=min(room, max(cls.max_model_len, longest_tokens)),
+            hash_tokens=hash_tokens or BLOCK_TOKENS,
+        )
+
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens <= self.max_num_seqs:
             raise ConfigError(

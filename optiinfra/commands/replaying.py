@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from contracts.errors import ConfigError
-from optiinfra.commands.common import duration_s, print_table
+from optiinfra.commands import replay_options as options
+from optiinfra.commands.common import StateOption, duration_s, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,43 +21,31 @@ if TYPE_CHECKING:
     from optiinfra.replay.course import Race
     from optiinfra.replay.frontier import Point
     from optiinfra.replay.policy import Policy
+    from optiinfra.replay.several import Run
     from optiinfra.replay.whole import Asked, Whole
-
-TraceOption = Annotated[
-    Path,
-    typer.Option(
-        "--trace", help="A ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (or .gz), or the word generated."
-    ),
-]
-WorkloadOption = Annotated[
-    str | None,
-    typer.Option("--workload", help="A workload of a ServeGen folder, a model of BurstGPT; elsewhere only a name."),
-]
-StartupOption = Annotated[
-    list[str] | None, typer.Option("--startup", help="How long a replica takes to start, 3m or 90s; may be repeated.")
-]
-OutageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--outage",
-        metavar="START/LENGTH",
-        help="Measure nothing for a while: 200h/30m into the trace, or peak/30m around the peak of each scored day.",
-    ),
-]
 
 
 def replay(
-    trace: TraceOption,
-    workload: WorkloadOption = None,
-    startup: StartupOption = None,
+    trace: options.TraceOption,
+    workload: options.WorkloadOption = None,
+    startup: options.StartupOption = None,
     policy: Annotated[str, typer.Option("--policy", help="all, or names with commas between them.")] = "all",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn; meta says what is.")] = 0,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")] = None,
-    outage: OutageOption = None,
+    json_path: options.JsonPathOption = None,
+    level: options.LevelOption = "fluid",
+    begin: options.FromOption = None,
+    length: options.ForOption = None,
+    outage: options.OutageOption = None,
+    state: StateOption = None,
+    engine: options.EngineOption = None,
+    ttft: options.TtftOption = "2s",
+    itl: options.ItlOption = "0.1s",
+    batched_tokens: options.BatchOption = 512,
+    capacity: options.CapacityOption = None,
     instances: Annotated[
-        float, typer.Option("--instances", min=1.0, help="Replicas that the mean load keeps busy at capacity.")
+        float, typer.Option("--instances", min=1.0, help="Level fluid: replicas that the mean load keeps busy.")
     ] = 15.0,
-    service: Annotated[str, typer.Option("--service", help="How long a request is in service.")] = "8s",
+    service: Annotated[str, typer.Option("--service", help="Level fluid: how long a request is in service.")] = "8s",
     raw: Annotated[bool, typer.Option("--raw", help="ServeGen: Poisson at each window's constant rate.")] = False,
     rules: Annotated[
         list[Path] | None, typer.Option("--rules", help="Policy rules: packs in place of the built-in ones.")
@@ -79,44 +69,75 @@ def replay(
     """
     from rich.console import Console
 
-    from connectors.traces.reading import load as read
-    from optiinfra.replay import report
-    from optiinfra.replay.course import Fleet, Race, outages
+    from optiinfra.replay import card, report, several
+    from optiinfra.replay.course import Fleet
     from optiinfra.replay.registry import WHOLE, chosen
+    from optiinfra.replay.requests import Twin
     from optiinfra.replay.whole import DOC, Asked
 
+    single = options.level(level) is card.Level.REQUESTS
     policies, with_rules = chosen(policy)
+    if with_rules and single and policy.strip() != "all":
+        raise ConfigError("plays on the fluid fleet only", where=f"--policy {WHOLE}", fix="Use --level fluid.")
     asked = None
-    if with_rules:
+    if with_rules and not single:
         scrape_s = round(duration_s(scrape, "--scrape"))
         asked = Asked(tuple(rules or ()), spot, spot_ratio, scrape_s, counterfactuals)
     startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or ["3m"]))
-    fleet = Fleet(instances, duration_s(service, "--service"))
-    blind = None if outage is None else _outage(outage)
+    kind = Twin(
+        ttft_s=duration_s(ttft, "--ttft"),
+        itl_s=duration_s(itl, "--itl"),
+        batched_tokens=batched_tokens,
+        capacity_rps=capacity,
+    )
+    ask = card.Ask(
+        seed,
+        raw,
+        options.cut(begin, length),
+        options.level(level),
+        Fleet(instances, duration_s(service, "--service")),
+        kind if engine is None else replace(kind, engine=engine),
+        None if outage is None else options.outage(outage),
+        state,
+    )
     if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
         raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
     screen = Console(stderr=True)
-    with screen.status(f"reading {trace}"):
-        load = read(trace, workload, seed, raw=raw)
-    race = Race(load, fleet)
-    if blind is not None:
-        race = Race(load, fleet, outages(load, *blind, race.scored))
-    found, wholes = _run(race, policies, asked, startups_s, screen)
+    races = []
+    for name, of in card.pairs(trace, workload or ()):
+        with screen.status(f"reading {name}"):
+            races.append(card.race(name, of, ask))
+    card.apart([race.load for race in races])
     docs = {each.name: each.doc for each in policies} | ({WHOLE: DOC} if asked else {})
-    about = report.meta(race, docs, policies, startups_s, seed)
+    runs = []
+    for race in races:
+        found, wholes = _run(race, policies, asked, startups_s, screen)
+        runs.append(several.Run(race, found, wholes, report.meta(race, docs, policies, startups_s, seed)))
     if json_path is not None:
-        data = {"meta": about, "summary": report.summary(race, found), "results": report.results(race, found)}
-        if asked:
-            data[WHOLE] = [each.row() for each in wholes]
+        data = several.written(runs, WHOLE if asked else None)
         json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    for run in runs:
+        _tell(run, seed)
+    print_table(*several.table(runs))
+    if single:
+        print_table(*several.measured(runs))
+    for run in runs:
+        for each in run.wholes:
+            for line in each.lines():
+                typer.echo(line)
+
+
+def _tell(run: Run, seed: int) -> None:
+    load, about = run.race.load, run.about
     typer.echo(f"{load.origin}, {load.workload}: {about['requests']} requests in {about['span_s'] / 3600:g} h")
     if load.generated:
         typer.echo(f"drawn with seed {seed}: {load.generated}")
+    if run.race.level == "requests":
+        typer.echo(
+            f"request by request on {about['engine']}: {about['capacity_rps']:g} req/s a replica "
+            f"({about['capacity_from']}), {about['instances']:.1f} replicas on average"
+        )
     typer.echo(f"scored: {about['scored']} · cost in units of the oracle's, start-up and drain billed")
-    print_table(report.COLUMNS, report.lines(found))
-    for each in wholes:
-        for line in each.lines():
-            typer.echo(line)
 
 
 def _run(
@@ -136,7 +157,8 @@ def _run(
             found.append(report.oracle_point(race, startup_s))
             for place, each in enumerate(policies):
                 progress.update(task, description=f"{each.name}, start-up {startup_s:g} s")
-                found += frontier.points(race, each, startup_s, lambda: progress.advance(task))
+                tried = race.tried(each, startup_s)
+                found += frontier.points(race, tried, startup_s, lambda: progress.advance(task))
                 before = number * sum(map(frontier.runs, policies)) + sum(map(frontier.runs, policies[: place + 1]))
                 progress.update(task, completed=before)
             if asked:
@@ -148,11 +170,3 @@ def _run(
                 wholes.append(whole.run(race, asked, startup_s, seconds))
                 found.append(wholes[-1].point)
     return found, wholes
-
-
-def _outage(text: str) -> tuple[float | None, float]:
-    """Start, None for each day's peak, and length in seconds."""
-    start, slash, length = text.partition("/")
-    if not slash:
-        raise ConfigError(f"{text!r} is no outage", where="--outage", fix="Write 200h/30m or peak/30m.")
-    return None if start.strip() == "peak" else duration_s(start, "--outage"), duration_s(length, "--outage")

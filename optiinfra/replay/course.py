@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -77,15 +78,36 @@ class Race:
         if policy.memory_s is not None:
             begin = max(0, self.scored.begin_s - policy.memory_s) // _ALIGN_S * _ALIGN_S
         arrived, shown_s = self.load.per_second[begin:], self.load.begin_s + begin
-        first = float(arrived[: oracle.SLOT_S].mean()) * WARM_START_RATIO / self.capacity_rps
         fluid = Fluid(
             arrived,
             _moved(self.scored, begin),
-            max(facts.least, ceil(first)),
+            self.initial(arrived, facts),
             begin_s=shown_s,
             blind=tuple(_moved(span, begin) for span in self.blind),
         )
         return replay(fluid, facts, policy.build(Course(facts, arrived, shown_s), knobs))
+
+    def initial(self, arrived: oracle.Counts, facts: FleetFacts) -> int:
+        """Replicas that stand ready when these seconds begin."""
+        first = float(arrived[: oracle.SLOT_S].mean()) * WARM_START_RATIO / self.capacity_rps
+        return max(facts.least, ceil(first))
+
+    def tried(self, policy: Policy, startup_s: float) -> Policy:
+        """The policy with the knobs that are tried at this start-up: all of its grid."""
+        return policy
+
+    def oracle_measures(self, startup_s: float) -> dict[str, float | None]:
+        """What else is known of the oracle at this start-up: nothing in a fluid, where it is what it was made to be."""
+        return {}
+
+    @property
+    def level(self) -> str:
+        """`fluid`, or `requests` where single ones are replayed."""
+        return "fluid"
+
+    def about(self) -> dict[str, Any]:
+        """What the report says of this level beside what it says of every race."""
+        return {"level": self.level}
 
 
 def outages(load: Load, start_s: float | None, length_s: float, scored: Span) -> tuple[Span, ...]:
@@ -99,6 +121,19 @@ def outages(load: Load, start_s: float | None, length_s: float, scored: Span) ->
             raise ConfigError(f"the trace ends after {size} s", where="--outage", fix="Let it begin earlier.")
         return (Span(round(start_s), round(start_s) + length),)
     return tuple(_around(load, begin, min(begin + DAY_S, scored.end_s), length) for begin in _days(scored))
+
+
+def held_in(spans: Iterable[Span], at_s: int) -> bool:
+    """Whether a second lies in one of these spans."""
+    return any(span.begin_s <= at_s < span.end_s for span in spans)
+
+
+def unmeasured(load: Load) -> tuple[Span, ...]:
+    """The spans of a load that nobody measured."""
+    if load.measured is None:
+        return ()
+    edges = np.flatnonzero(np.diff(np.concatenate(([1], load.measured, [1]))))
+    return tuple(Span(int(begin), int(end)) for begin, end in zip(edges[::2], edges[1::2], strict=True))
 
 
 def _days(scored: Span) -> Sequence[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from optiinfra.replay.course import Race
@@ -19,7 +19,7 @@ class Point:
     """One policy with one setting of its knobs at one start-up.
 
     `cost_vs_oracle`: replica-seconds billed over the oracle's. `attainment`: share of requests in time.
-    `removed_blind`: replicas given up while nothing was measured.
+    `removed_blind`: replicas given up while nothing was measured. `measures`: what else is known, by name.
     """
 
     policy: str
@@ -29,6 +29,7 @@ class Point:
     attainment: float
     direction_changes_per_day: float
     removed_blind: int
+    measures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def points(race: Race, policy: Policy, startup_s: float, told: Callable[[], obje
             outcome.attainment_ratio,
             outcome.turns * DAY_S / (scored.end_s - scored.begin_s),
             outcome.removed_blind,
+            outcome.measures,
         )
 
     found = [run(knobs) for knobs in policy.grid]

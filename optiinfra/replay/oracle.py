@@ -93,7 +93,10 @@ def plan(needed: Counts, scored: Span, startup_s: float, drain_s: int = DRAIN_S,
 
 
 class Follow:
-    """A scaler that follows replicas laid down beforehand: orders those of any slot that begins within the start-up."""
+    """A scaler that follows replicas laid down beforehand: orders those of any slot that begins within the start-up.
+
+    After the last slot its replicas stay.
+    """
 
     def __init__(self, ready: Counts, startup_s: float, *, begin_s: int = 0, slot_s: int = SLOT_S) -> None:
         self._ready, self._startup_s = ready.tolist(), startup_s
@@ -101,7 +104,7 @@ class Follow:
 
     def decide(self, seen: LoadSeen) -> int:
         at_s = seen.now_s - self._begin_s
-        first, last = at_s // self._slot_s, int((at_s + self._startup_s) // self._slot_s)
+        first, last = min(at_s // self._slot_s, len(self._ready) - 1), int((at_s + self._startup_s) // self._slot_s)
         return int(max(self._ready[first : last + 1]))
 
 

@@ -29,7 +29,7 @@ def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
     """A row for each operating point. `removed_blind` stands there where an outage was asked for."""
     rows = []
     for point in found:
-        row = {
+        row: dict[str, Any] = {
             "policy": point.policy,
             "workload": race.load.workload,
             "startup_s": _short(point.startup_s),
@@ -40,6 +40,7 @@ def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
         }
         if race.blind:
             row["removed_blind"] = point.removed_blind
+        row.update(point.measures)
         rows.append(row)
     return rows
 
@@ -51,7 +52,8 @@ def oracle_point(race: Race, startup_s: float) -> Point:
     steps = np.diff(ready)
     signs = np.sign(steps[steps != 0])
     turns = int((signs[1:] != signs[:-1]).sum())
-    return Point(ORACLE, startup_s, {}, 1.0, 1.0, turns * DAY_S / (scored.end_s - scored.begin_s), 0)
+    a_day = turns * DAY_S / (scored.end_s - scored.begin_s)
+    return Point(ORACLE, startup_s, {}, 1.0, 1.0, a_day, 0, race.oracle_measures(startup_s))
 
 
 def meta(
@@ -83,6 +85,7 @@ def meta(
         "decide_s": {policy.name: policy.decide_s for policy in policies},
         "outages_s": [[span.begin_s, span.end_s] for span in race.blind],
         "version": __version__,
+        **race.about(),
     }
 
 
@@ -103,6 +106,16 @@ def summary(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
     ]
 
 
+def cost_cell(ratio: float | None) -> str:
+    """A cost in units of the oracle's, for people."""
+    return "never" if ratio is None else f"{ratio:.3f}"
+
+
+def share_cell(ratio: float | None) -> str:
+    """A share of requests, for people."""
+    return "–" if ratio is None else f"{ratio * 100:.2f} %"
+
+
 def lines(found: Iterable[Point]) -> list[tuple[object, ...]]:
     """Cells of COLUMNS; turns and knobs are those of the cheapest point that keeps the first objective."""
     return [_line(each) for each in _reached(found)]
@@ -120,8 +133,8 @@ def _line(each: Reached) -> tuple[object, ...]:
     return (
         each.policy,
         f"{each.startup_s:g} s",
-        *("never" if point is None else f"{point.cost_vs_oracle:.3f}" for point in each.cheapest),
-        "–" if each.at_cost is None else f"{each.at_cost * 100:.2f} %",
+        *(cost_cell(None if point is None else point.cost_vs_oracle) for point in each.cheapest),
+        share_cell(each.at_cost),
         None if best is None else f"{best.direction_changes_per_day:.0f}",
         "–" if best is None else _knobs(best.knobs),
     )

@@ -24,6 +24,7 @@ from optiinfra.wiring.common import (
 from optiinfra.wiring.stages import make_stages
 
 if TYPE_CHECKING:
+    from connectors.twin.feed import Feed
     from connectors.twin.fleet import WorkloadSpec
 
 
@@ -60,6 +61,7 @@ async def twin(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
     from connectors.twin.server import run_twin
 
     settings = settings_of(orders)
+    workloads, feeds = twin_fed(settings)
     work = run_twin(
         clock=make_clock(orders),
         file_sd=twin_targets(orders),
@@ -68,7 +70,8 @@ async def twin(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
         seed=settings.twin.seed,
         day_s=settings.twin.day_s,
         day_origin_ms=orders.anchor.event_anchor_ms,  # a restarted twin keeps its time of day
-        workloads=twin_workloads(settings),
+        workloads=workloads,
+        feeds=feeds,
         on_ready=lambda info: ready({"twin_url": info.control_url}),
     )
     await until(stop, work)
@@ -92,6 +95,19 @@ def twin_workloads(settings: Settings) -> tuple[WorkloadSpec, ...]:
             load = replace(load, requests_per_s=wanted.requests_per_s)
         specs[name] = replace(spec, load=load, replicas=wanted.replicas or spec.replicas)
     return tuple(specs.values())
+
+
+def twin_fed(settings: Settings) -> tuple[tuple[WorkloadSpec, ...], dict[str, Feed]]:
+    """The twin's workloads, and the recorded traces of those that have one. Raises ConfigError for a file that cannot
+    be read."""
+    from optiinfra.traced import fed
+
+    specs = {spec.name: spec for spec in twin_workloads(settings)}
+    feeds: dict[str, Feed] = {}
+    for name, wanted in settings.twin.workloads.items():
+        if wanted.trace is not None:
+            specs[name], feeds[name] = fed(specs[name], wanted.trace, wanted.trace_model, wanted.speed)
+    return tuple(specs.values()), feeds
 
 
 def stage(name: str) -> Entry:

@@ -113,6 +113,27 @@ WHERE workload = {workload:String} AND instance = {instance:String} AND size_s =
 ORDER BY start_at, revision DESC LIMIT 1 BY start_at LIMIT {limit:UInt64}""",
     ),
     Query(
+        "arrival_rates",
+        "Requests a second of a workload, the newest revision of each window, oldest first: those that arrived, or "
+        "were finished where arrivals were not counted.",
+        (
+            _WORKLOAD,
+            _SIZE,
+            _FROM,
+            _TO,
+            Param("limit", int, f"Most rows, 1..{MAX_ROWS}.", MAX_ROWS, low=1, high=MAX_ROWS),
+        ),
+        ("start_ms", "value", "coverage_ratio", "sli"),
+        """
+SELECT toUnixTimestamp64Milli(start_at) AS start_ms, value, coverage_ratio, name AS sli
+FROM slis FINAL
+WHERE workload = {workload:String} AND instance = '' AND size_s = {size_s:UInt32}
+  AND name IN ('arrivals_per_s', 'requests_per_s')
+  AND start_at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
+  AND start_at < fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+ORDER BY start_at, name, revision DESC LIMIT 1 BY start_at LIMIT {limit:UInt64}""",
+    ),
+    Query(
         "sli_gaps",
         "Spans of whole windows between from_ms and to_ms of which the store holds nothing; windows says how many.",
         (

@@ -77,3 +77,11 @@ def test_an_objective_that_a_lone_request_misses_leaves_no_capacity() -> None:
 def test_a_handful_of_requests_is_no_crowd() -> None:
     with pytest.raises(ConfigError, match="tell no percentile"):
         capacity_of(EngineSpec(), [100] * 20, [10] * 20)
+
+
+def test_a_replica_takes_requests_as_long_as_its_cache_can_hold_one() -> None:
+    name = "bloom-176b/a100-80gb/tp8"
+    most = EngineSpec.holding(name, 10**6)
+    assert most.max_model_len == most.kv_blocks * 16
+    assert EngineSpec.holding(name, 20_000).max_model_len == 20_000
+    assert EngineSpec.holding(name, 100).max_model_len == EngineSpec().max_model_len

@@ -133,7 +133,7 @@ def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:
         (["--startup", "soon"], "--startup: 'soon' is not a duration"),
         (["--outage", "3m"], "--outage: '3m' is no outage"),
         (["--outage", "500h/3m"], "--outage: the trace ends"),
-        (["--workload", "none"], "Its workloads: chat, code"),
+        (["--workload", "code"], "2 workloads for 1 traces"),
         (["--json", "no/such/folder.json"], "cannot be written"),
     ],
 )
@@ -141,3 +141,9 @@ def test_what_cannot_be_run_is_refused_with_the_fix(folder: Path, words: list[st
     result = run("--trace", folder, "--workload", "chat", "--policy", "static-peak", *words)
     assert result.exit_code == 2
     assert what in result.stderr
+
+
+def test_a_workload_that_nobody_has_is_refused_with_those_there_are(folder: Path) -> None:
+    result = run("--trace", folder, "--workload", "none", "--policy", "static-peak")
+    assert result.exit_code == 2
+    assert "Its workloads: chat, code" in result.stderr

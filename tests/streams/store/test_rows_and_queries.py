@@ -188,7 +188,7 @@ def test_defaults_are_filled_in_and_text_is_read_as_a_url_carries_it() -> None:
     ("name", "given", "told"),
     [
         ("sli_latest", {}, "unknown query 'sli_latest'. Did you mean 'slis_latest'?"),
-        ("nonsense", {}, "Known: alerts_recent, counts"),
+        ("nonsense", {}, "Known: alerts_recent, arrival_rates"),
         ("sli_series", {"workload": "chat"}, "sli_series: parameter 'sli' is required"),
         ("slis_latest", {"work_load": "x"}, "Did you mean 'workload'?"),
         ("alerts_recent", {"limit": 0}, "0 is not a whole number in 1..100000"),

@@ -48,6 +48,8 @@ async def test_every_named_query_answers_with_the_columns_it_declares(
     store: HttpStore, workload: str, query: Query
 ) -> None:
     await store.insert(*rows_of(sli(workload)))
+    rate = {"requests_per_s": SliValue(value=4.0)}
+    await store.insert(*rows_of(sli(workload, 1, values=rate, attainment={})))
     alert = Alert(workload=workload, name="stalled", severity=Severity.WARNING, subject="x", at_ms=1, summary="s")
     await store.insert(*rows_of(alert))
     letter = DeadLetter(source=workload, topic="t", reason=Reason.SCHEMA, detail="d", at_ms=2, offset=3, partition=0)
@@ -89,6 +91,26 @@ async def test_a_newer_revision_without_a_value_hides_the_older_one(store: HttpS
     await store.insert(*rows_of(sli(workload, revision=1, values={"ttft_p95_s": SliValue(value=None)}, attainment={})))
     (row,) = await store.query("sli_series", workload=workload, sli="ttft_p95_s")
     assert (row["value"], row["revision"]) == (None, 1)
+
+
+async def test_rates_are_those_of_arrivals_where_they_were_counted_and_of_the_newest_revision(
+    store: HttpStore, workload: str
+) -> None:
+    finished, arrived = {"requests_per_s": SliValue(value=4.0)}, {"arrivals_per_s": SliValue(value=5.0)}
+    for message in (
+        sli(workload, 0, values=finished, attainment={}),
+        sli(workload, 1, values=finished | arrived, attainment={}),
+        sli(workload, 1, revision=1, values={"arrivals_per_s": SliValue(value=6.0)}, attainment={}),
+        sli(workload, 2, values=finished, attainment={}, instance_id="i-0"),
+        sli(workload, 3, values={"requests_per_s": SliValue(value=None)}, attainment={}),
+    ):
+        await store.insert(*rows_of(message))
+    rows = await store.query("arrival_rates", workload=workload)
+    assert [(row["start_ms"], row["value"], row["sli"]) for row in rows] == [
+        (START_MS, 4.0, "requests_per_s"),
+        (START_MS + 10_000, 6.0, "arrivals_per_s"),
+        (START_MS + 30_000, None, "requests_per_s"),
+    ]
 
 
 async def test_a_series_is_in_order_within_its_bounds_and_limit(store: HttpStore, workload: str) -> None:

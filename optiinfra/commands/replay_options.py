@@ -1,0 +1,92 @@
+"""What `optiinfra replay` can be told: its options, and what their texts mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from contracts.errors import ConfigError
+from optiinfra.commands.common import duration_s
+
+if TYPE_CHECKING:
+    from connectors.traces.cut import Cut
+    from optiinfra.replay.card import Level
+
+TraceOption = Annotated[
+    list[str],
+    typer.Option(
+        "--trace",
+        help="A ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (or .gz), or the word generated; "
+        "own: what OptiInfra's store in this directory recorded, store:URL: another store. May be repeated.",
+    ),
+]
+WorkloadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workload",
+        help="A workload of a ServeGen folder, a model of BurstGPT; elsewhere only a name. One for each trace.",
+    ),
+]
+StartupOption = Annotated[
+    list[str] | None, typer.Option("--startup", help="How long a replica takes to start, 3m or 90s; may be repeated.")
+]
+OutageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outage",
+        metavar="START/LENGTH",
+        help="Measure nothing for a while: 200h/30m into the trace, or peak/30m around the peak of each scored day.",
+    ),
+]
+FromOption = Annotated[str | None, typer.Option("--from", help="Where in the trace to begin: 8d, 90m.")]
+ForOption = Annotated[str | None, typer.Option("--for", help="How much of the trace to replay from there: 1h.")]
+LevelOption = Annotated[
+    str,
+    typer.Option("--level", help="fluid: requests are alike; requests: each with its tokens, in the twin's engines."),
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="Level requests: the kind of replica, model/hardware/tpN.")
+]
+TtftOption = Annotated[str, typer.Option("--ttft", help="Level requests: in time is a first token no later than this.")]
+ItlOption = Annotated[
+    str, typer.Option("--itl", help="Level requests: the longest mean interval between tokens that counts as good.")
+]
+BatchOption = Annotated[
+    int,
+    typer.Option("--batched-tokens", min=65, help="Level requests: tokens of an iteration, vLLM's flag of that name."),
+]
+CapacityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--capacity", min=0.001, help="Level requests: requests a second that a replica serves; else measured."
+    ),
+]
+JsonPathOption = Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")]
+
+
+def outage(text: str) -> tuple[float | None, float]:
+    """Start, None for each day's peak, and length in seconds."""
+    start, slash, length = text.partition("/")
+    if not slash:
+        raise ConfigError(f"{text!r} is no outage", where="--outage", fix="Write 200h/30m or peak/30m.")
+    return None if start.strip() == "peak" else duration_s(start, "--outage"), duration_s(length, "--outage")
+
+
+def level(text: str) -> Level:
+    """A level by its name."""
+    from optiinfra.replay.card import Level
+
+    try:
+        return Level(text)
+    except ValueError:
+        raise ConfigError(f"no level {text!r}", where="--level", fix=f"Write {' or '.join(Level)}.") from None
+
+
+def cut(begin: str | None, length: str | None) -> Cut:
+    """The span of a trace between `--from` and `--for`, in whole seconds."""
+    from connectors.traces.cut import Cut
+
+    for_s = None if length is None else max(1, round(duration_s(length, "--for")))
+    return Cut(0 if begin is None else round(duration_s(begin, "--from")), for_s)
