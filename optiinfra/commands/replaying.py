@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contracts.errors import ConfigError
-from optiinfra.commands.common import duration_s, print_table
+from optiinfra.commands.common import again, duration_s, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from optiinfra.replay.course import Race
     from optiinfra.replay.frontier import Point
+    from optiinfra.replay.page import Other
     from optiinfra.replay.policy import Policy
     from optiinfra.replay.whole import Asked, Whole
 
@@ -42,15 +43,26 @@ OutageOption = Annotated[
         help="Measure nothing for a while: 200h/30m into the trace, or peak/30m around the peak of each scored day.",
     ),
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write a report for people there (extra optiinfra[report]).")
+]
+CompareOption = Annotated[
+    Path | None, typer.Option("--compare", metavar="OTHER.json", help="In the report: beside a run kept with --json.")
+]
+AnywayOption = Annotated[bool, typer.Option("--compare-anyway", help="Even where that run is of other traffic.")]
 
 
 def replay(
+    context: typer.Context,
     trace: TraceOption,
     workload: WorkloadOption = None,
     startup: StartupOption = None,
     policy: Annotated[str, typer.Option("--policy", help="all, or names with commas between them.")] = "all",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn; meta says what is.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")] = None,
+    html_path: HtmlOption = None,
+    compare: CompareOption = None,
+    compare_anyway: AnywayOption = False,
     outage: OutageOption = None,
     instances: Annotated[
         float, typer.Option("--instances", min=1.0, help="Replicas that the mean load keeps busy at capacity.")
@@ -80,7 +92,7 @@ def replay(
     from rich.console import Console
 
     from connectors.traces.reading import load as read
-    from optiinfra.replay import report
+    from optiinfra.replay import compared, page, report
     from optiinfra.replay.course import Fleet, Race, outages
     from optiinfra.replay.registry import WHOLE, chosen
     from optiinfra.replay.whole import DOC, Asked
@@ -95,20 +107,28 @@ def replay(
     blind = None if outage is None else _outage(outage)
     if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
         raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
+    other = _other(html_path, compare)
     screen = Console(stderr=True)
     with screen.status(f"reading {trace}"):
         load = read(trace, workload, seed, raw=raw)
     race = Race(load, fleet)
     if blind is not None:
         race = Race(load, fleet, outages(load, *blind, race.scored))
-    found, wholes = _run(race, policies, asked, startups_s, screen)
     docs = {each.name: each.doc for each in policies} | ({WHOLE: DOC} if asked else {})
     about = report.meta(race, docs, policies, startups_s, seed)
+    if other is not None and not compare_anyway:
+        compared.check(about, other.saved.meta, str(compare))
+    found, wholes = _run(race, policies, asked, startups_s, screen)
+    data = {"meta": about, "summary": report.summary(race, found), "results": report.results(race, found)}
+    if asked:
+        data[WHOLE] = [each.row() for each in wholes]
     if json_path is not None:
-        data = {"meta": about, "summary": report.summary(race, found), "results": report.results(race, found)}
-        if asked:
-            data[WHOLE] = [each.row() for each in wholes]
         json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if html_path is not None:
+        with screen.status(f"drawing {html_path}"):
+            saved = compared.Saved.model_validate(data)
+            told = page.Replayed(race, policies, found, wholes, saved, other)
+            html_path.write_text(page.render([told], again(context)), encoding="utf-8")
     typer.echo(f"{load.origin}, {load.workload}: {about['requests']} requests in {about['span_s'] / 3600:g} h")
     if load.generated:
         typer.echo(f"drawn with seed {seed}: {load.generated}")
@@ -148,6 +168,19 @@ def _run(
                 wholes.append(whole.run(race, asked, startup_s, seconds))
                 found.append(wholes[-1].point)
     return found, wholes
+
+
+def _other(html_path: Path | None, compare: Path | None) -> Other | None:
+    """The run to compare with. What a report needs is asked for before weeks are replayed."""
+    from optiinfra.replay import compared, page
+
+    if html_path is not None:
+        page.check_writable(html_path)
+    if compare is None:
+        return None
+    if html_path is None:
+        raise ConfigError("a comparison is a part of the report", where="--compare", fix="Name it with --html.")
+    return page.Other(compare.name, compared.read(compare))
 
 
 def _outage(text: str) -> tuple[float | None, float]:

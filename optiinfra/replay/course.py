@@ -70,6 +70,11 @@ class Race:
         """What the oracle does at this start-up."""
         return oracle.plan(self.needs, self.scored, startup_s)
 
+    def first_replicas(self, begin_s: int) -> int:
+        """Ready at the start of a run that begins at `begin_s` of the trace."""
+        minute = self.load.per_second[begin_s : begin_s + oracle.SLOT_S]
+        return max(1, ceil(float(minute.mean()) * WARM_START_RATIO / self.capacity_rps))
+
     def run(self, policy: Policy, knobs: Knobs, startup_s: float) -> Outcome:
         """One policy with these knobs; it begins as far before the scored span as it can make use of."""
         facts = FleetFacts(self.capacity_rps, self.fleet.service_s, startup_s, policy.decide_s)
@@ -77,11 +82,10 @@ class Race:
         if policy.memory_s is not None:
             begin = max(0, self.scored.begin_s - policy.memory_s) // _ALIGN_S * _ALIGN_S
         arrived, shown_s = self.load.per_second[begin:], self.load.begin_s + begin
-        first = float(arrived[: oracle.SLOT_S].mean()) * WARM_START_RATIO / self.capacity_rps
         fluid = Fluid(
             arrived,
             _moved(self.scored, begin),
-            max(facts.least, ceil(first)),
+            self.first_replicas(begin),
             begin_s=shown_s,
             blind=tuple(_moved(span, begin) for span in self.blind),
         )

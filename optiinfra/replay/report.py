@@ -123,11 +123,12 @@ def _line(each: Reached) -> tuple[object, ...]:
         *("never" if point is None else f"{point.cost_vs_oracle:.3f}" for point in each.cheapest),
         "–" if each.at_cost is None else f"{each.at_cost * 100:.2f} %",
         None if best is None else f"{best.direction_changes_per_day:.0f}",
-        "–" if best is None else _knobs(best.knobs),
+        "–" if best is None else knobs_line(best.knobs),
     )
 
 
-def _knobs(knobs: Mapping[str, float | str]) -> str:
+def knobs_line(knobs: Mapping[str, float | str]) -> str:
+    """`target=0.99, hold_s=300`."""
     return ", ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in knobs.items()
     )
