@@ -24,14 +24,14 @@ help: ## this list
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 with venv found. Install one (Debian: apt install python3 python3-venv) or say PYTHON=/path/to/python." >&2; exit 2; }
 	@test -x $(BIN)/python || { echo "Creating .venv with $(PYTHON) …"; "$(PYTHON)" -m venv .venv; }
 	@echo "Installing OptiInfra into .venv (a few minutes the first time) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis,llm]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis,llm,report]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[durable]' >.venv/durable.log 2>&1 || \
 	echo "durable_rules was not built (a C compiler and Python's headers are needed, see .venv/durable.log): rules run on the reference evaluator."
 	@touch $@
 
 .venv/.dev: .venv/.run
 	@echo "Installing the development tools into .venv …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis,llm,durable,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[store,redis,llm,report,durable,dev]'
 	@touch $@
 
 run: .venv/.run ## set up, then watch a simulated fleet live (Ctrl-C stops everything)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +50,18 @@ def loaded(**flags: Any) -> Loaded:
     from optiinfra.settings_load import load
 
     return load({name: value for name, value in flags.items() if value is not None})
+
+
+def again(context: typer.Context) -> str:
+    """The command that was given, as a line of a shell: what differs from the defaults, in the order of --help."""
+    words = ["optiinfra", context.info_name or ""]
+    for param in context.command.params:
+        value = context.params.get(param.name or "")
+        if value is None or value == param.default or value is False or not param.opts:
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [param.opts[0]] if each is True else [param.opts[0], str(each)]
+    return shlex.join(words)
 
 
 def print_json(data: object) -> None:

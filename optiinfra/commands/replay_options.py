@@ -42,6 +42,13 @@ OutageOption = Annotated[
 ]
 FromOption = Annotated[str | None, typer.Option("--from", help="Where in the trace to begin: 8d, 90m.")]
 ForOption = Annotated[str | None, typer.Option("--for", help="How much of the trace to replay from there: 1h.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write a report for people there (extra optiinfra[report]).")
+]
+CompareOption = Annotated[
+    Path | None, typer.Option("--compare", metavar="OTHER.json", help="In the report: beside a run kept with --json.")
+]
+AnywayOption = Annotated[bool, typer.Option("--compare-anyway", help="Even where that run is of other traffic.")]
 LevelOption = Annotated[
     str,
     typer.Option("--level", help="fluid: requests are alike; requests: each with its tokens, in the twin's engines."),

@@ -11,7 +11,7 @@ import typer
 
 from contracts.errors import ConfigError
 from optiinfra.commands import replay_options as options
-from optiinfra.commands.common import StateOption, duration_s, print_table
+from optiinfra.commands.common import StateOption, again, duration_s, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
     from optiinfra.replay.course import Race
     from optiinfra.replay.frontier import Point
+    from optiinfra.replay.page import Other, Replayed
     from optiinfra.replay.policy import Policy
     from optiinfra.replay.several import Run
     from optiinfra.replay.whole import Asked, Whole
 
 
 def replay(
+    context: typer.Context,
     trace: options.TraceOption,
     workload: options.WorkloadOption = None,
     startup: options.StartupOption = None,
     policy: Annotated[str, typer.Option("--policy", help="all, or names with commas between them.")] = "all",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn; meta says what is.")] = 0,
     json_path: options.JsonPathOption = None,
+    html_path: options.HtmlOption = None,
+    compare: options.CompareOption = None,
+    compare_anyway: options.AnywayOption = False,
     level: options.LevelOption = "fluid",
     begin: options.FromOption = None,
     length: options.ForOption = None,
@@ -69,7 +74,7 @@ def replay(
     """
     from rich.console import Console
 
-    from optiinfra.replay import card, report, several
+    from optiinfra.replay import card, compared, page, report, several
     from optiinfra.replay.course import Fleet
     from optiinfra.replay.registry import WHOLE, chosen
     from optiinfra.replay.requests import Twin
@@ -102,6 +107,7 @@ def replay(
     )
     if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
         raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
+    other = _other(html_path, compare)
     screen = Console(stderr=True)
     races = []
     for name, of in card.pairs(trace, workload or ()):
@@ -109,13 +115,21 @@ def replay(
             races.append(card.race(name, of, ask))
     card.apart([race.load for race in races])
     docs = {each.name: each.doc for each in policies} | ({WHOLE: DOC} if asked else {})
-    runs = []
-    for race in races:
-        found, wholes = _run(race, policies, asked, startups_s, screen)
-        runs.append(several.Run(race, found, wholes, report.meta(race, docs, policies, startups_s, seed)))
+    abouts = [report.meta(race, docs, policies, startups_s, seed) for race in races]
+    if other is not None and not compare_anyway:
+        for about in abouts:
+            compared.check(about, other.saved.meta, str(compare))
+    runs = [
+        several.Run(race, *_run(race, policies, asked, startups_s, screen), about)
+        for race, about in zip(races, abouts, strict=True)
+    ]
     if json_path is not None:
         data = several.written(runs, WHOLE if asked else None)
         json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if html_path is not None:
+        with screen.status(f"drawing {html_path}"):
+            told = [_replayed(run, policies, other, WHOLE if asked else None) for run in runs]
+            html_path.write_text(page.render(told, again(context)), encoding="utf-8")
     for run in runs:
         _tell(run, seed)
     print_table(*several.table(runs))
@@ -170,3 +184,24 @@ def _run(
                 wholes.append(whole.run(race, asked, startup_s, seconds))
                 found.append(wholes[-1].point)
     return found, wholes
+
+
+def _other(html_path: Path | None, compare: Path | None) -> Other | None:
+    """The run to compare with. What a report needs is asked for before weeks are replayed."""
+    from optiinfra.replay import compared, page
+
+    if html_path is not None:
+        page.check_writable(html_path)
+    if compare is None:
+        return None
+    if html_path is None:
+        raise ConfigError("a comparison is a part of the report", where="--compare", fix="Name it with --html.")
+    return page.Other(compare.name, compared.read(compare))
+
+
+def _replayed(run: Run, policies: Sequence[Policy], other: Other | None, whole: str | None) -> Replayed:
+    """One trace as the report takes it."""
+    from optiinfra.replay import compared, page, several
+
+    saved = compared.Saved.model_validate(several.written([run], whole))
+    return page.Replayed(run.race, policies, run.found, run.wholes, saved, other)

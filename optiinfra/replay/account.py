@@ -11,10 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import Action, Alert, CandidateSet, DeadLetter, Decision, EndState, Message, Outcome, Sli, Tick
+from contracts.events import (
+    Action,
+    Alert,
+    CandidateSet,
+    DeadLetter,
+    Decision,
+    EndState,
+    Fact,
+    Message,
+    Outcome,
+    Sli,
+    Tick,
+)
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.scene import Phase, Scene
 from optiinfra.replay.spot import SteadyZone
+from optiinfra.story import fact_line
+
+REMEMBERED = 200
+"""Candidates whose numbers are kept until an action is made of one: far more than are under review at a time."""
 
 
 class _Part(BaseModel):
@@ -43,7 +59,8 @@ class Static(_Part):
 
 
 class Deed(_Part):
-    """One action: seconds of the trace; `began_s` is None where nothing was done, the end where it never ended."""
+    """One action: seconds of the trace; `began_s` is None where nothing was done, the end where it never ended.
+    `because`: each condition of its rule with the number that was compared."""
 
     action_id: str
     rule: str
@@ -56,6 +73,7 @@ class Deed(_Part):
     reasons: tuple[str, ...] = ()
     expect_met: bool | None = None
     goal_met: bool | None = None
+    because: tuple[str, ...] = ()
 
 
 class Moment(_Part):
@@ -116,6 +134,7 @@ class Ear:
     alerts: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     deeds: dict[str, Deed] = field(default_factory=dict)
+    _facts: dict[str, tuple[Fact, ...]] = field(default_factory=dict)
 
     def hear(self, message: Message) -> None:
         """Take note of one message."""
@@ -124,6 +143,9 @@ class Ear:
         match message:
             case CandidateSet():
                 self.fired.update(each.rule for each in message.candidates)
+                self._facts |= {message.candidate_id(each): each.facts for each in message.candidates}
+                while len(self._facts) > REMEMBERED:
+                    del self._facts[next(iter(self._facts))]
             case Decision():
                 self.decisions[message.code] += 1
             case Action():
@@ -145,6 +167,7 @@ class Ear:
                 kind=action.spec.kind.value,
                 replicas=action.spec.replicas,
                 decided_s=self._s(action.at_ms),
+                because=tuple(map(fact_line, self._facts.get(action.candidate_id, ()))),
             )
 
     def _end(self, outcome: Outcome) -> None:

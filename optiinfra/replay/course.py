@@ -71,6 +71,11 @@ class Race:
         """What the oracle does at this start-up."""
         return oracle.plan(self.needs, self.scored, startup_s)
 
+    def first_replicas(self, begin_s: int) -> int:
+        """Ready at the start of a run that begins at `begin_s` of the trace."""
+        minute = self.load.per_second[begin_s : begin_s + oracle.SLOT_S]
+        return max(1, ceil(float(minute.mean()) * WARM_START_RATIO / self.capacity_rps))
+
     def run(self, policy: Policy, knobs: Knobs, startup_s: float) -> Outcome:
         """One policy with these knobs; it begins as far before the scored span as it can make use of."""
         facts = FleetFacts(self.capacity_rps, self.fleet.service_s, startup_s, policy.decide_s)
@@ -81,16 +86,11 @@ class Race:
         fluid = Fluid(
             arrived,
             _moved(self.scored, begin),
-            self.initial(arrived, facts),
+            self.first_replicas(begin),
             begin_s=shown_s,
             blind=tuple(_moved(span, begin) for span in self.blind),
         )
         return replay(fluid, facts, policy.build(Course(facts, arrived, shown_s), knobs))
-
-    def initial(self, arrived: oracle.Counts, facts: FleetFacts) -> int:
-        """Replicas that stand ready when these seconds begin."""
-        first = float(arrived[: oracle.SLOT_S].mean()) * WARM_START_RATIO / self.capacity_rps
-        return max(facts.least, ceil(first))
 
     def tried(self, policy: Policy, startup_s: float) -> Policy:
         """The policy with the knobs that are tried at this start-up: all of its grid."""

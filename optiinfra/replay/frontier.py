@@ -117,13 +117,19 @@ def _crossings(found: Iterable[Point], main: str, goal: float) -> list[tuple[Poi
     return sorted(best, key=lambda pair: _rank(pair[1]))
 
 
-def _at_cost(found: Sequence[Point]) -> float | None:
-    edge: list[Point] = []
+def edge(found: Iterable[Point]) -> list[Point]:
+    """The points that no other of these beats, the cheapest first."""
+    kept: list[Point] = []
     for point in sorted(found, key=_rank):
-        if not edge or point.attainment > edge[-1].attainment:
-            edge.append(point)
-    below = [point for point in edge if point.cost_vs_oracle <= AT_COST]
-    above = [point for point in edge if point.cost_vs_oracle > AT_COST]
+        if not kept or point.attainment > kept[-1].attainment:
+            kept.append(point)
+    return kept
+
+
+def _at_cost(found: Sequence[Point]) -> float | None:
+    best = edge(found)
+    below = [point for point in best if point.cost_vs_oracle <= AT_COST]
+    above = [point for point in best if point.cost_vs_oracle > AT_COST]
     if not below:
         return None
     if not above:

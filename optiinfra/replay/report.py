@@ -136,11 +136,12 @@ def _line(each: Reached) -> tuple[object, ...]:
         *(cost_cell(None if point is None else point.cost_vs_oracle) for point in each.cheapest),
         share_cell(each.at_cost),
         None if best is None else f"{best.direction_changes_per_day:.0f}",
-        "–" if best is None else _knobs(best.knobs),
+        "–" if best is None else knobs_line(best.knobs),
     )
 
 
-def _knobs(knobs: Mapping[str, float | str]) -> str:
+def knobs_line(knobs: Mapping[str, float | str]) -> str:
+    """`target=0.99, hold_s=300`."""
     return ", ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in knobs.items()
     )

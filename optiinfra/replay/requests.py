@@ -88,7 +88,7 @@ class RequestRace(Race):
         """One policy with these knobs, from the first request on."""
         facts = FleetFacts(self.capacity_rps, self.fleet.service_s, startup_s, policy.decide_s)
         scaler = policy.build(Course(facts, self.load.per_second, self.load.begin_s), knobs)
-        return self._played(scaler, facts, self.initial(self.load.per_second, facts), self.blind)
+        return self._played(scaler, facts, self.first_replicas(0), self.blind)
 
     def oracle_measures(self, startup_s: float) -> dict[str, float | None]:
         """What comes of the fluid oracle's replicas here: `attainment_played`, and what is known of any run."""

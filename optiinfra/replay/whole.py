@@ -19,6 +19,9 @@ from optiinfra.replay.spot import SteadyZone, read_zone
 
 DOC = "the whole policy in life: metrics, SLIs, rule packs, review, arbiter, saga, outcome"
 
+MOST_MOMENTS = 1500
+"""So many points the timeline has in the scored span, at the most about; more than a picture can show."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -82,6 +85,7 @@ def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int
         rules=asked.packs,
         outages=tuple(Outage(begin_s=span.begin_s, end_s=span.end_s) for span in race.blind),
         spot_ratio=asked.spot_ratio if asked.spot else 0.0,
+        timeline_s=max(asked.scrape_s, (scored.end_s - scored.begin_s) // MOST_MOMENTS),
     )
     around = Surroundings(zone=read_zone(asked.spot) if asked.spot else SteadyZone())
     arrivals = race.load.per_second[: scored.end_s]
