@@ -15,6 +15,7 @@ from contracts.events import (
     CandidateSet,
     Control,
     Decision,
+    Finding,
     FleetEvent,
     Message,
     Outcome,
@@ -144,8 +145,8 @@ class Moment:
 
 
 async def moment(store: Store, rules: RuleSet, workload: str, at_ms: int, *, speed: float) -> Moment:
-    """A workload at event time `at_ms`, its rules told again from the SLIs of the store. People name moments by the
-    second: where something was proposed within it, that is the moment.
+    """A workload at event time `at_ms`, its rules told again from the SLIs and findings of the store. People name
+    moments by the second: where something was proposed within it, that is the moment.
 
     What was proposed, and when, is what the store says. The rules are those in force now: where they were others then,
     the account is of what these would have done.
@@ -157,7 +158,13 @@ async def moment(store: Store, rules: RuleSet, workload: str, at_ms: int, *, spe
         last_ms |= dict.fromkeys((each.rule for each in found.candidates), found.at_ms)
     from_ms = max(0, at_ms - int((rules.history_s + MARGIN_S) * 1000))
     rows = await store.query("slis_between", workload=workload, from_ms=from_ms, to_ms=at_ms, limit=MOST_ROWS)
-    told = replay(rules, slis_of(workload, rows), at_ms, max_age_s=max(30.0, 3.0 * speed), proposed_ms=last_ms)
+    kept = await store.query(
+        "records_between", workload=workload, type=Finding.TYPE, from_ms=from_ms, to_ms=at_ms + 1, limit=MOST_ROWS
+    )
+    findings = [each for each in messages_of(kept) if isinstance(each, Finding)]
+    told = replay(
+        rules, [*slis_of(workload, rows), *findings], at_ms, max_age_s=max(30.0, 3.0 * speed), proposed_ms=last_ms
+    )
     now = {each.rule: each for found in proposed if found.at_ms == at_ms for each in found.candidates}
     accounts = [_as_proposed(each, now[each.rule]) if each.rule in now else each for each in told]
     records = await store.query(

@@ -103,10 +103,9 @@ def fact_line(fact: Fact) -> str:
     'burning holds: ttft_burn_rate over 10 s was 3.5, the bound is > 2, for 12 s'
     """
     value = "missing" if fact.value is None else f"{fact.value:.4g}"
-    window = f" over {fact.bound.size_s} s" if fact.bound.size_s else ""
     held = f", for {fact.held_s:.0f} s" if fact.holds and fact.held_s else ""
     return (
-        f"{fact.condition} {'holds' if fact.holds else 'does not hold'}: {fact.bound.sli}{window} was {value}, "
+        f"{fact.condition} {'holds' if fact.holds else 'does not hold'}: {fact.bound.subject} was {value}, "
         f"the bound is {fact.bound.comparator.sign} {fact.bound.value:g}{held}"
     )
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contracts.events import Message, Sli, Tick
+from contracts.events import Message, Tick
 from contracts.laws.bounds import cooling, fresh
 from rules.core import fold
 from rules.core.amounts import Lacking, spec
-from rules.core.conditions import Standing, current_value, holds, still_fresh
+from rules.core.conditions import Standing, Told, current_value, holds, still_fresh, told_ms
 from rules.core.fold import RuleSettings, WatchState
 from rules.core.language import OnMissing
 from rules.core.reference import PythonEngine, fire
@@ -46,19 +46,20 @@ class RuleAccount:
 
 def replay(
     rules: RuleSet,
-    slis: Sequence[Sli],
+    slis: Sequence[Told],
     at_ms: int,
     max_age_s: float = 30.0,
     proposed_ms: Mapping[str, int] | None = None,
 ) -> list[RuleAccount]:
-    """Every rule at event time `at_ms`, highest priority first, from the SLIs of one workload up to then.
+    """Every rule at event time `at_ms`, highest priority first, from the SLIs and findings of one workload up to
+    then.
 
-    Without `proposed_ms` the SLIs are all there ever were, and holds and cooldowns are those of this history. With it
+    Without `proposed_ms` they are all there ever were, and holds and cooldowns are those of this history. With it
     they are cut out of a longer one, of which `rules.history_s` is enough: `proposed_ms` says when each rule last
     proposed, up to `at_ms`, no other proposal is claimed, and a hold that may have begun before the cut says `≥`.
     """
     settings = RuleSettings(max_age_s=max_age_s)
-    log = with_ticks([sli for sli in slis if sli.cause_ms <= at_ms], at_ms)
+    log = with_ticks([each for each in slis if told_ms(each) <= at_ms], at_ms)
     state, _ = fold.step(rules, PythonEngine(rules.shapes), settings, None, log)
     if state is None:
         nothing = ("nothing is known of the workload at this moment",)
@@ -69,16 +70,16 @@ def replay(
     return [teller.account(rule, last_ms.get(rule.name)) for rule in rules.rules]
 
 
-def with_ticks(slis: Sequence[Sli], until_ms: int) -> list[Message]:
-    """SLIs in the order in which they came about, and a tick after those of each second, the last at `until_ms`."""
-    ordered = sorted(slis, key=lambda sli: (sli.cause_ms, sli.end_ms, -sli.size_s))
+def with_ticks(slis: Sequence[Told], until_ms: int) -> list[Message]:
+    """Messages in the order in which they came about, and a tick after those of each second, the last at `until_ms`."""
+    ordered = sorted(slis, key=lambda each: (told_ms(each), each.end_ms, -each.size_s))
     log: list[Message] = []
-    tick_ms = (ordered[0].cause_ms // _TICK_MS + 1) * _TICK_MS if ordered else until_ms
-    for sli in ordered:
-        while tick_ms < sli.cause_ms:
+    tick_ms = (told_ms(ordered[0]) // _TICK_MS + 1) * _TICK_MS if ordered else until_ms
+    for each in ordered:
+        while tick_ms < told_ms(each):
             log.append(Tick(at_ms=tick_ms, partition=0))
             tick_ms += _TICK_MS
-        log.append(sli)
+        log.append(each)
     log += [Tick(at_ms=at_ms, partition=0) for at_ms in range(tick_ms, until_ms, _TICK_MS)]
     return [*log, Tick(at_ms=until_ms, partition=0)]
 
@@ -149,7 +150,7 @@ class _Teller:
     def _words(self, condition: ReadyCondition) -> str:
         """One condition as it stands: `burning: ttft_burn_rate over 10 s is 0.4, needs > 2`."""
         bound, at_ms, standing = condition.bound, self.watch.at_ms, self._standing(condition)
-        over = f"{bound.sli} over {bound.size_s} s" if bound.size_s else bound.sli
+        over = bound.subject
         needs = f"{bound.comparator.sign} {bound.value:g}"
         value = current_value(condition, self.watch.evidence, at_ms, self.settings.max_age_s)
         if value is not None:

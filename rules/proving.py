@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.catalog.findings import KINDS
 from contracts.errors import ConfigError
-from contracts.events import Alert, CandidateSet, Message, Sli, SliValue
+from contracts.events import Alert, CandidateSet, Finding, Message, Sli, SliValue
 from rules.book import MakeEngine, read_files
 from rules.core import fold
+from rules.core.conditions import Told
 from rules.core.fold import RuleSettings
 from rules.core.loader import read_packs
 from rules.core.pack import Case, Pack, place_of_value
@@ -75,21 +77,24 @@ def prove(pack: Pack, make_engine: MakeEngine = PythonEngine) -> list[TestResult
         engine.close()
 
 
-def series(case: Case) -> list[Sli]:
-    """The SLIs of a test: each value told at the end of each of its windows, the latest ones every second."""
+def series(case: Case) -> list[Told]:
+    """The SLIs and findings of a test: each value told at the end of each of its windows, the latest ones every second.
+
+    A finding of which no number is known is not told: its agent is down.
+    """
     sizes = sorted({place_of_value(text)[1] for given in case.given for text in given.values})
-    standing: dict[int, dict[str, SliValue]] = {}
-    told: list[Sli] = []
+    standing: dict[int, dict[str, float | None]] = {}
+    told: list[Told] = []
     steps = {given.at: given.values for given in case.given}
     for second in range(int(case.until) + 1):
         for at_s, values in steps.items():
             if second - 1 < at_s <= second:
                 for text, value in values.items():
-                    sli, size_s = place_of_value(text)
-                    standing.setdefault(size_s, {})[sli] = SliValue(value=value, samples=0 if value is None else 1)
-        told += [
-            _sli(size_s, second, standing[size_s]) for size_s in sizes if size_s in standing and due(size_s, second)
-        ]
+                    name, size_s = place_of_value(text)
+                    standing.setdefault(size_s, {})[name] = value
+        for size_s in sizes:
+            if size_s in standing and due(size_s, second):
+                told += _told(size_s, second, standing[size_s])
     return told
 
 
@@ -98,8 +103,18 @@ def due(size_s: int, second: int) -> bool:
     return size_s == 0 or second % size_s == 0
 
 
-def _sli(size_s: int, second: int, values: dict[str, SliValue]) -> Sli:
+_KIND_OF = {size_s: kind for kind, size_s in KINDS.items()}
+
+
+def _told(size_s: int, second: int, values: Mapping[str, float | None]) -> Iterator[Told]:
     end_ms = START_MS + second * 1000
+    if size_s not in _KIND_OF:
+        yield _sli(size_s, end_ms, values)
+    elif known := {name: value for name, value in values.items() if value is not None}:
+        yield Finding(workload=WORKLOAD, kind=_KIND_OF[size_s], at_ms=end_ms, cause_ms=end_ms, values=known)
+
+
+def _sli(size_s: int, end_ms: int, values: Mapping[str, float | None]) -> Sli:
     return Sli(
         workload=WORKLOAD,
         size_s=size_s,
@@ -109,7 +124,7 @@ def _sli(size_s: int, second: int, values: dict[str, SliValue]) -> Sli:
         cause_ms=end_ms,
         instances=1,
         instances_up=1,
-        values=dict(values),
+        values={name: SliValue(value=value, samples=0 if value is None else 1) for name, value in values.items()},
     )
 
 

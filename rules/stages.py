@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from contracts.events import Message
 from contracts.stage import Scope, Stage
-from contracts.topics import ALERTS, CANDIDATES, SLIS, TICKS
+from contracts.topics import ALERTS, CANDIDATES, FINDINGS, SLIS, TICKS
 from rules.book import EngineSeat, RuleBook
 from rules.core import fold
 from rules.core.fold import RuleSettings, RulesState
@@ -25,11 +25,11 @@ def stages(book: RuleBook, seat: EngineSeat, settings: RuleSettings) -> tuple[St
     return (
         Stage(
             name="rules",
-            inputs=(SLIS, TICKS),
+            inputs=(SLIS, FINDINGS, TICKS),
             outputs=(CANDIDATES, ALERTS),
             scope=Scope.WORKLOAD,
             state=RulesState,
             step=step,
-            doc="SLIs of a workload to the rules that fire on them",
+            doc="SLIs of a workload, and what agents found of it, to the rules that fire on them",
         ),
     )

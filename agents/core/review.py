@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from contracts.catalog.findings import span_s
 from contracts.events import Candidate, CandidateSet, Fact, Judgement, Risk, Verdict
 from contracts.objectives import Latency
 
@@ -31,10 +32,16 @@ SMALL_TAKE_RATIO = 0.2
 """The largest share of the replicas that is taken at low risk: the step of the requirements."""
 LARGE_STEP_RATIO = 0.5
 """Above it a person shall look. One replica more is the smallest step there is, and never large."""
+BACKED_STEP_RATIO, BACKED_STEP_LEAST = 1.0, 2
+"""How far a step up may go without a person where a sizing finding asks for as much: no more than doubling the fleet,
+two on the smallest. A wrong forecast then costs a fleet once over, a missing one the users of a short fleet."""
 BURN_LIMIT = 1.0
 """At this rate an error budget is spent exactly."""
 QUIET_LOAD = 1.0
 """At most one request a replica: there latency may be missing, since hardly anything ends that could be measured."""
+
+SHORT = "replicas_short"
+"""The number of a sizing finding that says how many replicas more there should be."""
 
 MAX_REASONS = 20
 _VERDICTS = (Verdict.APPROVE, Verdict.DEMOTE, Verdict.VETO)
@@ -134,10 +141,18 @@ def _of_step(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findin
     share = f"{step} of {replicas} replicas" if takes else f"{step} more on {replicas} replicas"
     if takes and step >= replicas:
         yield _Finding(Verdict.VETO, 2, f"{share} would leave none")
+    elif not takes and LARGE_STEP_RATIO * replicas < step and 1 < step <= _backed(candidates, replicas):
+        yield _Finding(Verdict.APPROVE, 1, f"{share}: a step above {LARGE_STEP_RATIO:.0%}, as the sizing asks")
     elif step > LARGE_STEP_RATIO * replicas and (takes or step > 1):
         yield _Finding(Verdict.DEMOTE, 2 if takes else 1, f"{share}: a step above {LARGE_STEP_RATIO:.0%}")
     elif takes and step > SMALL_TAKE_RATIO * replicas:
         yield _Finding(Verdict.APPROVE, 1, f"{share}: more than {SMALL_TAKE_RATIO:.0%}")
+
+
+def _backed(candidates: CandidateSet, replicas: int) -> float:
+    """The largest step up that fresh evidence of sizing backs; a set holds no evidence that is too old."""
+    short = candidates.evidence.get(span_s(SHORT), {}).get(SHORT, 0.0)
+    return min(short, max(BACKED_STEP_RATIO * replicas, BACKED_STEP_LEAST))
 
 
 def _of_set(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding]:
@@ -155,13 +170,14 @@ def _of_set(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding
 
 
 def _missing(candidates: CandidateSet, candidate: Candidate) -> list[Fact]:
-    """Facts without a value that count. A latency that holds nothing may be missing where hardly a request is."""
+    """Facts without a value that count. A latency that holds nothing may be missing where hardly a request is, and
+    what asks only whether a finding is there has its answer: it is not."""
     load = candidates.evidence.get(0, {}).get("load_per_replica")
     quiet = load is not None and load <= QUIET_LOAD
     families = tuple(f"{family}_" for family in Latency)
 
     def excused(fact: Fact) -> bool:
-        return quiet and not fact.holds and fact.bound.sli.startswith(families)
+        return not fact.holds and (fact.bound.asks_presence or (quiet and fact.bound.sli.startswith(families)))
 
     return [fact for fact in candidate.facts if fact.value is None and not excused(fact)]
 

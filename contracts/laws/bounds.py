@@ -8,6 +8,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contracts.catalog.findings import FINDINGS
+
 
 class Comparator(StrEnum):
     """How a value is held against a bound."""
@@ -32,7 +34,10 @@ class Comparator(StrEnum):
 
 
 class Bound(BaseModel):
-    """`sli` of a workload over `size_s` (0 is the latest value) against `value`, in the SLI's own unit."""
+    """`sli` of a workload over `size_s` (0 is the latest value) against `value`, in the SLI's own unit.
+
+    `sli` may be a number of a finding (`contracts.catalog.findings`), `size_s` is then what such a finding speaks for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -42,8 +47,26 @@ class Bound(BaseModel):
     value: float
 
     def __str__(self) -> str:
-        window = f" over {self.size_s} s" if self.size_s else ""
-        return f"{self.sli}{window} {self.comparator.sign} {self.value:g}"
+        return f"{self.subject} {self.comparator.sign} {self.value:g}"
+
+    @property
+    def of_finding(self) -> bool:
+        """Whether it is about what an agent found, and not about an SLI."""
+        return self.sli in FINDINGS
+
+    @property
+    def subject(self) -> str:
+        """What is compared, for people; a finding has no window.
+
+        >>> Bound(sli="ttft_burn_rate", size_s=10, comparator=Comparator.GT, value=2).subject
+        'ttft_burn_rate over 10 s'
+        """
+        return f"{self.sli} over {self.size_s} s" if self.size_s and not self.of_finding else self.sli
+
+    @property
+    def asks_presence(self) -> bool:
+        """Whether every number of a finding meets it, none of which is negative: it asks if there is one at all."""
+        return self.of_finding and self.comparator is Comparator.GE and self.value <= 0
 
 
 class Reading(Protocol):

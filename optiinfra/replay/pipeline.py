@@ -220,7 +220,8 @@ def resting(rules: RuleSet, scrape_s: int) -> dict[str, str]:
     conditions = {each.key: each for each in rules.conditions}
     for rule in rules.rules:
         for key in rule.shape.all:
-            size_s = conditions[key].bound.size_s
+            bound = conditions[key].bound
+            size_s = 0 if bound.of_finding else bound.size_s  # what an agent finds needs no scrapes of its own
             if 0 < size_s < 2 * scrape_s and conditions[key].on_missing.value == "false":
                 found[rule.name] = f"{key} looks at {size_s} s, which cannot hold two scrapes {scrape_s} s apart"
     return found

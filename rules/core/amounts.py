@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from math import ceil, floor
 
+from contracts.catalog.findings import span_s
 from contracts.events import ActionSpec, Effect
 from contracts.laws.bounds import Bound
+from rules.core.asking import Amount, Span, Target
 from rules.core.conditions import Evidence
-from rules.core.language import Amount, Target, window_name
+from rules.core.language import window_name
 from rules.core.pack import Rule
+from rules.core.ruleset import REPLICAS
 
 
 class Lacking(Exception):
-    """An SLI that a number rests on is missing. `str()` says which: the rule fires, and has nothing to propose."""
+    """A value that a number rests on is missing. `str()` says which: the rule fires, and has nothing to propose."""
 
 
 def _value(sli: str, size_s: int, evidence: Evidence) -> float:
@@ -27,11 +30,26 @@ def replicas(amount: Amount, evidence: Evidence) -> int:
     """How many replicas, by fresh `evidence`. Raises Lacking."""
     if amount.exactly is not None:
         return amount.exactly
-    assert amount.sli is not None and amount.most is not None  # noqa: S101, PT018 — the schema asks for both
+    assert amount.most is not None  # noqa: S101 — the schema asks for it
     # Ten times 0.3 shall be three: what floating point adds in the last digits must not cost a replica.
-    exact = round(_value(amount.sli, amount.window, evidence) * amount.times / amount.over + amount.plus, 9)
+    exact = round(_value(amount.name, amount.size_s, evidence) * amount.times / amount.over + amount.plus, 9)
     whole = ceil(exact) if amount.round == "up" else floor(exact)
-    return min(max(whole, amount.least), amount.most)
+    most = amount.most
+    if amount.share is not None:
+        most = min(most, max(1, floor(round(_value(REPLICAS, 0, evidence) * amount.share, 9))))
+    return min(max(whole, amount.least), most)
+
+
+def seconds(span: Span, evidence: Evidence) -> float:
+    """How long, by fresh `evidence`; where the finding is missing, what the span says of that."""
+    if span.exactly is not None:
+        return span.exactly
+    assert span.finding and span.least and span.most  # noqa: S101, PT018 — the schema asks for all three
+    reading = evidence.get(span_s(span.finding))
+    value = None if reading is None else reading.value(span.finding)
+    if value is None:
+        return span.most if span.on_missing is None else span.on_missing
+    return min(max(value * span.times + span.plus, span.least), span.most)
 
 
 def bound(target: Target, added: int, evidence: Evidence) -> Bound:
@@ -56,7 +74,7 @@ def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
         replicas=count,
         effect=Effect(
             expect=bound(effect.expect, count, evidence),
-            by_s=effect.by,
+            by_s=seconds(effect.by, evidence),
             goal=bound(effect.goal, count, evidence) if effect.goal else None,
             guards=tuple(bound(each, count, evidence) for each in effect.guards),
             settle_s=effect.settle,

@@ -1,11 +1,14 @@
 """What must hold between the parts of packs: names, priorities, tests, and what may rest on missing data.
 
 An action that takes capacity may never rest on missing data. So in such a rule every condition of `all` and `any` is
-false while its value is missing, and every condition of `none` is true then, at once: doubt forbids. There is one way
-round, for a workload that is idle: nobody sends requests, so nothing is observed of their latency or errors, and the
+false while its value is missing, and every condition of `none` is true then, at once: doubt forbids. There are two ways
+round. For a workload that is idle: nobody sends requests, so nothing is observed of their latency or errors, and the
 burn rate is missing though all is well. A condition of `none` on such an SLI may be `on_missing: false` beside a
 condition of `all` that bounds the load from above over the same window: that one is present and low only where scrapes
-are answered and little is to be done, and then silence is idleness.
+are answered and little is to be done, and then silence is idleness. For a finding that is not there: that it is not is
+beyond doubt. A condition of `none` that asks no more (`at_least: 0`, which every finding meets) may be
+`on_missing: false`: the rule steps back for an agent, and acts by its other conditions where there is none. What agents
+find is never all that such a rule rests on: one condition of `all` at least is on an SLI.
 """
 
 from __future__ import annotations
@@ -97,10 +100,11 @@ def _in_time(here: Place, rule: Rule) -> Iterator[Mistake]:
     """A trial ends at `by`. Until the first window after the last step has ended, its guards are not known."""
     effect = rule.effect
     window_s = max((guard.window for guard in effect.guards), default=0)
-    if effect.by <= effect.settle + window_s:
+    by_s = effect.by.shortest_s
+    if by_s <= effect.settle + window_s:
         waits = f"settle {effect.settle:g}s" + (f" and a guard over {window_name(window_s)}" if window_s else "")
         fix = f"Make `by` longer than {effect.settle + window_s:g}s."
-        yield (*here, "effect", "by"), f"by {effect.by:g}s leaves no time for {waits}: it could never end well", fix
+        yield (*here, "effect", "by"), f"by {by_s:g}s leaves no time for {waits}: it could never end well", fix
 
 
 def _on_data(here: Place, rule: Rule, conditions: Mapping[str, Condition]) -> Iterator[Mistake]:
@@ -114,7 +118,11 @@ def _on_data(here: Place, rule: Rule, conditions: Mapping[str, Condition]) -> It
                     f"{name!r} may hold while its value is missing, and this rule takes capacity",
                     f"Make it a condition with `on_missing: false`, not `{found.on_missing}`.",
                 )
-    windows = {c.window for name in rule.all if (c := conditions.get(name)) and _bounds_load(c)}
+    told = [found for name in (*rule.all, *rule.any) if (found := conditions.get(name))]
+    if any(each.finding for each in told) and not any(c.sli for name in rule.all if (c := conditions.get(name))):
+        fix = "Add a condition on an SLI to `all`: what scrapes see."
+        yield here, f"rule {here[-1]!r} takes capacity on what an agent finds alone", fix
+    windows = {c.size_s for name in rule.all if (c := conditions.get(name)) and _bounds_load(c)}
     for n, name in enumerate(rule.none):
         found, place = conditions.get(name), (*here, "none", n)
         if found is None:
@@ -122,21 +130,24 @@ def _on_data(here: Place, rule: Rule, conditions: Mapping[str, Condition]) -> It
         if found.for_s:
             fix = "Use a condition without `for`."
             yield place, f"{name!r} forbids only after {found.for_s:g}s, and this rule takes capacity", fix
-        idle = found.on_missing is OnMissing.FALSE and observed(found.sli) and found.window in windows
-        if found.on_missing is not OnMissing.TRUE and not idle:
+        idle = found.on_missing is OnMissing.FALSE and observed(found.name) and found.size_s in windows
+        absent = found.on_missing is OnMissing.FALSE and found.bound.asks_presence
+        if found.on_missing is not OnMissing.TRUE and not idle and not absent:
             fix = "Give it `on_missing: true`: doubt forbids."
-            if observed(found.sli):
+            if observed(found.name):
                 fix += (
                     " Or `on_missing: false` beside a condition in `all` that bounds "
-                    f"{', '.join(LOAD_SLIS[:-1])} or {LOAD_SLIS[-1]} from above over {window_name(found.window)}: "
+                    f"{', '.join(LOAD_SLIS[:-1])} or {LOAD_SLIS[-1]} from above over {window_name(found.size_s)}: "
                     "then silence is idleness."
                 )
+            if found.finding:
+                fix += " Or ask only whether it is there: `at_least: 0` and `on_missing: false`."
             yield place, f"{name!r} may not hold while its value is missing, and this rule takes capacity", fix
 
 
 def _bounds_load(condition: Condition) -> bool:
     return (
-        condition.sli in LOAD_SLIS
+        condition.name in LOAD_SLIS
         and condition.on_missing is OnMissing.FALSE
         and condition.bound.comparator in (Comparator.LT, Comparator.LE)
     )

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import Fact, Sli
+from contracts.events import Fact, Finding, Sli
 from contracts.laws.bounds import fresh, held_long_enough, held_since, value_of
 from rules.core.language import OnMissing
 from rules.core.ruleset import ReadyCondition
 
+Told = Sli | Finding
+"""What may become evidence: SLIs of a window, and what an agent found, under the seconds that it speaks for."""
+
 
 class Seen(BaseModel):
-    """The newest SLIs of one window size, as far as rules speak of them.
+    """The newest SLIs of one window size, or the newest finding of a kind, as far as rules speak of them.
 
     `order_ms` is the end of the window as it was told; `end_ms`, from which age counts, is never past the moment at
     which it was read: a scraper whose clock is ahead must not look fresh for longer. `told` has the ids of all messages
-    with this end: of two the later one stands, and a repeat changes nothing.
+    with this end: of two the later one stands, and a repeat changes nothing. A finding tells no coverage (None): what
+    an agent did not know it leaves out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,34 +30,39 @@ class Seen(BaseModel):
     end_ms: int
     freshness_s: float
     cause_ms: int
-    coverage_ratio: float
+    coverage_ratio: float | None
     told: tuple[str, ...]
     values: dict[str, float] = {}
 
     def value(self, name: str) -> float | None:
-        """The SLI's value, None when it is missing."""
+        """The value of an SLI or finding, None when it is missing."""
         return self.values.get(name)
 
 
 Evidence = Mapping[int, Seen]
 
 
-def newer(before: Seen | None, sli: Sli) -> bool:
-    """Whether an SLI message tells something that is not known yet."""
+def told_ms(message: Told) -> int:
+    """When it came about: a window when a later scrape closed it, a finding at the moment for which it speaks."""
+    return message.at_ms if isinstance(message, Finding) else message.cause_ms
+
+
+def newer(before: Seen | None, sli: Told) -> bool:
+    """Whether a message tells something that is not known yet."""
     if before is None or sli.end_ms > before.order_ms:
         return True
     return sli.end_ms == before.order_ms and sli.id not in before.told
 
 
-def seen(before: Seen | None, sli: Sli, wanted: frozenset[str], at_ms: int) -> Seen:
-    """What is kept of an SLI message that is newer."""
+def seen(before: Seen | None, sli: Told, wanted: frozenset[str], at_ms: int) -> Seen:
+    """What is kept of a message that is newer."""
     same_end = before is not None and before.order_ms == sli.end_ms
     return Seen(
         order_ms=sli.end_ms,
         end_ms=min(sli.end_ms, at_ms),
         freshness_s=sli.freshness_s,
         cause_ms=sli.cause_ms,
-        coverage_ratio=sli.coverage_ratio,
+        coverage_ratio=sli.coverage_ratio if isinstance(sli, Sli) else None,
         told=(*(before.told if before and same_end else ()), sli.id),
         values={name: value for name in sorted(wanted) if (value := sli.value(name)) is not None},
     )

@@ -1,4 +1,4 @@
-"""Stage `rules`: a workload's SLIs and ticks become sets of candidates.
+"""Stage `rules`: a workload's SLIs, what agents found of it, and ticks become sets of candidates.
 
 A step has three parts, so that the engine is asked once a batch: a fold of the messages into moments, each with the
 conditions as they stood; the engine's answers, each moment for itself; a fold of the answers into candidates, which
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, Sli, Tick
-from rules.core.conditions import Seen, Standing, current_value, holds, newer, seen, stands
+from rules.core.conditions import Seen, Standing, Told, current_value, holds, newer, seen, stands, told_ms
 from rules.core.proposing import Fired, Moment, propose
 from rules.core.ruleset import RuleSet
 from rules.core.shapes import Engine
@@ -25,9 +25,9 @@ class RuleSettings:
     """Event-time limits, seconds.
 
     `max_age_s`: how old the latest values may be; a window may be as much older as it is long, since the next one ends
-    so much later. `ahead_s`: how far past the newest tick an SLI can push time (a scraper's clock may be ahead).
-    `park_s`: further ahead than that, its clock is wrong, and it is no evidence. `forget_s`: a workload without SLIs
-    for so long is dropped.
+    so much later. `ahead_s`: how far past the newest tick a message can push time (a scraper's clock may be ahead).
+    `park_s`: further ahead than that, its clock is wrong, and it is no evidence. `forget_s`: a workload of which
+    nothing is told for so long is dropped. Findings are held to the same limits as SLIs.
     """
 
     max_age_s: float = 30.0
@@ -62,7 +62,7 @@ def step(
     ruleset: RuleSet, engine: Engine, settings: RuleSettings, state: RulesState | None, batch: Sequence[Message]
 ) -> tuple[RulesState | None, list[Message]]:
     """Fold a batch of one workload. A message that tells nothing new gives back the very same state."""
-    workload = state.workload if state else next((m.key for m in batch if isinstance(m, Sli)), "")
+    workload = state.workload if state else next((m.key for m in batch if isinstance(m, Told)), "")
     watch = state.watch if state else None
     moments: list[Moment | None] = []
     for message in batch:
@@ -91,11 +91,11 @@ def look(
     """Fold one message. A Moment comes out where some rule could fire; a None state forgets the workload."""
     if isinstance(message, Tick):
         return _tick(ruleset, settings, watch, message) if watch else (None, None)
-    assert isinstance(message, Sli)  # noqa: S101 — the topic table admits nothing else
+    assert isinstance(message, Told)  # noqa: S101 — the topic table admits nothing else
     wanted = ruleset.wanted.get(message.size_s)
-    if message.instance_id is not None or message.revision or wanted is None:
+    if wanted is None or (isinstance(message, Sli) and (message.instance_id is not None or message.revision)):
         return watch, None
-    at_ms = message.cause_ms
+    at_ms = told_ms(message)
     if watch is not None:
         before = watch.evidence.get(message.size_s)
         parked = watch.tick_ms is not None and message.end_ms > watch.tick_ms + settings.park_s * 1000

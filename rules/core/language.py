@@ -1,20 +1,21 @@
 """The rule language: what a pack file may say. Data throughout: there is no expression to parse.
 
-A pack has conditions over SLIs, and rules that combine conditions into one typed action. What holds between the parts
-of a pack (names, priorities, what may rest on missing data) is checked in `rules.core.checks`.
+A pack has conditions over SLIs and findings, and rules that combine conditions into one typed action
+(`rules.core.asking`). What holds between the parts of a pack (names, priorities, what may rest on missing data) is
+checked in `rules.core.checks`.
 """
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from contracts.catalog.findings import FINDINGS, KINDS, span_s
 from contracts.catalog.slis import SLIS
-from contracts.events import ActionKind
 from contracts.laws.bounds import Bound, Comparator
 from contracts.laws.ids import cause_id
 
@@ -23,7 +24,8 @@ WINDOWS: dict[str, int] = {"latest": 0, "10s": 10, "60s": 60, "300s": 300}
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h)", re.ASCII)
-_SEES = "See optiinfra catalog slis."
+SEE_SLIS = "See optiinfra catalog slis."
+SEE_FINDINGS = "See optiinfra catalog findings."
 
 
 def wrong(what: str, known: str = "", fix: str = "") -> PydanticCustomError:
@@ -51,8 +53,18 @@ def _window(text: object) -> int:
 
 
 def _sli(text: object) -> object:
+    if isinstance(text, str) and text in FINDINGS:
+        raise wrong(f"{text!r} is a number of a finding, not an SLI", fix=f"Write `finding: {text}`, without a window.")
     if isinstance(text, str) and text not in SLIS:
-        raise wrong(f"unknown SLI {text!r}", "slis", _SEES)
+        raise wrong(f"unknown SLI {text!r}", "slis", SEE_SLIS)
+    return text
+
+
+def _finding(text: object) -> object:
+    if isinstance(text, str) and text in SLIS:
+        raise wrong(f"{text!r} is an SLI, not a number of a finding", fix=f"Write `sli: {text}` and a `window`.")
+    if isinstance(text, str) and text not in FINDINGS:
+        raise wrong(f"unknown finding {text!r}", "findings", SEE_FINDINGS)
     return text
 
 
@@ -61,23 +73,19 @@ def _missing(told: object) -> object:
     return {True: "true", False: "false"}.get(told, told) if isinstance(told, bool) else told
 
 
-def _step(told: object) -> object:
-    if told != "replicas" and (isinstance(told, bool) or not isinstance(told, int | float)):
-        raise wrong(f"{told!r} is no number", fix="Write one, or `replicas` for those of the action.")
-    return told
-
-
 def window_name(size_s: int) -> str:
-    """The name of a window, as it is written in a pack."""
+    """The name of a window, as it is written in a pack; a finding has none."""
+    if size_s in KINDS.values():
+        return "finding"
     return f"{size_s}s" if size_s else "latest"
 
 
 Ident = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 SliName = Annotated[str, BeforeValidator(_sli)]
+FindingName = Annotated[str, BeforeValidator(_finding)]
 WindowSize = Annotated[int, BeforeValidator(_window)]
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
-Step = Annotated[float | Literal["replicas"], BeforeValidator(_step)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(le=86_400)]
 Doc = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -104,7 +112,8 @@ COMPARATORS: dict[str, Comparator] = {
 }
 
 
-def _one_comparator(clause: Any) -> tuple[str, Any]:
+def one_comparator(clause: Any) -> tuple[str, Any]:
+    """The one comparison that a clause makes, and with what. Raises where there is none, or more than one."""
     told = [(name, value) for name in COMPARATORS if (value := getattr(clause, name)) is not None]
     if len(told) != 1:
         said = " and ".join(name for name, _ in told) or "none"
@@ -112,21 +121,52 @@ def _one_comparator(clause: Any) -> tuple[str, Any]:
     return told[0]
 
 
-def _has_window(sli: str, size_s: int) -> None:
+def has_window(sli: str, size_s: int) -> None:
+    """Raise where an SLI has no value over a window of this size."""
     if size_s == 0 and not SLIS[sli].latest:
         windows = ", ".join(name for name, size in WINDOWS.items() if size)
         raise wrong(f"{sli!r} has no latest value", fix=f"Choose a window: {windows}.")
 
 
-class Condition(Clause):
-    """One comparison of an SLI, held for a while. Exactly one of `above`, `at_least`, `below`, `at_most`.
+class Source(Clause):
+    """What is looked at: an SLI over a window, or a number of a finding, which speaks for a span of its own."""
+
+    sli: SliName | None = None
+    window: WindowSize | None = None
+    finding: FindingName | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the SLI or of the finding's number; empty where neither is said."""
+        return self.sli or self.finding or ""
+
+    @property
+    def size_s(self) -> int:
+        """The window in seconds: that of an SLI (0: the latest value), or what a finding speaks for."""
+        return span_s(self.finding) if self.finding else self.window or 0
+
+    def look(self, *, windowed: bool) -> None:
+        """Raise where it does not say one thing to look at; `windowed`: an SLI must name its window."""
+        if self.finding is not None:
+            if self.sli is not None:
+                raise wrong("an SLI and a finding are two things to look at", fix="Keep `sli` or `finding`.")
+            if self.window is not None:
+                raise wrong(f"the finding {self.finding!r} has no windows", fix="Leave `window` out.")
+            return
+        if self.sli is None:
+            raise wrong("it looks at nothing", fix="Write `sli` and `window`, or `finding`.")
+        if windowed and self.window is None:
+            raise wrong(f"nothing says over which window {self.sli!r} is", fix=f"Add `window`: {', '.join(WINDOWS)}.")
+        has_window(self.sli, self.window or 0)
+
+
+class Condition(Source):
+    """One comparison of an SLI or a finding, held for a while. One of `above`, `at_least`, `below`, `at_most`.
 
     `until` is hysteresis: once the comparison was true it is made with `until` in place of the bound, so it stays true
     until the value is back past it. `for` is Prometheus': true without a break for so long.
     """
 
-    sli: SliName
-    window: WindowSize
     above: Number | None = None
     at_least: Number | None = None
     below: Number | None = None
@@ -138,8 +178,8 @@ class Condition(Clause):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        name, value = _one_comparator(self)
-        _has_window(self.sli, self.window)
+        name, value = one_comparator(self)
+        self.look(windowed=True)
         high = name in ("above", "at_least")
         if self.until is not None and (self.until >= value if high else self.until <= value):
             side = "below" if high else "above"
@@ -151,125 +191,10 @@ class Condition(Clause):
     @property
     def bound(self) -> Bound:
         """What the value is held against."""
-        name, value = _one_comparator(self)
-        return Bound(sli=self.sli, size_s=self.window, comparator=COMPARATORS[name], value=value)
+        name, value = one_comparator(self)
+        return Bound(sli=self.name, size_s=self.size_s, comparator=COMPARATORS[name], value=value)
 
     @property
     def content(self) -> str:
         """A hash of all that changes what it means; its doc does not."""
         return cause_id(self.model_dump_json(exclude={"doc"}))[:8]
-
-
-class Amount(Clause):
-    """How many: `exactly` a number, or an SLI times a factor, over a divisor, plus a term, rounded, within limits.
-
-    A bare number is short for `exactly`. Where the SLI is missing there is no number, and nothing is proposed.
-    """
-
-    exactly: Annotated[Whole, Field(ge=1, le=1000)] | None = None
-    sli: SliName | None = None
-    window: WindowSize = 0
-    times: Number = 1.0
-    over: Annotated[Number, Field(gt=0)] = 1.0
-    plus: Number = 0.0
-    round: Literal["up", "down"] = "up"
-    least: Annotated[Whole, Field(ge=1, le=1000)] = 1
-    most: Annotated[Whole, Field(ge=1, le=1000)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, told: object) -> object:
-        return {"exactly": told} if isinstance(told, int) and not isinstance(told, bool) else told
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        if self.exactly is not None:
-            if len(self.model_fields_set) > 1:
-                raise wrong("a fixed number is not worked out as well", fix="Keep `exactly`, or the SLI and its terms.")
-            return self
-        if self.sli is None or self.most is None:
-            raise wrong("a number that is worked out needs `sli` and `most`", fix="Or write a plain number.")
-        if self.most < self.least:
-            raise wrong(f"most {self.most} is below least {self.least}")
-        _has_window(self.sli, self.window)
-        return self
-
-
-class Level(Clause):
-    """A value to expect: a number, or what an SLI is now, plus or minus a number or the action's `replicas`.
-
-    `{now: replicas_up, plus: replicas}` is the replicas of the moment and those that the action adds.
-    """
-
-    value: Number | None = None
-    now: SliName | None = None
-    plus: Step | None = None
-    minus: Step | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare(cls, told: object) -> object:
-        return {"value": told} if isinstance(told, int | float) and not isinstance(told, bool) else told
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        if self.value is not None and len(self.model_fields_set) > 1:
-            raise wrong("a fixed value is not worked out as well", fix="Keep the number, or `now` with plus or minus.")
-        if self.value is None and (self.now is None or (self.plus is None) == (self.minus is None)):
-            raise wrong(
-                "a value is a number, or `now` with one of plus and minus", fix="As {now: replicas_up, plus: replicas}."
-            )
-        return self
-
-
-class Target(Clause):
-    """A bound of an effect: an SLI over a window against a Level. Exactly one of the four comparisons."""
-
-    sli: SliName
-    window: WindowSize
-    above: Level | None = None
-    at_least: Level | None = None
-    below: Level | None = None
-    at_most: Level | None = None
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        _, level = _one_comparator(self)
-        _has_window(self.sli, self.window)
-        if level.now is not None:
-            _has_window(level.now, self.window)
-        return self
-
-    @property
-    def comparison(self) -> tuple[Comparator, Level]:
-        """How the SLI is compared, and with what."""
-        name, level = _one_comparator(self)
-        return COMPARATORS[name], level
-
-
-class ActionClause(Clause):
-    """What a rule asks for: a kind of action and how many replicas."""
-
-    kind: ActionKind
-    replicas: Amount
-
-
-class EffectClause(Clause):
-    """What the action is expected to do, as `contracts.events.Effect`; durations are event time."""
-
-    expect: Target
-    by: Annotated[Duration, Field(gt=0)]
-    goal: Target | None = None
-    guards: Annotated[tuple[Target, ...], Field(max_length=20)] = ()
-    settle: Duration = 0.0
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """All bounds of it."""
-        return (self.expect, *((self.goal,) if self.goal else ()), *self.guards)
-
-
-class UndoClause(Clause):
-    """What must hold on fresh evidence before an undo may take capacity away."""
-
-    guards: Annotated[tuple[Target, ...], Field(min_length=1, max_length=20)]

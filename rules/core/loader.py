@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from contracts.catalog.findings import FINDINGS
 from contracts.catalog.slis import SLIS
 from contracts.errors import ConfigError
 from rules.core import checks
@@ -26,6 +27,10 @@ class Loaded:
     tree: Tree
     pack: Pack | None
     problems: tuple[Problem, ...]
+
+
+_FAMILIES: dict[str, Iterable[str]] = {"slis": SLIS, "findings": FINDINGS, "values": (*SLIS, *FINDINGS)}
+"""Names by the family in which a similar one is looked for."""
 
 
 def load_pack(raw: bytes, file: str) -> Pack:
@@ -117,7 +122,7 @@ def _words(one: ErrorDetails, place: Place) -> tuple[str, str]:
             return f"unknown field {field!r}", similar(field, known) or f"There are {', '.join(known)}."
         case "rule":
             what = str(context["what"])
-            near = similar(what.split("'")[1], SLIS) if context["known"] == "slis" else ""
+            near = similar(what.split("'")[1], _FAMILIES[context["known"]]) if context["known"] else ""
             return what, f"{near} {context['fix']}".strip()
         case "string_pattern_mismatch":
             return f"{one['input']!r} is no name", "Names have small letters, digits, - and _, and begin with a letter."

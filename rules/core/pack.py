@@ -6,37 +6,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from contracts.catalog.findings import FINDINGS, KINDS, span_s
 from contracts.catalog.slis import SLIS
-from rules.core.language import (
-    WINDOWS,
-    ActionClause,
-    Amount,
-    Clause,
-    Condition,
-    Doc,
-    Duration,
-    EffectClause,
-    Ident,
-    Number,
-    Target,
-    UndoClause,
-    Whole,
-    window_name,
-    wrong,
-)
+from rules.core.asking import ActionClause, Amount, EffectClause, Target, UndoClause
+from rules.core.language import WINDOWS, Clause, Condition, Doc, Duration, Ident, Number, Whole, window_name, wrong
 
 Names = Annotated[tuple[Ident, ...], Field(max_length=50)]
 
 
 def place_of_value(text: str) -> tuple[str, int]:
-    """The SLI and window size, seconds, of a value in a test: `ttft_burn_rate@10s`; without a window the latest.
+    """The name and window size, seconds, of a value in a test: `ttft_burn_rate@10s`; an SLI without a window is the
+    latest, and a number of a finding has none.
 
-    >>> place_of_value("ttft_burn_rate@10s"), place_of_value("replicas_up")
-    (('ttft_burn_rate', 10), ('replicas_up', 0))
+    >>> place_of_value("ttft_burn_rate@10s"), place_of_value("replicas_up"), place_of_value("replicas_short")
+    (('ttft_burn_rate', 10), ('replicas_up', 0), ('replicas_short', 15))
     """
     sli, _, window = text.partition("@")
+    if sli in FINDINGS:
+        if "@" in text:
+            raise wrong(f"the finding {sli!r} has no windows", fix=f"Write {sli}.")
+        return sli, span_s(sli)
     if sli not in SLIS:
-        raise wrong(f"unknown SLI {sli!r}", "slis", "See optiinfra catalog slis.")
+        raise wrong(f"unknown SLI {sli!r}", "values", "See optiinfra catalog slis and optiinfra catalog findings.")
     if window not in WINDOWS and "@" in text:
         raise wrong(f"{window!r} is no window", fix=f"There are {', '.join(WINDOWS)}.")
     if not WINDOWS.get(window, 0) and not SLIS[sli].latest:
@@ -45,7 +36,9 @@ def place_of_value(text: str) -> tuple[str, int]:
 
 
 class Given(Clause):
-    """Values from a moment on. Each is told again whenever its window ends, until it is given anew; null is missing."""
+    """Values from a moment on. Each is told again whenever its window ends, until it is given anew; null is missing.
+
+    A finding of which every number is null is told no more: its agent is down, and its last word grows old."""
 
     at: Duration
     values: Annotated[dict[str, Number | None], Field(min_length=1, max_length=100)]
@@ -63,9 +56,11 @@ class Given(Clause):
             _, size_s = place_of_value(text)
             if size_s and self.at % size_s:
                 told = ", ".join(f"{n * size_s}s" for n in range(3))
+                finding = size_s in KINDS.values()
+                what = "no such finding is told" if finding else f"no {window_name(size_s)} window ends"
                 raise wrong(
-                    f"{text!r} changes at {self.at:g}s, where no {window_name(size_s)} window ends",
-                    fix=f"Such windows are told at {told} and so on.",
+                    f"{text!r} changes at {self.at:g}s, where {what}",
+                    fix=f"Such {'findings' if finding else 'windows'} are told at {told} and so on.",
                 )
         return self
 
@@ -87,7 +82,7 @@ class Expect(Clause):
 
 
 class Case(Clause):
-    """One test of a rule: a series of SLI values in event time, and what the rule makes of it."""
+    """One test of a rule: a series of values in event time, and what the rule makes of it."""
 
     given: Annotated[tuple[Given, ...], Field(min_length=1, max_length=100)]
     until: Annotated[Duration, Field(gt=0, le=3600)]

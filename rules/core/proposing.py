@@ -109,7 +109,7 @@ def _set_of(workload: str, at_ms: int, candidates: list[Candidate], evidence: Ev
         candidates=tuple(candidates),
         evidence={size_s: dict(each.values) for size_s, each in evidence.items()},
         replicas=None if replicas is None else int(replicas),
-        coverage_ratio=min((each.coverage_ratio for each in evidence.values()), default=0.0),
+        coverage_ratio=min((r for each in evidence.values() if (r := each.coverage_ratio) is not None), default=0.0),
     )
 
 
@@ -121,5 +121,5 @@ def _numberless(workload: str, rule: ReadyRule, at_ms: int, why: str) -> Alert:
         subject=rule.name,
         at_ms=at_ms,
         summary=f"rule {rule.name} fires and proposes nothing: {why}",
-        fix="See that the SLI is told (optiinfra explain), or give the rule a plain number of replicas.",
+        fix="See that the SLI or finding is told (optiinfra explain), or give the rule a plain number of replicas.",
     )

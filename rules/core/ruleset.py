@@ -1,10 +1,11 @@
-"""The packs in force, made ready for the fold: conditions and rules by name, and which SLIs they speak of."""
+"""The packs in force, made ready for the fold: conditions and rules by name, and of which values they speak."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from contracts.catalog.findings import span_s
 from contracts.laws.bounds import Bound
 from rules.core.language import Condition, OnMissing
 from rules.core.pack import Pack, Rule
@@ -45,7 +46,8 @@ class ReadyRule:
 @dataclass(frozen=True)
 class RuleSet:
     """All packs in force. `rules` stand highest priority first. `starters` are the conditions of some rule's `all` or
-    `any`: where none of them holds, nothing can fire. `wanted` has the SLIs spoken of, by window size in seconds."""
+    `any`: where none of them holds, nothing can fire. `wanted` has the SLIs and numbers of findings
+    that are spoken of, by window size in seconds."""
 
     packs: tuple[Pack, ...]
     conditions: tuple[ReadyCondition, ...]
@@ -109,10 +111,12 @@ def _rule(pack: Pack, name: str, rule: Rule) -> ReadyRule:
 def _spoken_of(packs: Sequence[Pack]) -> Iterable[tuple[str, int]]:
     for pack in packs:
         for condition in pack.conditions.values():
-            yield condition.sli, condition.window
+            yield condition.name, condition.size_s
         for rule in pack.rules.values():
-            if rule.amount.sli is not None:
-                yield rule.amount.sli, rule.amount.window
+            if rule.amount.name:
+                yield rule.amount.name, rule.amount.size_s
+            if rule.effect.by.finding:
+                yield rule.effect.by.finding, span_s(rule.effect.by.finding)
             for target in rule.targets:
                 yield target.sli, target.window
                 now = target.comparison[1].now

@@ -16,6 +16,7 @@ from contracts.events import (
     Control,
     DeadLetter,
     Decision,
+    Finding,
     FleetEvent,
     Message,
     Outcome,
@@ -74,7 +75,7 @@ def _case_of(message: Message) -> tuple[str, str] | None:
             return message.action.decision_id, message.action.id
         case AuditEntry():
             return message.subject, message.subject
-        case Control() | FleetEvent():
+        case Control() | FleetEvent() | Finding():
             return message.workload, ""
         case _:
             return None

@@ -1,4 +1,4 @@
-"""The sink: reads SLIs, decisions, alerts and dead letters off their topics and puts them into the store, losing none.
+"""The sink: reads SLIs, findings, decisions, alerts and dead letters off their topics into the store, losing none.
 
 Insert first, commit offsets after: a crash repeats rows, and repeats vanish in the store. While the store is away the
 sink stops reading and tries again for as long as it takes; Kafka holds the data. A record that cannot be read, or that
@@ -26,6 +26,7 @@ from contracts.topics import (
     DEADLETTER,
     DECISIONS,
     EVENTS,
+    FINDINGS,
     OUTCOMES,
     REVIEWS,
     SLIS,
@@ -36,7 +37,7 @@ from streams.reader import GroupReader
 from streams.store.delivery import Batch, Delivery
 
 TOPICS = (
-    *(SLIS, EVENTS, CONTROLS, CANDIDATES, REVIEWS, APPROVALS, DECISIONS, ACTIONS, OUTCOMES, AUDIT),
+    *(SLIS, EVENTS, CONTROLS, FINDINGS, CANDIDATES, REVIEWS, APPROVALS, DECISIONS, ACTIONS, OUTCOMES, AUDIT),
     *(ALERTS, DEADLETTER),
 )
 _CHUNK = 200  # records a poll: a batch overshoots `batch_rows` by the rows of one chunk at most

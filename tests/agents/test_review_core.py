@@ -130,6 +130,66 @@ def test_one_thing_against_a_good_candidate(
     assert reason in judgement.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("replicas", "step", "short", "verdict", "risk", "reason"),
+    [
+        (3, 3, 3.0, Verdict.APPROVE, Risk.MEDIUM, "3 more on 3 replicas: a step above 50%, as the sizing asks"),
+        (3, 2, 9.0, Verdict.APPROVE, Risk.MEDIUM, "2 more on 3 replicas: a step above 50%, as the sizing asks"),
+        (10, 10, 10.0, Verdict.APPROVE, Risk.MEDIUM, "as the sizing asks"),
+        (1, 2, 2.0, Verdict.APPROVE, Risk.MEDIUM, "2 more on 1 replicas"),  # two, on the smallest fleet
+        (1, 3, 3.0, Verdict.DEMOTE, Risk.MEDIUM, "3 more on 1 replicas: a step above 50%"),
+        (3, 4, 9.0, Verdict.DEMOTE, Risk.MEDIUM, "4 more on 3 replicas: a step above 50%"),  # more than doubles it
+        (3, 3, 2.0, Verdict.DEMOTE, Risk.MEDIUM, "3 more on 3 replicas: a step above 50%"),  # more than is asked
+        (3, 3, None, Verdict.DEMOTE, Risk.MEDIUM, "3 more on 3 replicas: a step above 50%"),
+        (0, 2, 2.0, Verdict.DEMOTE, Risk.MEDIUM, "no replica answers"),
+        (8, 4, 4.0, Verdict.APPROVE, Risk.LOW, "confidence"),  # it was never large
+    ],
+)
+def test_a_large_step_up_needs_no_person_where_a_sizing_asks_for_as_much_and_it_is_bounded(
+    replicas: int, step: int, short: float | None, verdict: Verdict, risk: Risk, reason: str
+) -> None:
+    found = {} if short is None else {15: {"replicas_short": short}}
+    candidate = scale_up(spec=a_spec(ActionKind.SCALE_UP, step))
+    judgement = judged(candidate, replicas=replicas, evidence={0: {"replicas_up": float(replicas)}} | found)
+    assert (judgement.verdict, judgement.risk) == (verdict, risk)
+    assert reason in judgement.reasons[0]
+
+
+def test_no_finding_backs_a_large_step_down() -> None:
+    candidate = scale_down(spec=a_spec(ActionKind.SCALE_DOWN, 3))
+    judgement = judged(candidate, evidence={15: {"replicas_short": 9.0, "replicas_spare": 9.0}})
+    assert (judgement.verdict, judgement.risk) == (Verdict.DEMOTE, Risk.HIGH)
+
+
+def test_a_large_step_that_is_backed_still_waits_for_a_person_where_little_is_covered() -> None:
+    candidate = scale_up(spec=a_spec(ActionKind.SCALE_UP, 5))
+    judgement = judged(candidate, evidence={15: {"replicas_short": 5.0}}, coverage_ratio=0.7)
+    assert judgement.verdict is Verdict.DEMOTE
+
+
+def slack_beside(finding: Any) -> Judgement:
+    return judged(scale_down(facts=(*scale_down().facts, finding)))
+
+
+def test_slack_may_decide_where_a_finding_is_asked_for_and_there_is_none() -> None:
+    absent = a_fact("replicas_wanted", 15, Comparator.GE, 0, None)
+    judgement = slack_beside(absent)
+    assert (judgement.verdict, judgement.risk, judgement.confidence) == (Verdict.APPROVE, Risk.LOW, 0.95)
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        a_fact("replicas_wanted", 15, Comparator.GE, 0, None, holds=True),
+        a_fact("replicas_wanted", 15, Comparator.GE, 1, None),
+        a_fact("replicas_spare", 15, Comparator.GE, 1, None, holds=True),
+        a_fact("requests_waiting", 0, Comparator.GE, 0, None),
+    ],
+)
+def test_every_other_value_that_is_missing_takes_no_capacity(finding: Any) -> None:
+    assert slack_beside(finding).verdict is Verdict.VETO
+
+
 def idle(load: float | None) -> CandidateSet:
     """A workload without a latency value: nothing ended in the window."""
     facts = (scale_down().facts[0], a_fact("ttft_burn_rate", 60, Comparator.GT, 1.0, None))

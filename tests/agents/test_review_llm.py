@@ -11,7 +11,9 @@ import pytest
 
 from agents.core.review import judge_all
 from agents.reviewer.llm import LlmOptions, LlmReviewer
+from agents.reviewer.prompt import question
 from contracts.events import ActionKind, CandidateSet, Review, Risk, Verdict
+from contracts.laws.bounds import Comparator
 from tests.agents.llm_server import (
     Answer,
     LlmServer,
@@ -24,7 +26,7 @@ from tests.agents.llm_server import (
     sends,
     stalls,
 )
-from tests.agents.review_sets import a_set, a_spec, scale_down, scale_up
+from tests.agents.review_sets import a_fact, a_set, a_spec, scale_down, scale_up
 
 KEY = "sk-sesame-0123456789"
 FAST = LlmOptions(model="gpt-4.1-mini", api_key=KEY, call_timeout_s=5.0, max_wait_s=0.05)
@@ -82,6 +84,15 @@ async def test_a_model_that_approves_everything_widens_nothing(why: str) -> None
     async with LlmServer(approves_everything()) as server:
         [judgement] = (await reviewed(server, candidates)).judgements
     assert (judgement.verdict, judgement.risk, judgement.confidence) == (own[0].verdict, own[0].risk, own[0].confidence)
+
+
+def test_the_model_is_told_what_was_found_and_no_null_of_what_nobody_found() -> None:
+    short = a_fact("replicas_short", 15, Comparator.GT, 0, 2.0)
+    absent = a_fact("replicas_wanted", 15, Comparator.GE, 0, None)
+    found = a_set(scale_up(facts=(short, absent)), evidence={15: {"replicas_short": 2.0, "a_word": 1.0}})
+    told = json.loads(question(found))
+    assert told["evidence"] == {"15": {"replicas_short": 2.0}}
+    assert [(each["sli"], each["value"]) for each in told["candidates"][0]["facts"]] == [("replicas_short", 2.0)]
 
 
 async def test_a_candidate_that_the_model_passed_over_is_not_judged() -> None:

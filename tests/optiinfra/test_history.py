@@ -13,7 +13,7 @@ from optiinfra.history import case_records, messages_of, moment, parse_time
 from rules.core.ruleset import RuleSet
 from rules.explain import RuleState, with_ticks
 from tests.contracts.test_schemas import FULL
-from tests.rules.builders import START_MS, Workload, pack, rule, sli
+from tests.rules.builders import START_MS, Workload, pack, rule, sizing, sli
 
 NOW_MS = 1_700_000_000_000
 
@@ -205,3 +205,13 @@ async def test_a_moment_is_a_second_and_what_was_proposed_within_it_is_told_with
             (fact,) = late.candidates[0].facts
             assert found.accounts[0].why[0].endswith(f", the bound is < 10, for {fact.held_s:.0f} s")
             assert found.at_ms == late.at_ms
+
+
+async def test_what_an_agent_found_is_told_as_it_was_at_the_moment() -> None:
+    short = {"finding": "replicas_short", "above": 0, "on_missing": False, "doc": "d"}
+    rules = Workload([pack({"up": rule()}, {"waiting": short})]).rules
+    found = [sizing(second, replicas_short=float(second == 45)) for second in range(0, 90, 15)]
+    for second, said in ((44, "replicas_short is 0, needs > 0"), (45, "replicas_short is 1, > 0, held 0 s")):
+        store = Kept([sli(0, replicas_up=3.0)], found)
+        [account] = (await moment(store, rules, "chat", at(second), speed=1)).accounts
+        assert account.why == (f"waiting: {said}",)

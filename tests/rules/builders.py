@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from contracts.events import CandidateSet, Message, Sli, SliValue, Tick
+from contracts.events import CandidateSet, Finding, Message, Sli, SliValue, Tick
 from rules.core import fold
 from rules.core.fold import RuleSettings, RulesState
 from rules.core.loader import load_pack
@@ -103,6 +103,14 @@ def sli(
     )
 
 
+def sizing(at_s: float, *, freshness_s: float = 0.0, **values: float) -> Finding:
+    """What the sizing agent found at `at_s` seconds from START_MS."""
+    at_ms = START_MS + int(at_s * 1000)
+    return Finding(
+        workload=WORKLOAD, kind="sizing", at_ms=at_ms, cause_ms=at_ms - 500, freshness_s=freshness_s, values=values
+    )
+
+
 def tick(at_s: float) -> Tick:
     return Tick(at_ms=START_MS + int(at_s * 1000), partition=0)
 
@@ -143,9 +151,12 @@ def dumped(model: BaseModel | None) -> Any:
 
 
 def random_log(seed: int, seconds: int = 400) -> list[Message]:
-    """A workload's log: windows and latest values that rise and fall, gaps, repeats, disorder, messages that do not
-    count, a scraper whose clock is ahead for a while, and ticks that now and then fail to come."""
-    rng = random.Random(seed)
+    """A workload's log: windows and latest values that rise and fall, findings of an agent that is down for a while,
+    gaps, repeats, disorder, messages that do not count, a scraper whose clock is ahead for a while, and ticks that now
+    and then fail to come."""
+    rng, agent = random.Random(seed), random.Random(f"agent {seed}")
+    down_from, down_s = agent.choice((0, agent.randrange(seconds))), agent.choice((30, 150, seconds))
+    wanted = 3
     log: list[Message] = []
     load, silent_until, ahead_until = 5.0, 0, 0
     for second in range(seconds):
@@ -172,6 +183,12 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
                 burn = None if load < 1 else max(0.0, load - 10)
                 log.append(sli(second, 60, cause_s=second + 3, ttft_burn_rate=burn, **values))
                 log.append(sli(second, 60, revision=1, ttft_burn_rate=20.0, **values))
+        if second % 15 == 0 and not down_from <= second < down_from + down_s:
+            wanted = wanted if agent.random() < 0.7 else max(1, wanted + agent.choice((-2, 2)))
+            found = {"replicas_short": max(0.0, wanted - 3.0), "replicas_spare": max(0.0, 3.0 - wanted)}
+            found = {name: value for name, value in found.items() if agent.random() < 0.97}
+            late_s = agent.choice((0, 0, 0, 20))
+            log.append(sizing(second + skew, freshness_s=late_s, replicas_wanted=wanted, startup_s=60, **found))
         if rng.random() > 0.05:
             log.append(tick(second))
     for _ in range(len(log) // 20):

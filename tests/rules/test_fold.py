@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.events import CandidateSet, Sli, Tick
 from contracts.laws.ids import cause_id
 from contracts.stage import Scope
-from contracts.topics import ALERTS, CANDIDATES, SLIS, TICKS
+from contracts.topics import ALERTS, CANDIDATES, FINDINGS, SLIS, TICKS
 from rules.book import EngineSeat, RuleBook
 from rules.core.fold import RuleSettings
 from rules.core.reference import PythonEngine
@@ -197,7 +197,7 @@ def test_the_stage_is_declared_on_its_topics_and_asks_no_engine_before_it_has_to
     book = RuleBook()
     (stage,) = stages(book, EngineSeat(make), RuleSettings())
     assert (stage.name, stage.scope) == ("rules", Scope.WORKLOAD)
-    assert (stage.inputs, stage.outputs) == ((SLIS, TICKS), (CANDIDATES, ALERTS))
+    assert (stage.inputs, stage.outputs) == ((SLIS, FINDINGS, TICKS), (CANDIDATES, ALERTS))
     assert made == []
     assert isinstance(sli(0), Sli)
     assert stage.state_key(Tick(at_ms=0, partition=0)) is None

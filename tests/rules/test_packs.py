@@ -96,9 +96,11 @@ def test_the_docs_name_every_window_and_field() -> None:
     assert [word for word in (*words, "settle", "300s", "latest", "keep") if f"`{word}" not in text] == []
 
 
-def test_the_built_in_packs_scale_up_on_burn_and_queue_and_down_on_slack() -> None:
+def test_the_built_in_packs_scale_to_the_forecast_and_on_burn_queue_and_slack_beneath_it() -> None:
     kinds = {rule.name: rule.rule.action.kind for rule in RuleBook().rules.rules}
     assert kinds == {
+        "scale-up-to-forecast": ActionKind.SCALE_UP,
+        "scale-down-to-forecast": ActionKind.SCALE_DOWN,
         "scale-up-on-burn": ActionKind.SCALE_UP,
         "scale-up-on-queue": ActionKind.SCALE_UP,
         "scale-down-on-slack": ActionKind.SCALE_DOWN,

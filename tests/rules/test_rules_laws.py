@@ -111,6 +111,18 @@ def test_capacity_is_taken_only_on_fresh_values_of_every_condition_that_asks_for
                 assert found.replicas is not None
 
 
+@given(seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_slack_decides_only_where_nobody_sizes_and_the_forecast_only_on_what_is_fresh(seed: int) -> None:
+    _, outputs = STAGE.step(None, random_log(seed, 700))
+    for found in _sets(outputs):
+        rules = {each.rule for each in found.candidates}
+        if "replicas_wanted" in found.evidence.get(15, {}):
+            assert "scale-down-on-slack" not in rules
+        if not found.evidence.get(15):
+            assert not {rule for rule in rules if rule.endswith("-to-forecast")}
+
+
 def test_the_logs_make_every_rule_fire() -> None:
     outputs = [m for seed in range(12) for m in STAGE.step(None, random_log(seed, 700))[1]]
     fired = {each.rule for found in _sets(outputs) for each in found.candidates}

@@ -107,8 +107,10 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
     assert account["cost"]["replica_s"] > 0
     assert row["attainment"] == pytest.approx(account["cost"]["attainment_ratio"])
     assert {each["rule"] for each in account["without"]} == {
+        "scale-up-to-forecast",
         "scale-up-on-burn",
         "scale-up-on-queue",
+        "scale-down-to-forecast",
         "scale-down-on-slack",
     }
     first = Path("r.json").read_bytes()

@@ -16,6 +16,7 @@ from contracts.events import (
     Control,
     DeadLetter,
     Decision,
+    Finding,
     FleetEvent,
     Heartbeat,
     Message,
@@ -100,7 +101,7 @@ CASE = {type(message): message for message in FULL}
 
 
 @pytest.mark.parametrize(
-    "kind", [CandidateSet, Review, Decision, Approval, Action, Outcome, AuditEntry, Control, FleetEvent]
+    "kind", [CandidateSet, Review, Decision, Approval, Action, Outcome, AuditEntry, Control, FleetEvent, Finding]
 )
 def test_what_is_decided_and_done_is_kept_whole(kind: type[Message]) -> None:
     message = CASE[kind]
