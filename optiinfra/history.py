@@ -9,6 +9,7 @@ from itertools import groupby
 
 from pydantic import ValidationError
 
+from contracts.catalog.findings import FINDINGS
 from contracts.errors import ConfigError
 from contracts.events import (
     Candidate,
@@ -79,7 +80,23 @@ async def case_records(store: Store, ident: str) -> list[Message]:
     for decision in [each for each in found if isinstance(each, Decision) and each.action_id]:
         found += messages_of(await store.query("records_of", case=decision.action_id))
         break
+    for decision in cases.values():
+        found += await _findings_behind(store, decision)
     return [each for each in found if not isinstance(each, CandidateSet | Review) or _is_of(each, cases)]
+
+
+async def _findings_behind(store: Store, decision: Decision) -> list[Message]:
+    """What agents had found, on which the rule of a decision rests."""
+    rested_on = {
+        fact.end_ms for fact in decision.candidate.facts if fact.bound.sli in FINDINGS and fact.end_ms is not None
+    }
+    found: list[Message] = []
+    for at_ms in sorted(rested_on):
+        rows = await store.query(
+            "records_between", workload=decision.workload, type=Finding.TYPE, from_ms=at_ms, to_ms=at_ms + 1
+        )
+        found += messages_of(rows)
+    return found
 
 
 def _is_of(message: CandidateSet | Review, cases: Mapping[str, Decision]) -> bool:

@@ -14,6 +14,7 @@ from contracts.events import (
     Control,
     Decision,
     Fact,
+    Finding,
     FleetEvent,
     Message,
     Outcome,
@@ -29,6 +30,7 @@ _VERBS = {"scale_up": "add", "scale_down": "take away"}
 class Case:
     """The records of one case, each kind in order of event time; repeats are gone."""
 
+    findings: list[Finding] = field(default_factory=list)
     candidates: CandidateSet | None = None
     review: Review | None = None
     decisions: list[Decision] = field(default_factory=list)
@@ -46,6 +48,8 @@ def case_of(messages: Sequence[Message]) -> Case:
             continue
         seen.add(message.id)
         match message:
+            case Finding():
+                case.findings.append(message)
             case CandidateSet():
                 case.candidates = message
             case Review():
@@ -70,7 +74,7 @@ def tell(case: Case) -> list[str]:
     if not case.decisions:
         return ["No decision is known by this id."]
     first = case.decisions[0]
-    lines = [*_proposal(first, case.candidates), *_judgement(first, case.review)]
+    lines = [*_proposal(first, case.candidates, case.findings), *_judgement(first, case.review)]
     for decision in case.decisions:
         lines += _decision(decision, case.approvals)
     if case.action is not None:
@@ -79,7 +83,7 @@ def tell(case: Case) -> list[str]:
     return lines
 
 
-def _proposal(decision: Decision, told: CandidateSet | None) -> list[str]:
+def _proposal(decision: Decision, told: CandidateSet | None, findings: Sequence[Finding]) -> list[str]:
     candidate = decision.candidate
     spec = candidate.spec
     standing = f" to the {told.replicas} that answered" if told and told.replicas is not None else ""
@@ -89,6 +93,9 @@ def _proposal(decision: Decision, told: CandidateSet | None) -> list[str]:
         f"{_replicas(spec.replicas)}{standing if spec.kind.value == 'scale_up' else ''} of {decision.workload}, because"
     ]
     lines += [f"            {fact_line(fact)}" for fact in candidate.facts]
+    lines += [
+        f"          The {each.kind} found at {clock(each.at_ms)}: {each.words}" for each in findings if each.words
+    ]
     if candidate.doc:
         lines.append(f"          The rule says of itself: {' '.join(candidate.doc.split())}")
     return lines

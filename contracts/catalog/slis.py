@@ -10,7 +10,8 @@ from contracts.objectives import Latency
 
 @dataclass(frozen=True)
 class SliDef:
-    """One SLI: unit, range, which way is better (`lower`, `higher`, `-`), and whether the latest value has it too."""
+    """One SLI: unit, range, which way is better (`lower`, `higher`, `-`), whether the latest value has it too, and
+    whether windows have it."""
 
     name: str
     unit: str
@@ -18,6 +19,7 @@ class SliDef:
     high: float = inf
     better: str = "lower"
     latest: bool = False
+    windows: bool = True
 
 
 QUANTILES: dict[str, float] = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -59,6 +61,15 @@ _ALL = (
     *_BURN_RATES,
     SliDef("queue_time_p95_s", "s", "p95 of the time in the waiting queue."),
     SliDef("requests_per_s", "1/s", "Requests finished a second.", better="-"),
+    SliDef(
+        "arrivals_per_s",
+        "1/s",
+        "Requests that arrived a second: those that ended and the change of those that run or wait. Samples are the "
+        "instances that told; nothing is added for the others.",
+        better="-",
+        latest=True,
+        windows=False,
+    ),
     SliDef("prompt_tokens_per_s", "tokens/s", "Prompt tokens processed a second.", better="-"),
     SliDef("generation_tokens_per_s", "tokens/s", "Tokens generated a second.", better="-"),
     SliDef("requests_waiting", "requests", "Mean queue length, summed over instances.", latest=True),

@@ -71,7 +71,8 @@ async def _explain(subject: str, at: str | None, place: Place, state: Path | Non
         )
     if as_json:
         told = [case.candidates, case.review, *case.decisions, *case.approvals, case.action, *case.audit, case.outcome]
-        print_json([{"type": each.TYPE, **each.model_dump(mode="json")} for each in told if each is not None])
+        known = [*case.findings, *(each for each in told if each is not None)]
+        print_json([{"type": each.TYPE, **each.model_dump(mode="json")} for each in known])
         return
     for line in tell(case):
         typer.echo(line)

@@ -49,6 +49,8 @@ class WorkloadSlis:
         self._up_ms: int | None = None
         self._up_names: tuple[str, ...] = ()
         self._tried_ms: dict[str, int] = {}
+        self._counted: Look | None = None
+        self._before: Look | None = None
 
     def tell(self, look: Look) -> list[Message]:
         if not look.names and not look.left:
@@ -67,6 +69,8 @@ class WorkloadSlis:
             self._up_ms, self._up_names = look.at_ms, look.names
             self._tried_ms.clear()
         told.append(self._latest(look))
+        self._before = look
+        self._counted = look if look.up else self._counted
         return told
 
     def _latest(self, look: Look) -> Sli:
@@ -79,6 +83,7 @@ class WorkloadSlis:
         if look.waiting is not None and look.running is not None:
             values["requests_waiting"] = _value(look.waiting, many)
             values["requests_running"] = _value(look.running, many)
+            values["arrivals_per_s"] = self._arrivals(look)
             values["replicas_up"] = _value(float(many), many)
             values["load_per_replica"] = _value((look.running + look.waiting) / many, many)
         seen_ms = look.at_ms if up else self._seen_ms(look)
@@ -93,6 +98,16 @@ class WorkloadSlis:
             instances_up=fresh,
             values=values,
         )
+
+    def _arrivals(self, look: Look) -> SliValue:
+        """Of those that answered before too; those that left took along their share of what waited and ran."""
+        before, known = self._counted, len(look.both)
+        if before is None or look.since_ms is None or look.at_ms - look.since_ms > self._trusted_ms:
+            return SliValue(value=None)
+        held, was = _held(look) / len(look.names), _held(before) / len(before.names)
+        took = len(look.left) * was if self._before is before else 0.0
+        arrived = look.finished + known * (held - was) - took
+        return _value(max(0.0, arrived * 1000.0 / (look.at_ms - look.since_ms)), known)
 
     def _seen_ms(self, look: Look) -> int:
         """When any of those that do not answer now last did, or was first tried in vain."""
@@ -144,6 +159,10 @@ class WorkloadSlis:
         edges = self._options.ttft_edges_s
         counts = tuple(map(sum, zip(*(look.grown for look in grown), strict=True))) or (0,) * (len(edges) + 1)
         return Histogram.model_construct(le=edges, counts=counts, sum=sum(look.grown_sum_s for look in grown))
+
+
+def _held(look: Look) -> float:
+    return (look.waiting or 0.0) + (look.running or 0.0)
 
 
 def _value(value: float, samples: int) -> SliValue:

@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from agents.performance.stages import stages as finding_stages
 from agents.reviewer.deterministic import DeterministicReviewer
 from agents.stages import stages as deciding_stages
 from contracts.clock import ClockAnchor
@@ -35,7 +36,7 @@ from optiinfra.replay.scene import Scene
 from optiinfra.replay.spot import NEVER_S, SteadyZone, Zone
 from optiinfra.replay.virtual import VirtualClock, VirtualDriver
 from optiinfra.settings import FleetSettings, LimitSettings, Settings
-from optiinfra.wiring.stages import arbiter_settings, evidence_age_s, rules_stage
+from optiinfra.wiring.stages import arbiter_settings, evidence_age_s, rules_stage, sizing_settings
 from rules.book import EngineSeat, RuleBook
 from rules.core.fold import RuleSettings
 from rules.core.reference import PythonEngine
@@ -114,7 +115,8 @@ class _Run:
         seat = EngineSeat(PythonEngine)
         hands = SceneController(scene)
         with Acting(reviewer, hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)) as acting:
-            stages = [*_sensing(options), rules_stage(orders, self._book, seat), *_deciding(orders)]
+            sensing = [*_sensing(options), *finding_stages(sizing_settings(orders))]
+            stages = [*sensing, rules_stage(orders, self._book, seat), *_deciding(orders)]
             driver = VirtualDriver(stages, acting.readers, heard=self._hear, coded=options.coded)
             self._clock.driver = driver
             self._go(driver, timeline, progress)

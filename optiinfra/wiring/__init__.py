@@ -16,6 +16,7 @@ _ENTRIES: dict[str, Entry] = {
     "windows": sensing.stage("windows"),
     "slis": sensing.stage("slis"),
     "latest": sensing.stage("latest"),
+    "sizing": sensing.stage("sizing"),
     "rules": acting.rules,
     "reviewer": acting.reviewer,
     "arbiter": sensing.stage("arbiter"),

@@ -17,6 +17,7 @@ from optiinfra.wiring.common import settings_of
 
 if TYPE_CHECKING:
     from agents.core.arbiter_settings import ArbiterSettings, Limits
+    from agents.performance.core.sizing_state import SizingSettings
     from rules.book import EngineSeat, MakeEngine, RuleBook
 
 GRACE_WALL_S = 1.5
@@ -24,6 +25,9 @@ GRACE_WALL_S = 1.5
 
 TWIN_BOUNDS = (1, 8)
 """Replicas of a simulated workload, fewest and most, where the settings name none: to act alone, bounds are needed."""
+
+MOST_REPLICAS = 1000
+"""More than nobody names a bound of; what is wanted stays below it."""
 
 
 def evidence_age_s(orders: ChildOrders) -> float:
@@ -35,6 +39,7 @@ def evidence_age_s(orders: ChildOrders) -> float:
 def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     """The stages in the order of the pipeline. Their rules are decided by the reference evaluator; the process that
     runs them has an engine of its own."""
+    from agents.performance.stages import stages as finding
     from agents.stages import stages as deciding
     from streams.core.slis import SliSettings
     from streams.stages import stages as sensing
@@ -42,6 +47,7 @@ def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     settings = settings_of(orders)
     limits = SliSettings(objectives=dict(settings.workloads), default=settings.objectives)
     made = [*sensing(replace(limits, grace_s=max(limits.grace_s, GRACE_WALL_S * orders.anchor.speed)))]
+    made += finding(sizing_settings(orders))
     book = make_book(settings)
     made.append(rules_stage(orders, book, engine_seat("python", _nobody_listens)))
     made += deciding(arbiter_settings(orders))
@@ -68,6 +74,28 @@ def rules_stage(orders: ChildOrders, book: RuleBook, seat: EngineSeat) -> Stage:
 
     (stage,) = stages(book, seat, RuleSettings(max_age_s=evidence_age_s(orders)))
     return stage
+
+
+def sizing_settings(orders: ChildOrders) -> SizingSettings:
+    """What stage `sizing` is told of the workloads: what they promise, and how few or many replicas may serve them."""
+    from agents.performance.core.sizing_state import SizingSettings
+
+    settings, simulated = settings_of(orders), not settings_of(orders).targets
+    own = {name: _bounds(limits, simulated=simulated) for name, limits in settings.workload_limits.items()}
+    return SizingSettings(
+        target=settings.objectives.attainment_target_ratio,
+        targets={name: each.attainment_target_ratio for name, each in settings.workloads.items()},
+        default_bounds=_bounds(settings.limits, simulated=simulated),
+        bounds=own,
+        max_age_s=evidence_age_s(orders),
+    )
+
+
+def _bounds(wanted: LimitSettings, *, simulated: bool) -> tuple[int, int]:
+    """Without a bound of their own, at least one replica and at most so many as nobody has."""
+    limits = _limits(wanted, simulated=simulated)
+    least = limits.least_replicas
+    return least, limits.max_replicas or max(least, MOST_REPLICAS)
 
 
 Trouble = Callable[[str, str], None]

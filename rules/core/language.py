@@ -126,6 +126,8 @@ def has_window(sli: str, size_s: int) -> None:
     if size_s == 0 and not SLIS[sli].latest:
         windows = ", ".join(name for name, size in WINDOWS.items() if size)
         raise wrong(f"{sli!r} has no latest value", fix=f"Choose a window: {windows}.")
+    if size_s and not SLIS[sli].windows:
+        raise wrong(f"{sli!r} has a latest value alone", fix="Write `window: latest`.")
 
 
 class Source(Clause):

@@ -32,6 +32,8 @@ def place_of_value(text: str) -> tuple[str, int]:
         raise wrong(f"{window!r} is no window", fix=f"There are {', '.join(WINDOWS)}.")
     if not WINDOWS.get(window, 0) and not SLIS[sli].latest:
         raise wrong(f"{sli!r} has no latest value", fix=f"Say which window: {sli}@10s.")
+    if WINDOWS.get(window, 0) and not SLIS[sli].windows:
+        raise wrong(f"{sli!r} has a latest value alone", fix=f"Write {sli}, without a window.")
     return sli, WINDOWS.get(window, 0)
 
 

@@ -2,6 +2,10 @@
 
 Age is judged by ticks, which come from one clock, so a scraper whose clock is ahead cannot make its peers look stale.
 An instance that was taken out of discovery goes at once; one of which nothing is heard any more goes after a while.
+
+What arrives is a sum over the instances whose interval is known; `samples` of `arrivals_per_s` says how many those are,
+and `instances` of the message of how many. A new instance has no interval yet. One that left took along what it held:
+those requests went elsewhere, where they are no new ones, or ended unseen.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, MetricsSnapshot, Sli, SliValue, Tick
 from contracts.laws.ids import cause_id
+from streams.core.arrivals import Count, count
 from streams.core.evidence import generated_tokens, has_work, instance_gauges
 from streams.core.values import COVERAGE_FLOOR
 
@@ -33,6 +38,7 @@ class Latest(BaseModel):
     tokens: float | None = None
     moved_ms: int
     """When tokens last came, or the instance was last idle, or did not tell."""
+    count: Count | None = None
 
     @property
     def stalled(self) -> bool:
@@ -47,6 +53,10 @@ class Departure(BaseModel):
     order: tuple[int, int]
     at_ms: int
     """By the newest tick or its own clock, whichever is later."""
+    took_per_s: float = 0.0
+    """Requests that it still held, over the interval of its scrapes."""
+    until_ms: int = 0
+    """Until when that counts."""
 
 
 class LatestState(BaseModel):
@@ -77,7 +87,28 @@ def _seen(before: Latest | None, snapshot: MetricsSnapshot) -> Latest:
         gauges=gauges,
         tokens=tokens,
         moved_ms=moved_ms,
+        count=count(before.count if before else None, snapshot),
     )
+
+
+def _departed(before: Latest | None, snapshot: MetricsSnapshot, tick_ms: int) -> Departure:
+    at_ms = max(snapshot.scraped_at_ms, tick_ms)
+    if before is None or before.count is None or not before.up:
+        return Departure(order=snapshot.order, at_ms=at_ms)
+    return Departure(
+        order=snapshot.order,
+        at_ms=at_ms,
+        took_per_s=before.count.held / before.interval_s,
+        until_ms=snapshot.scraped_at_ms + round(before.interval_s * 1000),
+    )
+
+
+def _arrivals(state: LatestState, instance_id: str | None, fresh: list[Latest], at_ms: int) -> SliValue:
+    known = [seen.count.per_s for seen in fresh if seen.count is not None and seen.count.per_s is not None]
+    if not known:
+        return SliValue(value=None)
+    took = sum(gone.took_per_s for gone in state.left.values() if at_ms < gone.until_ms) if instance_id is None else 0.0
+    return SliValue(value=max(0.0, sum(known) - took), samples=len(known))
 
 
 def _stale(state: LatestState) -> tuple[str, ...]:
@@ -106,6 +137,7 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
             mean = total / len(seen_values)
             values[name] = SliValue(value=mean if name.endswith("_ratio") else total, samples=len(seen_values))
     if covered and members:
+        values["arrivals_per_s"] = _arrivals(state, instance_id, fresh, at_ms)
         values["replicas_up"] = SliValue(value=len(fresh), samples=len(fresh))
     if fresh and {"requests_running", "requests_waiting"} <= values.keys():
         running, waiting = values["requests_running"], values["requests_waiting"]
@@ -147,7 +179,7 @@ def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None
     instances = {other: seen for other, seen in state.instances.items() if other != name}
     left = {other: gone for other, gone in state.left.items() if other != name}
     if message.left:
-        left[name] = Departure(order=message.order, at_ms=max(at_ms, state.tick_ms))
+        left[name] = _departed(before, message, state.tick_ms)
     else:
         instances[name] = _seen(before, message)
     state = state.model_copy(update={"instances": instances, "left": left})

@@ -9,13 +9,14 @@ the real one does as the cheapest of them that would have met the target (`choic
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from agents.performance.core.choice import Chooser
 from agents.performance.core.fleets import DRAIN_S, Fleets, Habits
 from agents.performance.core.forecast import Forecaster, Outlook
+from agents.performance.core.packing import clone, packed, unpacked
 from contracts.errors import ConfigError
 from contracts.scaling import FleetFacts, LoadSeen
 
@@ -90,6 +91,41 @@ class PredictiveScaler:
         self._fleets = Fleets(facts, caution, reluctance, Habits())
         self._chosen_s = 0
         self.last = Decision(facts.least)
+
+    def copy(self) -> PredictiveScaler:
+        """Another that knows the same."""
+        made: PredictiveScaler = clone(self)
+        return made
+
+    def pack(self) -> str:
+        """What it has learnt, as text."""
+        return packed(
+            [
+                self._forecaster,
+                self._chooser,
+                self._choice,
+                self._fleets,
+                self._chosen_s,
+                [(each.name, getattr(self.last, each.name)) for each in fields(self.last)],
+            ]
+        )
+
+    @classmethod
+    def unpack(cls, facts: FleetFacts, text: str, *, target: float = 0.99) -> PredictiveScaler:
+        """One that has learnt this."""
+        made = cls(facts, target=target)
+        held = unpacked(text)
+        made._forecaster, made._chooser, made._choice, made._fleets, made._chosen_s = held[:5]
+        made.last = Decision(**dict(held[5]))
+        made._fleets._facts = facts
+        return made
+
+    def relearn(self, facts: FleetFacts) -> None:
+        """The replicas are others than was thought."""
+        if facts.startup_s != self._facts.startup_s or facts.decide_s != self._facts.decide_s:
+            self.__init__(facts, target=1 - self._chooser._goal)  # type: ignore[misc]
+            return
+        self._facts = self._fleets._facts = facts
 
     def decide(self, seen: LoadSeen) -> int:
         """Replicas there should be, ready and starting together."""

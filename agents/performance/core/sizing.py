@@ -1,0 +1,252 @@
+"""Stage `sizing`: the SLIs of a workload become a finding, every 15 s, of how many replicas there should be.
+
+SLIs, actions and outcomes are folded into what is known; a tick that reaches a multiple of 15 s of event time is a
+look, for then all that was told until then is in. A look asks the scaler (`scaler.py`), which is told what arrived,
+what waits, and which replicas serve or were ordered; of the replicas themselves it is told what was learnt so far.
+Where evidence is old, or too few instances told theirs, nothing is called spare.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from agents.performance.core import demand, underway
+from agents.performance.core.capacity import ReplicaSeen
+from agents.performance.core.scaler import PredictiveScaler
+from agents.performance.core.sizing_state import Mind, Newest, Served, SizingSettings, SizingState
+from contracts.catalog.findings import KINDS
+from contracts.events import Action, Finding, Message, Outcome, Sli, Tick
+from contracts.scaling import FleetFacts, LoadSeen
+
+KIND = "sizing"
+LOOK_MS = KINDS[KIND] * 1000
+WINDOW_S = 60
+"""Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
+COVERAGE_FLOOR = 0.5
+WORDS_LIMIT = 2000
+NOTED_CHANGE = 0.05
+"""The scaler is told of capacity and start-up anew when either has changed by more than this share."""
+
+
+class Sizing:
+    """The fold, with its settings."""
+
+    def __init__(self, settings: SizingSettings) -> None:
+        self._settings = settings
+
+    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+        """Fold one message. A workload is known from its first SLI on."""
+        assert state is None or isinstance(state, SizingState)  # noqa: S101 — narrows the driver's untyped state
+        match message:
+            case Sli():
+                return self._sli(state, message), []
+            case Tick() if state is not None:
+                return self._tick(state, message)
+            case Action() if state is not None:
+                return _moved(state, underway.said(state.underway, message, _up(state))), []
+            case Outcome() if state is not None:
+                return _moved(state, underway.ended(state.underway, message)), []
+            case _:
+                return state, []
+
+    def _sli(self, state: SizingState | None, sli: Sli) -> SizingState | None:
+        if sli.instance_id is not None or sli.revision:
+            return state
+        tick_ms = state.tick_ms if state else None
+        if tick_ms is not None and sli.end_ms > tick_ms + self._settings.park_s * 1000:
+            return state
+        if sli.size_s == 0:
+            end_ms = sli.end_ms if tick_ms is None else min(sli.end_ms, tick_ms + round(self._settings.ahead_s * 1000))
+            return _latest(state or SizingState(workload=sli.workload, heard_ms=sli.end_ms), sli, end_ms)
+        if sli.size_s < WINDOW_S:
+            return state
+        state = state or SizingState(workload=sli.workload, heard_ms=sli.end_ms)
+        return _window(state, sli, self._settings.target_of(sli.workload))
+
+    def _tick(self, state: SizingState, tick: Tick) -> tuple[SizingState | None, list[Message]]:
+        settings, last_ms = self._settings, state.tick_ms
+        if last_ms is not None and tick.at_ms <= last_ms:
+            return state, []
+        if tick.at_ms - state.heard_ms > settings.forget_s * 1000:
+            return None, []
+        if last_ms is None:
+            if state.heard_ms > tick.at_ms + settings.ahead_s * 1000:
+                # The clock of the scraper that spoke first is wrong: nothing it told counts.
+                state = SizingState(workload=state.workload, heard_ms=tick.at_ms)
+            return state.model_copy(update={"tick_ms": tick.at_ms, "looked_ms": tick.at_ms}), []
+        gone = underway.overdue(state.underway, tick.at_ms)
+        state = state.model_copy(update={"tick_ms": tick.at_ms, "underway": gone})
+        looked_ms = state.looked_ms if state.looked_ms is not None else last_ms
+        if tick.at_ms // LOOK_MS <= looked_ms // LOOK_MS:
+            return state, []
+        fresh = self._fresh(state, tick.at_ms)
+        if fresh and not demand.has_news(state.demand):
+            return state, []  # scrapes are rarer than looks: the next one is waited for
+        return self._look(state, tick.at_ms, fresh)
+
+    def _fresh(self, state: SizingState, at_ms: int) -> bool:
+        newest = state.newest
+        return (
+            newest is not None
+            and newest.up is not None
+            and newest.coverage_ratio >= COVERAGE_FLOOR
+            and _age_s(newest, at_ms) <= self._settings.max_age_s
+        )
+
+    def _look(self, state: SizingState, at_ms: int, fresh: bool) -> tuple[SizingState, list[Message]]:
+        rest, arrived, partial = demand.taken(state.demand, at_ms)
+        if not fresh:
+            rest, arrived = demand.Demand(until_ms=at_ms), None
+        newest, served = state.newest, state.served
+        capacity = state.capacity.estimate()
+        startup_s, startup_words = state.underway.startup_s(self._settings.startup_s)
+        values, mind = {"startup_s": startup_s}, state.mind
+        words = "how many replicas there should be is not known yet"
+        up = newest.up if fresh and newest is not None else state.up
+        if up is not None:
+            ready, starting = state.underway.counts(up)
+            values["replicas_ordered"] = float(ready + starting)
+            if capacity.rps is not None:
+                seen = LoadSeen(
+                    now_s=at_ms // 1000,
+                    arrived=arrived,
+                    waiting=newest.waiting if newest is not None and arrived is not None else None,
+                    running=newest.running if newest is not None and arrived is not None else None,
+                    ready=ready,
+                    starting=starting,
+                    done=float(served.done) if served is not None else 0.0,
+                    late=float(served.late) if served is not None else 0.0,
+                )
+                mind, scaler = self._mind(state, capacity.rps, startup_s)
+                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial)
+                values |= sized | {"capacity_rps": capacity.rps, "capacity_error_ratio": capacity.error_ratio}
+                words = scaler.last.explain()
+        found = Finding(
+            workload=state.workload,
+            kind=KIND,
+            at_ms=at_ms,
+            cause_ms=newest.cause_ms if newest is not None else state.heard_ms,
+            freshness_s=_age_s(newest, at_ms) if newest is not None else max(0, at_ms - state.heard_ms) / 1000,
+            values=values,
+            words=f"{words}; capacity: {capacity.words}; {startup_words}"[:WORDS_LIMIT],
+        )
+        changes = {
+            "looked_ms": at_ms,
+            "demand": rest,
+            "mind": mind,
+            "served": served and served.model_copy(update={"done": 0, "late": 0}),
+        }
+        return state.model_copy(update=changes), [found]
+
+    def _mind(self, state: SizingState, capacity_rps: float, startup_s: float) -> tuple[Mind, PredictiveScaler]:
+        """A scaler to be asked, that of before or a new one, told of the replicas as they are known now."""
+        target = self._settings.target_of(state.workload)
+        least, most = self._settings.bounds_of(state.workload)
+        service_s = state.served.service_s if state.served is not None else None
+        facts = FleetFacts(capacity_rps, service_s or 1.0, startup_s, KINDS[KIND], least, most)
+        scaler = state.mind.awake(target) if state.mind is not None else None
+        if scaler is None or state.mind is None:
+            scaler = PredictiveScaler(facts, target=target)
+            return Mind(facts=facts, scaler=scaler), scaler
+        known = state.mind.facts
+        if not _differs(known, facts):
+            return Mind(facts=known, scaler=scaler), scaler
+        scaler.relearn(facts)
+        return Mind(facts=facts, scaler=scaler), scaler
+
+
+def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool) -> dict[str, float]:
+    """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare."""
+    ordered = seen.ready + seen.starting
+    wanted = scaler.decide(seen)
+    values = {"replicas_wanted": float(wanted), "replicas_short": float(max(0, wanted - ordered))}
+    if not may_lower:
+        values["replicas_wanted"] = float(max(wanted, ordered))
+    else:
+        values["replicas_spare"] = float(max(0, ordered - wanted))
+    if not scaler.last.blind:
+        values["expected_rps"] = scaler.last.expected_rps
+    return values
+
+
+def _differs(known: FleetFacts, now: FleetFacts) -> bool:
+    if (known.least, known.most) != (now.least, now.most):
+        return True
+    pairs = ((known.capacity_rps, now.capacity_rps), (known.startup_s, now.startup_s))
+    return any(abs(new - old) > NOTED_CHANGE * old for old, new in pairs)
+
+
+def _age_s(newest: Newest, at_ms: int) -> float:
+    return max(0, at_ms - newest.end_ms) / 1000 + newest.freshness_s
+
+
+def _up(state: SizingState) -> int | None:
+    """Replicas that answer, by the newest count."""
+    return state.newest.up if state.newest is not None and state.newest.up is not None else state.up
+
+
+def _moved(state: SizingState, moved: underway.Underway) -> SizingState:
+    return state if moved is state.underway else state.model_copy(update={"underway": moved})
+
+
+def _latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
+    """A latest SLI, unless a newer one is known or it was told before."""
+    before = state.newest
+    same_end = before is not None and sli.end_ms == before.order_ms
+    if before is not None and (sli.end_ms < before.order_ms or (same_end and sli.id in before.told)):
+        return state
+    up = sli.value("replicas_up")
+    newest = Newest(
+        order_ms=sli.end_ms,
+        end_ms=end_ms,
+        cause_ms=sli.cause_ms,
+        freshness_s=sli.freshness_s,
+        coverage_ratio=sli.coverage_ratio,
+        waiting=sli.value("requests_waiting"),
+        running=sli.value("requests_running"),
+        up=None if up is None else round(up),
+        told=(*(before.told if before is not None and same_end else ()), sli.id),
+    )
+    changes = {
+        "newest": newest,
+        "heard_ms": max(state.heard_ms, sli.end_ms),
+        "demand": demand.heard(state.demand, sli),
+        # Where all fail one after the other, the count in between is of a moment that never was.
+        "up": newest.up if newest.up is not None and (sli.coverage_ratio >= 1 or state.up is None) else state.up,
+    }
+    if newest.up is not None:
+        changes["underway"] = underway.answered(state.underway, newest.up, sli.end_ms)
+    return state.model_copy(update=changes)
+
+
+def _window(state: SizingState, sli: Sli, target: float) -> SizingState:
+    """A window's SLI, unless shorter windows are there to be read, or it is no news."""
+    before = state.served
+    if before is not None and (sli.size_s > before.size_s or sli.end_ms <= before.end_ms):
+        return state
+    up, per_s, running = (sli.value(name) for name in ("replicas_up", "requests_per_s", "requests_running"))
+    met = sli.attainment.get("ttft")
+    done, good = (met.total, met.good) if met is not None else (0, 0)
+    served = Served(
+        size_s=sli.size_s,
+        end_ms=sli.end_ms,
+        done=done + (before.done if before is not None else 0),
+        late=done - good + (before.late if before is not None else 0),
+        service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
+    )
+    changes = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
+    if up and per_s is not None and running is not None:
+        each = ReplicaSeen(
+            span_s=float(sli.size_s),
+            finished=per_s * sli.size_s / up,
+            running=running / up,
+            waiting=(sli.value("requests_waiting") or 0.0) / up,
+            prompt_tokens=(sli.value("prompt_tokens_per_s") or 0.0) * sli.size_s / up,
+            generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
+            done=done / up,
+            in_time=good / up,
+            at_s=sli.end_ms / 1000,
+            kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
+        )
+        changes["capacity"] = state.capacity.seen(each, target)
+    return state.model_copy(update=changes)

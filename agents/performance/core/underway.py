@@ -1,0 +1,136 @@
+"""Replicas that were ordered and are not there yet, or drain and still answer: what no scrape tells.
+
+The count starts from the replicas that answer when something is ordered, and follows what is said to be done, until
+the last of it has ended: then those that answer are the count again.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.events import Action, ActionKind, EndState, Outcome
+
+TAKEN_BACK = (EndState.UNDONE, EndState.FAILED, EndState.REFUSED)
+IDS_LIMIT = 50
+STARTUPS_LIMIT = 20
+PHASES = 6
+"""How often an action may use up its `by_s`, as the arbiter reckons."""
+LOST_S = 900.0
+"""An action of which nothing is heard so long after its time is no longer counted."""
+
+
+class Flight(BaseModel):
+    """An action that has not ended: replicas it adds (below 0: takes), how many answer once it is done, when they
+    first did, and until when it is waited for. One that was left unverified ends only when its replicas answer;
+    `began_ms` is when they were ordered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    action_id: str
+    change: int
+    goal: int | None
+    reached_ms: int | None = None
+    began_ms: int | None = None
+    until_ms: int
+
+
+class Underway(BaseModel):
+    """`ordered`: replicas there are to be once every flight has ended (None: not known). `ended`: actions that have,
+    newest last. `startups_s`: from the first step of an order until all of it answered, newest last."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ordered: int | None = None
+    flights: tuple[Flight, ...] = ()
+    ended: tuple[str, ...] = ()
+    startups_s: tuple[float, ...] = ()
+
+    def counts(self, up: int) -> tuple[int, int]:
+        """Replicas that serve and are to stay, and those ordered that do not serve yet, where `up` answer."""
+        if not self.flights or self.ordered is None:
+            return up, 0
+        return min(up, self.ordered), max(0, self.ordered - up)
+
+    def startup_s(self, supposed_s: float) -> tuple[float, str]:
+        """The start-up to reckon with, p90 of those seen, and what that rests on."""
+        if not self.startups_s:
+            return supposed_s, f"a start-up of {supposed_s:.0f} s is supposed, none was seen yet"
+        ordered = sorted(self.startups_s)
+        p90_s = ordered[ceil(0.9 * len(ordered)) - 1]
+        seen = f"p90 of {len(ordered)} seen, {ordered[0]:.0f} to {ordered[-1]:.0f} s"
+        return p90_s, f"a start-up of {p90_s:.0f} s ({seen})"
+
+
+def said(state: Underway, action: Action, up: int | None) -> Underway:
+    """An action was approved; one that is known changes nothing."""
+    if action.id in state.ended or any(flight.action_id == action.id for flight in state.flights):
+        return state
+    adds = action.spec.kind is ActionKind.SCALE_UP
+    change = action.spec.replicas if adds else -action.spec.replicas
+    base = state.ordered if state.flights else up
+    ordered = None if base is None else max(0, base + change)
+    allowed_s = action.spec.effect.settle_s + PHASES * action.spec.effect.by_s + LOST_S
+    flight = Flight(
+        action_id=action.id,
+        change=change,
+        goal=ordered if adds else None,
+        until_ms=action.start_by_ms + round(allowed_s * 1000),
+    )
+    return state.model_copy(update={"ordered": ordered, "flights": (*state.flights, flight)})
+
+
+def answered(state: Underway, up: int, at_ms: int) -> Underway:
+    """So many replicas answer: orders of which all are there have been reached."""
+    if not any(_reached(flight, up) for flight in state.flights):
+        return state
+    flights: list[Flight] = []
+    startups_s = list(state.startups_s)
+    for flight in state.flights:
+        if not _reached(flight, up):
+            flights.append(flight)
+        elif flight.began_ms is None:
+            flights.append(flight.model_copy(update={"reached_ms": at_ms}))
+        else:
+            startups_s.append(max(0.0, (at_ms - flight.began_ms) / 1000))
+    changes = {"flights": tuple(flights), "startups_s": tuple(startups_s[-STARTUPS_LIMIT:])}
+    return state.model_copy(update=changes)
+
+
+def ended(state: Underway, outcome: Outcome) -> Underway:
+    """An action is over. What was taken back is not ordered any more; a start-up that was seen whole is remembered.
+    An order that nobody saw done, and that was left as it is, is waited for a while yet."""
+    ident = outcome.action.id
+    if ident in state.ended:
+        return state
+    state = state.model_copy(update={"ended": (*state.ended, ident)[-IDS_LIMIT:]})
+    flight = next((flight for flight in state.flights if flight.action_id == ident), None)
+    if flight is None:
+        return state
+    others = tuple(each for each in state.flights if each.action_id != ident)
+    if outcome.end_state in TAKEN_BACK:
+        ordered = None if state.ordered is None else max(0, state.ordered - flight.change)
+        return state.model_copy(update={"flights": others, "ordered": ordered})
+    began_ms = outcome.began_ms
+    if began_ms is None or flight.goal is None:
+        return state.model_copy(update={"flights": others})
+    if flight.reached_ms is not None:
+        took_s = max(0.0, (flight.reached_ms - began_ms) / 1000)
+        startups_s = (*state.startups_s, took_s)[-STARTUPS_LIMIT:]
+        return state.model_copy(update={"flights": others, "startups_s": startups_s})
+    if outcome.end_state is EndState.HELD_UNVERIFIED:
+        until_ms = outcome.at_ms + round(LOST_S * 1000)
+        held = flight.model_copy(update={"began_ms": began_ms, "until_ms": until_ms})
+        return state.model_copy(update={"flights": (*others, held)})
+    return state.model_copy(update={"flights": others})
+
+
+def overdue(state: Underway, now_ms: int) -> Underway:
+    """Without the actions of which nobody will say any more how they ended."""
+    flights = tuple(flight for flight in state.flights if now_ms <= flight.until_ms)
+    return state if len(flights) == len(state.flights) else state.model_copy(update={"flights": flights})
+
+
+def _reached(flight: Flight, up: int) -> bool:
+    return flight.goal is not None and flight.reached_ms is None and up >= flight.goal

@@ -1,0 +1,81 @@
+"""What is ordered: counted from what is said while anything is under way, and from those that answer otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.performance.core.underway import IDS_LIMIT, LOST_S, STARTUPS_LIMIT, Underway, answered, ended, overdue, said
+from contracts.events import EndState
+from tests.agents.performance.sizing_desk import action, ms, outcome
+
+ADD = action(2, 0)
+
+
+def test_what_is_ordered_starts_until_it_answers() -> None:
+    state = said(Underway(), ADD, 4)
+    assert [state.counts(up) for up in (4, 5, 6)] == [(4, 2), (5, 1), (6, 0)]
+
+
+def test_what_drains_is_neither_ready_nor_starting() -> None:
+    assert said(Underway(), action(-1, 0), 4).counts(4) == (3, 0)
+
+
+def test_an_action_said_twice_counts_once_and_one_that_is_over_not_at_all() -> None:
+    state = said(Underway(), ADD, 4)
+    assert said(state, ADD, 4) is state
+    over = ended(state, outcome(ADD, 60))
+    assert said(over, ADD, 4) is over
+    assert ended(over, outcome(ADD, 60)) is over
+
+
+@pytest.mark.parametrize("state", [EndState.UNDONE, EndState.FAILED, EndState.REFUSED])
+def test_what_was_taken_back_is_not_ordered_while_another_goes_on(state: EndState) -> None:
+    both = said(said(Underway(), ADD, 4), action(1, 5, "two"), 4)
+    assert both.counts(4) == (4, 3)
+    assert ended(both, outcome(ADD, 60, state)).counts(4) == (4, 1)
+
+
+def test_when_the_last_has_ended_those_that_answer_are_the_count_again() -> None:
+    assert ended(said(Underway(), ADD, 4), outcome(ADD, 60)).counts(5) == (5, 0)
+
+
+def test_an_order_left_unverified_is_waited_for_until_it_answers() -> None:
+    held = ended(said(Underway(), ADD, 4), outcome(ADD, 60, EndState.HELD_UNVERIFIED))
+    assert held.counts(4) == (4, 2)
+    there = answered(held, 6, ms(200))
+    assert (there.flights, there.startups_s) == ((), (200.0,))
+    assert overdue(held, ms(61 + LOST_S)).counts(4) == (4, 0)
+
+
+def test_a_withdrawal_left_unverified_is_not_waited_for() -> None:
+    less = action(-1, 0)
+    assert ended(said(Underway(), less, 4), outcome(less, 60, EndState.HELD_UNVERIFIED)).flights == ()
+
+
+def test_the_start_up_lasts_from_the_first_step_until_all_that_was_ordered_answers() -> None:
+    state = answered(answered(said(Underway(), ADD, 4), 5, ms(40)), 6, ms(70))
+    assert ended(answered(state, 6, ms(80)), outcome(ADD, 90, began_s=10)).startups_s == (60.0,)
+
+
+def test_what_never_answered_teaches_no_start_up() -> None:
+    assert ended(said(Underway(), ADD, 4), outcome(ADD, 60)).startups_s == ()
+
+
+def test_the_start_up_to_reckon_with_is_the_ninetieth_percentile_of_the_last_ones() -> None:
+    assert Underway().startup_s(120)[0] == 120
+    seen = Underway(startups_s=tuple(float(each) for each in range(1, 21)))
+    assert seen.startup_s(120) == (18.0, "a start-up of 18 s (p90 of 20 seen, 1 to 20 s)")
+
+
+def test_an_action_of_which_nothing_is_heard_any_more_is_let_go() -> None:
+    state = said(Underway(), ADD, 4)
+    assert overdue(state, ms(30 + 6 * 120 + LOST_S)) is state
+    assert overdue(state, ms(31 + 6 * 120 + LOST_S)).flights == ()
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    state = Underway()
+    for n in range(3 * IDS_LIMIT):
+        each = action(1, n, f"number {n}")
+        state = ended(answered(said(state, each, 4), 5, ms(n + 60)), outcome(each, n + 61))
+    assert (len(state.ended), len(state.startups_s), len(state.flights)) == (IDS_LIMIT, STARTUPS_LIMIT, 0)
