@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from contracts.errors import OptiInfraError
-from optiinfra.commands import audit, catalog, config, explaining, looking, people, replaying, rules, topics, up
+from optiinfra.commands import audit, catalog, config, explaining, looking, people, replaying, rules, topics, tuning, up
 
 
 class _Group(TyperGroup):
@@ -46,6 +46,7 @@ app.add_typer(people.mode_app, name="mode")
 app.command("kill")(people.kill)
 app.command("resume")(people.resume)
 app.command("replay")(replaying.replay)
+app.command("tune")(tuning.tune)
 app.add_typer(rules.app, name="rules")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")

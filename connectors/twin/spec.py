@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from connectors.twin.kv import blocks_of
-from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100, Profile, profile
+from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100, PROFILES, Profile, profile
 from contracts.errors import ConfigError
 
 
@@ -70,3 +70,16 @@ class EngineSpec:
                 where="hash_tokens",
                 fix=f"Give a multiple of {BLOCK_TOKENS}.",
             )
+
+
+def degrees(engine: str) -> tuple[int, ...]:
+    """The degrees of tensor parallelism that were measured for `model/hardware`; ConfigError names those there are.
+
+    >>> degrees("llama2-70b/h100-80gb")
+    (2, 4, 8)
+    """
+    found = sorted(int(name.rpartition("/tp")[2]) for name in PROFILES if name.startswith(f"{engine}/tp"))
+    if not found:
+        known = sorted({name.rpartition("/tp")[0] for name in PROFILES})
+        raise ConfigError(f"no engine {engine!r}", where="twin", fix=f"Engines: {', '.join(known)}.")
+    return tuple(found)

@@ -17,7 +17,7 @@ class FindingDef:
     high: float = inf
 
 
-KINDS: dict[str, int] = {"sizing": 15}
+KINDS: dict[str, int] = {"sizing": 15, "balance": 30, "routing": 900, "tuning": 3600}
 """Kinds of findings and how many seconds each speaks for: the next is due so much later. To rules and in bounds, that
 is the length of its window, so no two kinds have the same, and none that of an SLI's window."""
 
@@ -30,6 +30,21 @@ _ALL = (
     FindingDef("capacity_rps", "sizing", "1/s", "Requests that one replica serves within the objective, as learnt."),
     FindingDef("capacity_error_ratio", "sizing", "ratio", "How far off the learnt capacity usually is."),
     FindingDef("startup_s", "sizing", "s", "From the order of a replica until it serves: p90 of those seen."),
+    FindingDef(
+        "imbalance_ratio", "balance", "ratio", "Unfairness of load for capacity over replicas; 1: one has all.", 1.0
+    ),
+    FindingDef("busiest_load_ratio", "balance", "ratio", "Load for capacity of the busiest replica, over the mean."),
+    FindingDef(
+        "duration_variation_ratio", "balance", "ratio", "Deviation of the durations of requests over their mean."
+    ),
+    FindingDef("waiting_share_ratio", "balance", "ratio", "Share of the outstanding requests that wait.", 1.0),
+    FindingDef("pools_wanted", "routing", "pools", "Pools by length of the prompt; 1 where no split pays."),
+    FindingDef("replicas_saved_by_pools", "routing", "replicas", "Replicas fewer than one pool for all needs."),
+    FindingDef("replicas_in_one_pool", "routing", "replicas", "Replicas that one pool for all needs."),
+    FindingDef("goodput_per_gpu_rps", "tuning", "1/s", "Requests served within the objective, at the best setting."),
+    FindingDef("goodput_gain_ratio", "tuning", "ratio", "Goodput per GPU of the best setting above the present one's."),
+    FindingDef("trials_made", "tuning", "trials", "Settings that were tried, the present one included."),
+    FindingDef("trials_broken", "tuning", "trials", "Trials that broke the objective at the live rate."),
 )
 
 FINDINGS: dict[str, FindingDef] = {each.name: each for each in _ALL}
