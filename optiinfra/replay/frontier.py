@@ -19,7 +19,8 @@ class Point:
     """One policy with one setting of its knobs at one start-up.
 
     `cost_vs_oracle`: replica-seconds billed over the oracle's. `attainment`: share of requests in time.
-    `removed_blind`: replicas given up while nothing was measured.
+    `removed_blind`: replicas given up while nothing was measured; `attainment_in_outage` and
+    `attainment_hour_after` of the requests that came then and in the hour after it, None without outage.
     """
 
     policy: str
@@ -29,6 +30,8 @@ class Point:
     attainment: float
     direction_changes_per_day: float
     removed_blind: int
+    attainment_in_outage: float | None = None
+    attainment_hour_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def points(race: Race, policy: Policy, startup_s: float, told: Callable[[], obje
             outcome.attainment_ratio,
             outcome.turns * DAY_S / (scored.end_s - scored.begin_s),
             outcome.removed_blind,
+            *race.in_outage(outcome),
         )
 
     found = [run(knobs) for knobs in policy.grid]

@@ -26,10 +26,11 @@ ORACLE = "oracle"
 
 
 def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
-    """A row for each operating point. `removed_blind` stands there where an outage was asked for."""
+    """A row for each operating point. Where an outage was asked for, what was given up in it stands there
+    (`removed_blind`), and attainment in it and in the hour after it."""
     rows = []
     for point in found:
-        row = {
+        row: dict[str, Any] = {
             "policy": point.policy,
             "workload": race.load.workload,
             "startup_s": _short(point.startup_s),
@@ -40,6 +41,8 @@ def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
         }
         if race.blind:
             row["removed_blind"] = point.removed_blind
+            row["attainment_in_outage"] = point.attainment_in_outage
+            row["attainment_hour_after"] = point.attainment_hour_after
         rows.append(row)
     return rows
 
