@@ -75,7 +75,12 @@ class ActionRecord(_Part):
 
     def token(self, step: int, *, undo: bool = False) -> str:
         """The idempotency token of a step or of its undo: the same after any crash."""
-        return cause_id("step", self.action.id, step, "undo" if undo else "do")
+        return step_token(self.action.id, step, undo=undo)
+
+
+def step_token(action_id: str, step: int, *, undo: bool = False) -> str:
+    """The token of step number `step`, from 0, of an action."""
+    return cause_id("step", action_id, step, "undo" if undo else "do")
 
 
 class Switches(_Part):

@@ -97,3 +97,13 @@ def cut(begin: str | None, length: str | None) -> Cut:
 
     for_s = None if length is None else max(1, round(duration_s(length, "--for")))
     return Cut(0 if begin is None else round(duration_s(begin, "--from")), for_s)
+
+
+def prices(text: str | None) -> tuple[Path, str, int] | None:
+    """A catalogue, an instance in it, and the GPUs of a replica."""
+    if text is None:
+        return None
+    path, instance, gpus = (["", "", *text.rsplit(":", 2)])[-3:]
+    if not path or not instance or not gpus.isdigit():
+        raise ConfigError(f"{text!r} names no price", where="--prices", fix="Write aws.csv:p5.48xlarge:4.")
+    return Path(path), instance, int(gpus)

@@ -55,10 +55,31 @@ def replay(
     rules: Annotated[
         list[Path] | None, typer.Option("--rules", help="Policy rules: packs in place of the built-in ones.")
     ] = None,
-    spot: Annotated[Path | None, typer.Option("--spot", help="Policy rules: a spot zone's record of losses.")] = None,
+    spot: Annotated[
+        Path | None, typer.Option("--spot", help="Policy rules: a spot zone's record of losses, or a folder of them.")
+    ] = None,
     spot_ratio: Annotated[
         float, typer.Option("--spot-ratio", min=0, max=1, help="Share of spot replicas there.")
     ] = 0.5,
+    spot_floor: Annotated[
+        float, typer.Option("--spot-floor", min=0, help="On-demand replicas first, for so much of the load.")
+    ] = 0.0,
+    spot_heed: Annotated[
+        bool, typer.Option("--spot-heed/--no-spot-heed", help="Replace spot replicas when their loss is announced.")
+    ] = True,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            "--prices", metavar="FILE:INSTANCE:GPUS", help="Policy rules: list prices; a replica takes so many GPUs."
+        ),
+    ] = None,
+    kv_hit: Annotated[
+        float,
+        typer.Option("--kv-hit", min=0, max=0.99, help="Policy rules: prompt work that an assumed KV tier saves."),
+    ] = 0.0,
+    own_cost: Annotated[
+        float, typer.Option("--own-cost", min=0, help="What OptiInfra itself costs, US dollars an hour.")
+    ] = 0.0,
     scrape: Annotated[str, typer.Option("--scrape", help="Policy rules: between two scrapes.")] = "5s",
     counterfactuals: Annotated[
         bool, typer.Option("--counterfactuals", help="Policy rules: once more without each rule.")
@@ -87,7 +108,18 @@ def replay(
     asked = None
     if with_rules and not single:
         scrape_s = round(duration_s(scrape, "--scrape"))
-        asked = Asked(tuple(rules or ()), spot, spot_ratio, scrape_s, counterfactuals)
+        asked = Asked(
+            tuple(rules or ()),
+            spot,
+            spot_ratio,
+            scrape_s,
+            counterfactuals,
+            spot_floor,
+            spot_heed,
+            options.prices(prices),
+            kv_hit,
+            own_cost,
+        )
     startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or ["3m"]))
     kind = Twin(
         ttft_s=duration_s(ttft, "--ttft"),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import ceil
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import (
     Action,
+    ActionKind,
     Alert,
     CandidateSet,
     DeadLetter,
@@ -24,9 +23,11 @@ from contracts.events import (
     Sli,
     Tick,
 )
-from optiinfra.replay.options import PipelineOptions
-from optiinfra.replay.scene import Phase, Scene
-from optiinfra.replay.spot import SteadyZone
+from optiinfra.replay.bill import Cost, Saving, Static
+from optiinfra.replay.blind import Blind
+from optiinfra.replay.cloud import Notice
+from optiinfra.replay.replicas import Phase
+from optiinfra.replay.scene import Scene
 from optiinfra.story import fact_line
 
 REMEMBERED = 200
@@ -37,30 +38,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Cost(_Part):
-    """Of the scored span: replica-seconds billed, US dollars, and the share of requests that were in time (1 where none
-    came). `interrupted` requests were in service on spot replicas that were taken, and count as not in time."""
-
-    replica_s: int
-    spot_s: int
-    usd: float
-    attainment_ratio: float
-    requests: int
-    late: float
-    interrupted: float
-
-
-class Static(_Part):
-    """The same trace on a number of replicas that never changes: the 99th percentile of the load of its minutes, which
-    only hindsight knows."""
-
-    replicas: int
-    cost: Cost
-
-
 class Deed(_Part):
     """One action: seconds of the trace; `began_s` is None where nothing was done, the end where it never ended.
-    `because`: each condition of its rule with the number that was compared."""
+    `because`: each condition of its rule with the number that was compared. `needed` in hindsight (`hindsight.py`):
+    None where nothing was done or the trace ends too soon to tell."""
 
     action_id: str
     rule: str
@@ -74,6 +55,21 @@ class Deed(_Part):
     expect_met: bool | None = None
     goal_met: bool | None = None
     because: tuple[str, ...] = ()
+    needed: bool | None = None
+
+
+class Heeded(_Part):
+    """A spot loss that was announced, and who did something: `replaced`, replicas ordered at once by the operator's
+    spot strategy; `platform_before` and `platform_after`, replicas ordered (given up below 0) by the platform's own
+    rules from the notice to the loss, and from the loss until a start-up later."""
+
+    at_s: int
+    loss_s: int
+    zone: str
+    doomed: int
+    replaced: int
+    platform_before: int
+    platform_after: int
 
 
 class Moment(_Part):
@@ -93,7 +89,9 @@ class PipelineResult(_Part):
     """All of it, without a word of how long it took: two replays of the same are equal byte by byte.
 
     `decisions` are counted by code, `actions` by end state. Undone and held ones are what the policy should not have
-    done. `resting` names rules that can never fire, with why. `handled` counts messages by topic.
+    done; `false_positives` were undone or not needed in hindsight, `false_positive_ratio` of all that did something.
+    `savings` against static p99, by part, add up to `whole` (`bill.py`). `resting` names rules that can never fire,
+    with why. `handled` counts messages by topic.
     """
 
     workload: str
@@ -108,16 +106,23 @@ class PipelineResult(_Part):
     undone: int
     held: int
     goals_missed: int
+    false_positives: int
+    false_positive_ratio: float
+    savings: dict[str, Saving]
     fired: dict[str, int]
     alerts: dict[str, int]
     dead_letters: int
     turns_per_day: float
+    spot_strategy: str
     spot_losses: tuple[tuple[int, int], ...]
+    notices: tuple[Heeded, ...]
+    outages: tuple[Blind, ...]
     resting: dict[str, str]
     deeds: tuple[Deed, ...]
     timeline: tuple[Moment, ...]
     handled: dict[str, int]
     prices: str
+    kv_tier: str
 
     def to_json(self) -> str:
         """As one JSON object, indented, keys in the order of the fields."""
@@ -185,41 +190,36 @@ class Ear:
         return (at_ms - self.begin_ms) / 1000.0
 
 
-def cost_of(scene: Scene) -> Cost:
-    """What a scene that has come to its end cost, and how many requests were in time."""
-    begin, end = scene.scored_from_s, len(scene.arrived)
-    requests = scene.total[end] - scene.total[min(begin, end)]
-    late = scene.late(begin, end)
-    missed = min(float(requests), late + scene.interrupted_scored)
-    return Cost(
-        replica_s=scene.bill.on_demand_s + scene.bill.spot_s,
-        spot_s=scene.bill.spot_s,
-        usd=scene.bill.usd,
-        attainment_ratio=1.0 - missed / requests if requests else 1.0,
-        requests=requests,
-        late=late,
-        interrupted=scene.interrupted_scored,
-    )
-
-
-def static_p99(arrived: NDArray[np.int64], options: PipelineOptions) -> Static:
-    """The account of as many replicas as the 99th percentile of the scored minutes needs, all on demand."""
-    begin = len(arrived) // 2 if options.scored_from_s is None else options.scored_from_s
-    scored = arrived[min(begin, len(arrived)) :]
-    minutes = scored[: len(scored) // 60 * 60].reshape(-1, 60).mean(axis=1) if len(scored) >= 60 else scored
-    need = float(np.percentile(minutes, 99)) / options.capacity_rps if len(minutes) else 1.0
-    replicas = max(options.least_replicas, min(options.most_replicas, ceil(need)))
-    alone = options.model_copy(update={"spot_ratio": 0.0})
-    scene = Scene(arrived.tolist(), alone, SteadyZone(), alone.prices, replicas)
-    scene.advance(len(arrived))
-    return Static(replicas=replicas, cost=cost_of(scene))
-
-
 def turns_per_day(deeds: list[Deed], begin_s: int, end_s: int) -> float:
     """How often a day the policy turned from adding to taking away or back, of what was done in the scored span."""
     kinds = [deed.kind for deed in deeds if deed.began_s is not None and begin_s <= deed.decided_s < end_s]
     turns = sum(was != now for was, now in pairwise(kinds))
     return turns * 86_400 / (end_s - begin_s) if end_s > begin_s else 0.0
+
+
+def heeded(notices: list[Notice], deeds: Iterable[Deed], startup_s: int) -> tuple[Heeded, ...]:
+    """Each announced loss with what the platform itself ordered about that time."""
+    orders = [
+        (deed.began_s, deed.replicas if deed.kind == ActionKind.SCALE_UP else -deed.replicas)
+        for deed in deeds
+        if deed.began_s is not None
+    ]
+
+    def ordered(begin_s: int, end_s: int) -> int:
+        return sum(many for at_s, many in orders if begin_s <= at_s < end_s)
+
+    return tuple(
+        Heeded(
+            at_s=each.at_s,
+            loss_s=each.loss_s,
+            zone=each.zone,
+            doomed=each.doomed,
+            replaced=each.replaced,
+            platform_before=ordered(each.at_s, each.loss_s),
+            platform_after=ordered(each.loss_s, each.loss_s + startup_s + 1),
+        )
+        for each in notices
+    )
 
 
 class Timeline:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from connectors.traces.shape import Load
-from connectors.twin.fluid import Fluid, Outcome, Span, replay
+from connectors.twin.fluid import LATE_AFTER_S, Fluid, Outcome, Span, replay
 from contracts.errors import ConfigError
 from contracts.scaling import FleetFacts
 from optiinfra.replay import oracle
+from optiinfra.replay.lateness import AFTER_S, pooled
 from optiinfra.replay.policy import DAY_S, Course, Knobs, Policy
 
 FULL_S, SCORED_FROM_S = 14 * DAY_S, 7 * DAY_S
@@ -108,6 +109,18 @@ class Race:
     def about(self) -> dict[str, Any]:
         """What the report says of this level beside what it says of every race."""
         return {"level": self.level}
+
+    def in_outage(self, outcome: Outcome) -> tuple[float | None, float | None]:
+        """Share in time of the requests that came while nothing was measured, and of those of the hours after it."""
+        if not self.blind:
+            return None, None
+        begin = len(self.load.per_second) - len(outcome.queue)
+        total = np.concatenate(([0.0], np.cumsum(self.load.per_second[begin:], dtype=np.float64)))
+        queue = np.concatenate(([0.0], outcome.queue))
+        spans = [_moved(span, begin) for span in self.blind]
+        during = pooled(total, queue, [(span.begin_s, span.end_s) for span in spans], LATE_AFTER_S)
+        after = pooled(total, queue, [(span.end_s, span.end_s + AFTER_S) for span in spans], LATE_AFTER_S)
+        return during, after
 
 
 def outages(load: Load, start_s: float | None, length_s: float, scored: Span) -> tuple[Span, ...]:

@@ -14,7 +14,8 @@ from typing import Protocol
 from contracts.events import EngineSample, Message, MetricsSnapshot
 from contracts.laws.histogram import Histogram
 from optiinfra.replay.options import PipelineOptions
-from optiinfra.replay.scene import Phase, Scene
+from optiinfra.replay.replicas import Phase
+from optiinfra.replay.scene import Scene
 
 TTFT = "ttft_s"
 FINISHED = "requests_finished"

@@ -19,7 +19,9 @@ class Point:
     """One policy with one setting of its knobs at one start-up.
 
     `cost_vs_oracle`: replica-seconds billed over the oracle's. `attainment`: share of requests in time.
-    `removed_blind`: replicas given up while nothing was measured. `measures`: what else is known, by name.
+    `removed_blind`: replicas given up while nothing was measured; `attainment_in_outage` and
+    `attainment_hour_after` of the requests that came then and in the hour after it, None without outage. `measures`:
+    what else is known, by name.
     """
 
     policy: str
@@ -29,6 +31,8 @@ class Point:
     attainment: float
     direction_changes_per_day: float
     removed_blind: int
+    attainment_in_outage: float | None = None
+    attainment_hour_after: float | None = None
     measures: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -71,6 +75,7 @@ def points(race: Race, policy: Policy, startup_s: float, told: Callable[[], obje
             outcome.attainment_ratio,
             outcome.turns * DAY_S / (scored.end_s - scored.begin_s),
             outcome.removed_blind,
+            *race.in_outage(outcome),
             outcome.measures,
         )
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from connectors.twin.controller import plan
 from contracts.errors import ConfigError, Conflict
 from contracts.events import Action, Plan, PlanStep, StepKind
+from contracts.ledger import step_token
 from contracts.ports import Controller, Observation, StepReport, StepState
-from optiinfra.replay.scene import Phase, Replica, Scene
+from optiinfra.replay.replicas import Phase, Replica
+from optiinfra.replay.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class SceneController(Controller):
         scene = self._scene
         return Observation(
             at_ms=scene.options.begin_ms + scene.now_s * 1000,
-            serving=scene.names(Phase.SERVING),
+            serving=scene.last_to_stay(),
             starting=scene.names(Phase.STARTING),
             draining=scene.names(Phase.DRAINING),
         )
@@ -104,6 +106,11 @@ class SceneController(Controller):
             return
         did = self._jobs[done_token]
         self._jobs[token] = self._take_back(job, did) if did.subject else job.at(StepState.DONE, "nothing was done")
+
+    def touched(self, action_id: str, steps: int) -> tuple[Replica, ...]:
+        """The replicas that the first `steps` steps of an action were about, as far as they were taken."""
+        jobs = (self._jobs.get(step_token(action_id, number)) for number in range(steps))
+        return tuple(self._scene.replica(job.subject) for job in jobs if job is not None and job.subject)
 
     def _ours(self, workload: str) -> None:
         if workload != self._workload:

@@ -50,7 +50,9 @@ class PipelineOptions(_Part):
     scrapes are not made, so that rules which speak of them rest: the result names them.
 
     Costs and attainment are those of [`scored_from_s`, end); None: the second half. `spot_ratio` of the replicas are
-    spot; they are lost with their zone (`Surroundings.zone`).
+    spot, above on-demand ones for `spot_floor_ratio` of the load; they are lost with their zone (`Surroundings.zones`),
+    which is announced `spot_notice_s` before; with `spot_replaces` the operator's cloud orders others at the notice.
+    `own_usd_per_h` is what OptiInfra itself costs to run.
     """
 
     workload: str = Field(default="workload", min_length=1, max_length=200)
@@ -74,7 +76,10 @@ class PipelineOptions(_Part):
     actions_per_hour: int = Field(default=60, ge=1)
     outages: tuple[Outage, ...] = ()
     spot_ratio: float = Field(default=0.0, ge=0, le=1)
+    spot_floor_ratio: float = Field(default=0.0, ge=0)
+    spot_replaces: bool = False
     spot_notice_s: int = Field(default=120, ge=0)
+    own_usd_per_h: float = Field(default=0.0, ge=0)
     prices: Prices = Prices()
     timeline_s: int = Field(default=600, ge=1)
     coded: bool = Field(default=False, description="send every message through its bytes")

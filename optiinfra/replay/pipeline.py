@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from agents.performance.stages import stages as finding_stages
@@ -24,16 +21,23 @@ from contracts.ledger import ClaimLimits
 from contracts.ports import Reviewer
 from contracts.stage import Stage
 from optiinfra.orders import ChildOrders
-from optiinfra.replay.account import Ear, PipelineResult, Timeline, cost_of, ended, static_p99, turns_per_day
+from optiinfra.replay.account import Ear, PipelineResult, Timeline, ended, heeded, turns_per_day
 from optiinfra.replay.acting import Acting
+from optiinfra.replay.bill import cost_of, savings_of, static_p99
+from optiinfra.replay.blind import blinded
+from optiinfra.replay.cloud import cloud_of
 from optiinfra.replay.fluid_slis import WorkloadSlis
 from optiinfra.replay.fluid_source import Eye, Pages, Telling
 from optiinfra.replay.hands import SceneController
+from optiinfra.replay.hindsight import false_positives, judged, past_of
+from optiinfra.replay.kv_tiers import KvTier, NoTiers, with_tier
 from optiinfra.replay.options import Entry, PipelineOptions
-from optiinfra.replay.prices import PriceList
+from optiinfra.replay.prices import PriceBook
+from optiinfra.replay.quiet import quiet
 from optiinfra.replay.reviews import RecordedReviewer
 from optiinfra.replay.scene import Scene
-from optiinfra.replay.spot import NEVER_S, SteadyZone, Zone
+from optiinfra.replay.spot import SteadyZone, Zone
+from optiinfra.replay.strategy import SpotStrategy
 from optiinfra.replay.virtual import VirtualClock, VirtualDriver
 from optiinfra.settings import FleetSettings, LimitSettings, Settings
 from optiinfra.wiring.stages import arbiter_settings, evidence_age_s, rules_stage, sizing_settings
@@ -55,11 +59,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a replay meets that is no number: spot capacity, prices (None: the table in the options), a reviewer that is
-    not the deterministic one, and the file in which its answers are kept (`review_log`)."""
+    """What a replay meets that is no number: zones with spot capacity, the strategy that orders there (None: the share
+    in the options), prices (None: the table in the options), KV tiers, a reviewer that is not the deterministic one,
+    and the file in which its answers are kept (`review_log`)."""
 
-    zone: Zone = field(default_factory=SteadyZone)
-    prices: PriceList | None = None
+    zones: Mapping[str, Zone] = field(default_factory=lambda: {"steady": SteadyZone()})
+    strategy: SpotStrategy | None = None
+    prices: PriceBook | None = None
+    kv_tier: KvTier = field(default_factory=NoTiers)
     reviewer: Reviewer | None = None
     review_log: Path | None = None
 
@@ -79,7 +86,7 @@ def replay_pipeline(
     """
     if arrivals.ndim != 1 or len(arrivals) == 0 or not np.issubdtype(arrivals.dtype, np.integer) or arrivals.min() < 0:
         raise ConfigError("arrivals are counts of requests, one a second", where="replay", fix="Give whole numbers.")
-    with _quiet():
+    with quiet():
         return _Run(arrivals, options, surroundings or Surroundings(), listen).run(progress)
 
 
@@ -93,17 +100,17 @@ class _Run:
         around: Surroundings,
         listen: Callable[[Message], None] | None,
     ) -> None:
+        self._bare, options = options, with_tier(options, around.kv_tier)
         self._arrivals, self._options, self._around, self._listen = arrivals, options, around, listen
-        self._scene = Scene(
-            arrivals.tolist(), options, around.zone, around.prices or options.prices, _initial(arrivals, options)
-        )
+        self._cloud = cloud_of(options, around.zones, around.strategy, around.prices)
+        self._scene = Scene(arrivals.tolist(), options, self._cloud, _initial(arrivals, options))
         self._eye = Eye(self._scene, options)
         self._telling: Telling = Pages(options) if options.entry is Entry.REPLICA else WorkloadSlis(options)
         self._ear = Ear(options.begin_ms)
         self._clock = VirtualClock()
         self._book = RuleBook(options.rules)
         self._book.rules = without(self._book.rules, options.rules_off)
-        self._noticed_s = -1
+        self._noticed = 0
 
     def run(self, progress: Progress | None) -> PipelineResult:
         """To the end of the trace."""
@@ -120,7 +127,7 @@ class _Run:
             driver = VirtualDriver(stages, acting.readers, heard=self._hear, coded=options.coded)
             self._clock.driver = driver
             self._go(driver, timeline, progress)
-        return self._account(driver.handled, reviewer_name, timeline)
+        return self._account(driver.handled, reviewer_name, timeline, hands)
 
     def _go(self, driver: VirtualDriver, timeline: Timeline, progress: Progress | None) -> None:
         """Scrapes and ticks in turn. Rules let no SLI push time far beyond the newest tick; in life one comes every
@@ -137,7 +144,7 @@ class _Run:
             if now_s == scrape_at_s:
                 driver.put(self._telling.tell(self._eye.look()))
                 scrape_at_s += scrape_s
-            driver.put(self._notices(now_s))
+            driver.put(self._notices())
             if now_s in (tick_at_s, early_at_s):
                 driver.put((Tick(at_ms=at_ms, partition=0),))
                 tick_at_s += tick_s if now_s == tick_at_s else 0
@@ -148,30 +155,30 @@ class _Run:
                 progress(now_s, end_s)
                 report_at_s = now_s + report_s
 
-    def _notices(self, now_s: int) -> Iterator[Message]:
-        """The loss of the zone that is near enough to be told, once."""
-        if not self._options.spot_ratio:
-            return
-        loss_s = self._around.zone.next_loss_s(now_s)
-        if loss_s == NEVER_S or loss_s == self._noticed_s or now_s < loss_s - self._options.spot_notice_s:
-            return
-        self._noticed_s = loss_s
-        yield FleetEvent(
-            workload=self._options.workload,
-            name=SPOT_NOTICE,
-            number=loss_s,
-            at_ms=self._options.begin_ms + now_s * 1000,
-            summary=f"the spot replicas are taken in {loss_s - now_s} s",
-        )
+    def _notices(self) -> Iterator[Message]:
+        """The losses of spot replicas that were announced since the last look."""
+        for notice in self._scene.notices[self._noticed :]:
+            self._noticed += 1
+            yield FleetEvent(
+                workload=self._options.workload,
+                name=SPOT_NOTICE,
+                number=self._noticed,
+                at_ms=self._options.begin_ms + notice.at_s * 1000,
+                summary=f"{notice.doomed} spot replicas in {notice.zone} are taken in {notice.loss_s - notice.at_s} s",
+            )
 
     def _hear(self, message: Message) -> None:
         self._ear.hear(message)
         if self._listen is not None:
             self._listen(message)
 
-    def _account(self, handled: Counter[str], reviewer: str, timeline: Timeline) -> PipelineResult:
-        scene, ear, options = self._scene, self._ear, self._options
-        deeds, end_s = list(ear.deeds.values()), len(self._arrivals)
+    def _account(
+        self, handled: Counter[str], reviewer: str, timeline: Timeline, hands: SceneController
+    ) -> PipelineResult:
+        scene, ear, options, cloud = self._scene, self._ear, self._options, self._cloud
+        deeds, end_s = list(judged(list(ear.deeds.values()), past_of(scene), hands.touched)), len(self._arrivals)
+        wrong, wrong_ratio = false_positives(deeds)
+        static = static_p99(self._arrivals, options, cloud.prices)
         by_rule = {rule.name: Counter[str]() for rule in self._book.rules.rules}
         for deed in deeds:
             by_rule[deed.rule][deed.end_state] += 1
@@ -181,23 +188,30 @@ class _Run:
             scored_from_s=scene.scored_from_s,
             end_s=end_s,
             cost=cost_of(scene),
-            static_p99=static_p99(self._arrivals, options),
+            static_p99=static,
             decisions=_sorted(ear.decisions),
             actions=_sorted(Counter(deed.end_state for deed in deeds)),
             actions_by_rule={name: _sorted(count) for name, count in sorted(by_rule.items())},
             undone=ended(deeds, EndState.UNDONE),
             held=ended(deeds, EndState.HELD_UNVERIFIED),
             goals_missed=sum(deed.goal_met is False for deed in deeds),
+            false_positives=wrong,
+            false_positive_ratio=wrong_ratio,
+            savings=savings_of(scene, static_p99(self._arrivals, self._bare, cloud.prices).cost, static.cost),
             fired=_sorted(ear.fired),
             alerts=_sorted(ear.alerts),
             dead_letters=ear.dead_letters,
             turns_per_day=turns_per_day(deeds, scene.scored_from_s, end_s),
+            spot_strategy=cloud.strategy.name,
             spot_losses=tuple(scene.losses),
+            notices=heeded(scene.notices, deeds, options.startup_s),
+            outages=blinded(scene, options.outages),
             resting=resting(self._book.rules, options.scrape_s),
             deeds=tuple(deeds),
             timeline=tuple(timeline.points),
             handled=_sorted(handled),
-            prices=options.prices.source if self._around.prices is None else type(self._around.prices).__name__,
+            prices=cloud.prices.source,
+            kv_tier=self._around.kv_tier.name,
         )
 
 
@@ -278,14 +292,3 @@ def _reviewer(around: Surroundings) -> tuple[Reviewer, str]:
 
 def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items()))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Reviewer and executor log each step; a replay takes more of them in a minute than a person reads in a year."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)

@@ -1,22 +1,32 @@
-"""What a replica costs at a moment: the port, and a table that holds for the whole replay."""
+"""What a replica costs at a moment: the port, a fixed table, and the list prices of a catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from connectors.prices.listed import Listed
+from contracts.errors import ConfigError
 
-class PriceList(Protocol):
-    """Prices over time."""
 
-    def usd_per_h(self, *, spot: bool, at_s: int) -> float:
-        """What one replica costs an hour at second `at_s` of the trace, US dollars."""
+class PriceBook(Protocol):
+    """Prices by kind, zone and moment."""
+
+    @property
+    def source(self) -> str:
+        """Where they were read, for the face of results."""
+        ...
+
+    def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
+        """What one replica costs an hour at second `at_s` of the trace, US dollars. `zone` is empty on demand."""
         ...
 
 
 class Prices(BaseModel):
-    """A table: what a replica costs an hour, US dollars, at any time, and where that was read."""
+    """A table: what a replica costs an hour, US dollars, at any time and in any zone, and where that was read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -27,5 +37,42 @@ class Prices(BaseModel):
         "2026-07-20), spot 52 % below (Spot Advisor, 2025-07)"
     )
 
-    def usd_per_h(self, *, spot: bool, at_s: int) -> float:
+    def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
         return self.spot_usd_per_h if spot else self.on_demand_usd_per_h
+
+
+@dataclass(frozen=True)
+class CatalogueBook:
+    """List prices, which hold for the whole replay. `home` is what on demand is bought; `zones` is what spot is bought
+    where it is not `home`, by zone. A replica has `gpus` GPUs and pays for its part of an instance.
+
+    Raises ConfigError for an instance that has no GPU or no spot price.
+    """
+
+    home: Listed
+    gpus: int
+    zones: Mapping[str, Listed]
+
+    def __post_init__(self) -> None:
+        for each in (self.home, *self.zones.values()):
+            if self.gpus < 1 or each.gpus < 1:
+                what = f"{self.gpus} GPUs of {each.instance_type}, which has {each.gpus}"
+                raise ConfigError(what, where=each.source, fix="Name an instance with GPUs, and one GPU or more.")
+            if each.spot_usd_per_h is None:
+                what = f"no spot price of {each.instance_type} in {each.region}"
+                raise ConfigError(what, where=each.source, fix="Name an instance that has one.")
+
+    @property
+    def source(self) -> str:
+        """Instances, GPUs and files."""
+        told = dict.fromkeys(
+            f"{self.gpus} of {each.gpus} {each.gpu} of {each.instance_type}, {each.region} ({each.source})"
+            for each in (self.home, *self.zones.values())
+        )
+        return "; ".join(told)
+
+    def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
+        if not spot:
+            return self.home.on_demand_usd_per_h * self.gpus / self.home.gpus
+        listed = self.zones.get(zone, self.home)
+        return (listed.spot_usd_per_h or 0.0) * self.gpus / listed.gpus

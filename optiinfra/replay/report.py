@@ -26,7 +26,8 @@ ORACLE = "oracle"
 
 
 def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
-    """A row for each operating point. `removed_blind` stands there where an outage was asked for."""
+    """A row for each operating point. Where an outage was asked for, what was given up in it stands there
+    (`removed_blind`), and attainment in it and in the hour after it."""
     rows = []
     for point in found:
         row: dict[str, Any] = {
@@ -40,6 +41,8 @@ def results(race: Race, found: Iterable[Point]) -> list[dict[str, Any]]:
         }
         if race.blind:
             row["removed_blind"] = point.removed_blind
+            row["attainment_in_outage"] = point.attainment_in_outage
+            row["attainment_hour_after"] = point.attainment_hour_after
         row.update(point.measures)
         rows.append(row)
     return rows
@@ -53,7 +56,7 @@ def oracle_point(race: Race, startup_s: float) -> Point:
     signs = np.sign(steps[steps != 0])
     turns = int((signs[1:] != signs[:-1]).sum())
     a_day = turns * DAY_S / (scored.end_s - scored.begin_s)
-    return Point(ORACLE, startup_s, {}, 1.0, 1.0, a_day, 0, race.oracle_measures(startup_s))
+    return Point(ORACLE, startup_s, {}, 1.0, 1.0, a_day, 0, measures=race.oracle_measures(startup_s))
 
 
 def meta(

@@ -8,53 +8,19 @@ last second at which a request of second `s` begins service in time is `s + late
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import accumulate
 
-import numpy as np
-
 from contracts.errors import ConfigError
+from optiinfra.replay.cloud import Cloud, Notice
+from optiinfra.replay.lateness import late_each
 from optiinfra.replay.options import PipelineOptions
-from optiinfra.replay.prices import PriceList
-from optiinfra.replay.spot import Zone
+from optiinfra.replay.replicas import PRESENT, Bill, Phase, Replica
+from optiinfra.replay.strategy import ON_DEMAND, Market
 
-
-class Phase(StrEnum):
-    """The life of a replica. `gone` was removed, `lost` was spot capacity and was taken."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"
-    GONE = "gone"
-    LOST = "lost"
-
-
-PRESENT = frozenset({Phase.STARTING, Phase.SERVING, Phase.DRAINING})
-"""Phases in which a replica is billed."""
-
-
-@dataclass(eq=False, slots=True)
-class Replica:
-    """One server. `since_s` is when its present phase began; a `retiring` one is removed once it is drained."""
-
-    name: str
-    ordered_s: int
-    spot: bool
-    phase: Phase = Phase.STARTING
-    since_s: int = 0
-    has_served: bool = False
-    retiring: bool = False
-
-
-@dataclass
-class Bill:
-    """Replica-seconds in the scored span, and what they cost."""
-
-    on_demand_s: int = 0
-    spot_s: int = 0
-    usd: float = 0.0
+MEASURED_S = 600
+"""The load that a spot strategy is told of is the mean of so many seconds."""
 
 
 class Scene:
@@ -62,13 +28,12 @@ class Scene:
 
     `arrived` counts the requests of each second. `queue[t]` is how many wait at the beginning of second `t`, and
     `buckets` how many began service so far by bucket of their time to first token, both as a fluid: fractions too.
-    `changes` counts what happened to replicas.
+    `changes` counts what happened to replicas. `served_by` is how many serve, from which second on. `held` counts those
+    that are billed by zone, `notices` the losses that were announced for some of them.
     """
 
-    def __init__(
-        self, arrived: Sequence[int], options: PipelineOptions, zone: Zone, prices: PriceList, initial: int
-    ) -> None:
-        self.options, self.zone, self.prices = options, zone, prices
+    def __init__(self, arrived: Sequence[int], options: PipelineOptions, cloud: Cloud, initial: int) -> None:
+        self.options, self.cloud = options, cloud
         self.arrived = list(arrived)
         self.total = [0, *accumulate(self.arrived)]
         self.queue = [0.0] * (len(self.arrived) + 1)
@@ -82,8 +47,11 @@ class Scene:
         self.interrupted = 0.0
         self.interrupted_scored = 0.0
         self.losses: list[tuple[int, int]] = []
+        self.notices: list[Notice] = []
         self.changes = 0
-        self._serving = self._spot = 0
+        self.held: Counter[str] = Counter()
+        self.served_by: list[tuple[int, int]] = []
+        self._serving = 0
         self._due_s: int | None = None
         self._service_s = options.in_service_s
         self._head = 0
@@ -95,6 +63,13 @@ class Scene:
     def names(self, *phases: Phase) -> tuple[str, ...]:
         """Replicas in these phases, oldest first."""
         return tuple(each.name for each in self.present if each.phase in phases)
+
+    def last_to_stay(self) -> tuple[str, ...]:
+        """Replicas that serve, those last that the operator's spot strategy gives up first."""
+        if len(self.held) == 1:
+            return self.names(Phase.SERVING)
+        serving = [(each.name, each.zone) for each in self.present if each.phase is Phase.SERVING]
+        return self.cloud.last_to_stay(serving, self._market())
 
     def replica(self, name: str) -> Replica:
         """A replica by name, gone ones too. Raises ConfigError for one that never was."""
@@ -169,37 +144,43 @@ class Scene:
     def late(self, begin: int, end: int) -> float:
         """How many of the arrivals of seconds [begin, end) were not in time, as far as that is known by now; those that
         the trace ends too soon for were."""
-        young_s = self.options.late_after_s - 1
-        end = min(end, self.now_s - young_s)
-        if end <= begin:
-            return 0.0
-        many = end - begin
-        total = np.array(self.total[begin : end + young_s + 1], dtype=np.float64)
-        younger = total[young_s + 1 :] - total[1 : many + 1]
-        waiting = np.array(self.queue[begin + young_s + 1 : end + young_s + 1]) - younger
-        return float(np.clip(waiting, 0.0, np.diff(total[: many + 1])).sum())
+        late_after_s = self.options.late_after_s
+        end = min(end, self.now_s - late_after_s + 1)
+        return float(late_each(self.total, self.queue, begin, end, late_after_s).sum())
 
     def _served_at(self, second: int) -> float:
         return self.total[second] - self.queue[second]
 
+    def _market(self) -> Market:
+        now_s = self.now_s
+        since_s = max(0, now_s - MEASURED_S)
+        load_rps = (self.total[now_s] - self.total[since_s]) / (now_s - since_s) if now_s else 0.0
+        staying = Counter(each.zone for each in self.present if each.phase is not Phase.DRAINING)
+        return self.cloud.market(now_s, staying, load_rps, self.options.capacity_rps)
+
     def _new(self) -> Replica:
-        number, ratio = len(self.known), self.options.spot_ratio
-        due = int((number + 1) * ratio + 1e-9) > int(number * ratio + 1e-9)
-        spot = due and self.zone.available(self.now_s)
-        replica = Replica(f"{self.options.workload}-{number}", self.now_s, spot, since_s=self.now_s)
+        zone = self.cloud.strategy.place(self._market())
+        replica = Replica(f"{self.options.workload}-{len(self.known)}", self.now_s, zone, since_s=self.now_s)
         self.known[replica.name] = replica
         self.present.append(replica)
-        self._spot += spot
+        self.held[zone] += 1
         self._changed()
         return replica
 
     def _enter(self, replica: Replica, phase: Phase) -> None:
-        self._serving += (phase is Phase.SERVING) - (replica.phase is Phase.SERVING)
-        replica.phase, replica.since_s = phase, self.now_s
-        replica.has_served = replica.has_served or phase is Phase.SERVING
+        was, replica.phase, replica.since_s = replica.phase, phase, self.now_s
+        change = (phase is Phase.SERVING) - (was is Phase.SERVING)
+        if change:
+            self._serving += change
+            self.served_by.append((self.now_s, self._serving))
+        if phase is Phase.SERVING:
+            replica.left_s = None
+            replica.ready_s = self.now_s if replica.ready_s is None else replica.ready_s
+        elif replica.left_s is None:
+            replica.left_s = self.now_s
         if phase not in PRESENT:
             self.present.remove(replica)
-            self._spot -= replica.spot
+            self.held[replica.zone] -= 1
         self._changed()
 
     def _changed(self) -> None:
@@ -207,16 +188,30 @@ class Scene:
         self._due_s = None
 
     def _settle(self) -> None:
-        """What is due now: a zone that is lost, replicas that are ready, retiring ones that are empty."""
+        """What is due now: a zone lost or its loss announced, replicas that are ready, retiring ones that are empty."""
         now_s, startup_s = self.now_s, self.options.startup_s
         self._due_s = None
-        if self.zone.lost_at(now_s):
-            self._lose([each for each in self.present if each.spot])
+        for name, zone in self.cloud.zones.items():
+            if self.held[name]:
+                if zone.lost_at(now_s):
+                    self._lose([each for each in self.present if each.zone == name])
+                elif self.cloud.doomed(name, now_s):
+                    self._heed(name, zone.next_loss_s(now_s))
         for replica in list(self.present):
             if replica.phase is Phase.STARTING and now_s >= replica.ordered_s + startup_s:
                 self._enter(replica, Phase.SERVING)
             elif replica.retiring and self.drained(replica):
                 self._enter(replica, Phase.GONE)
+
+    def _heed(self, zone: str, loss_s: int) -> None:
+        """Tell of a loss once, and order what the strategy wants in place of its replicas."""
+        if any(each.zone == zone and each.loss_s == loss_s for each in self.notices):
+            return
+        doomed = sum(each.zone == zone and each.phase is not Phase.DRAINING for each in self.present)
+        replaced = self.cloud.strategy.at_notice(doomed)
+        self.notices.append(Notice(self.now_s, loss_s, zone, doomed, replaced))
+        for _ in range(replaced):
+            self.add()
 
     def _lose(self, taken: list[Replica]) -> None:
         if not taken:
@@ -234,7 +229,7 @@ class Scene:
     def _next_event_s(self) -> int:
         """When something is due next, worked out anew after each change."""
         if self._due_s is None:
-            events = [self.zone.next_loss_s(self.now_s)]
+            events = [self.cloud.next_s(self.now_s)]
             for each in self.present:
                 if each.phase is Phase.STARTING:
                     events.append(each.ordered_s + self.options.startup_s)
@@ -248,14 +243,11 @@ class Scene:
         span_s = then_s - from_s
         if span_s <= 0:
             return
-        spot = self._spot
-        held = len(self.present) - spot
-        self.bill.spot_s += spot * span_s
-        self.bill.on_demand_s += held * span_s
-        usd_per_h = held * self.prices.usd_per_h(spot=False, at_s=from_s)
-        if spot:
-            usd_per_h += spot * self.prices.usd_per_h(spot=True, at_s=from_s)
-        self.bill.usd += usd_per_h * span_s / 3600.0
+        held = self.held
+        many = sum(held.values())
+        self.bill.spot_s += (many - held[ON_DEMAND]) * span_s
+        self.bill.on_demand_s += held[ON_DEMAND] * span_s
+        self.bill.usd += self.cloud.usd_per_h(held, from_s) * span_s / 3600.0
 
     def _serve(self, begin: int, end: int) -> None:
         """Seconds [begin, end) with as many replicas as serve now."""

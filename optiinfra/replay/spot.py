@@ -90,3 +90,11 @@ def read_zone(path: Path) -> RecordedZone:
         fix = 'It holds {"metadata": {"gap_seconds": 195}, "data": [0, 1, …]}.'
         raise ConfigError("this is no record of spot capacity", where=str(path), fix=fix) from error
     return RecordedZone(told.metadata.gap_seconds, told.data)
+
+
+def read_zones(path: Path) -> dict[str, RecordedZone]:
+    """The zone in a file, or all in a folder, by name of the file. Raises ConfigError, for a folder without any too."""
+    files = sorted(each for each in path.iterdir() if ".json" in each.suffixes) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError("no record of spot capacity in it", where=str(path), fix="Name a folder of .json.gz files.")
+    return {each.name.partition(".")[0]: read_zone(each) for each in files}

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.prices.listed import read_listed
 from connectors.twin.fluid import DRAIN_S
 from optiinfra.replay.account import PipelineResult
+from optiinfra.replay.blind import together
 from optiinfra.replay.counterfactual import Counterfactual, counterfactuals
 from optiinfra.replay.course import Race
 from optiinfra.replay.frontier import Point
+from optiinfra.replay.kv_tiers import NoTiers, StationaryTier
 from optiinfra.replay.options import Outage, PipelineOptions
 from optiinfra.replay.pipeline import Surroundings, replay_pipeline
+from optiinfra.replay.prices import CatalogueBook
 from optiinfra.replay.registry import WHOLE
-from optiinfra.replay.spot import SteadyZone, read_zone
+from optiinfra.replay.spot import SteadyZone, Zone, read_zones
 
 DOC = "the whole policy in life: metrics, SLIs, rule packs, review, arbiter, saga, outcome"
 
@@ -25,14 +29,35 @@ MOST_MOMENTS = 1500
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says of it. `packs`: rule files, none for the built-in ones. `spot`: a zone's record, and
-    the share of replicas that are spot in it. `scrape_s`: seconds between two scrapes."""
+    """What the command line says of it. `packs`: rule files, none for the built-in ones. `spot`: a zone's record or a
+    folder of such, and the share of replicas that are spot there, above on-demand ones for `spot_floor` of the load;
+    `spot_heed`: announced losses are replaced at the notice. `prices`: a catalogue, an instance in it, and the GPUs of
+    a replica. `kv_hit`: the share of prompt work that an assumed KV tier saves. `own_usd_per_h`: what OptiInfra costs.
+    `scrape_s`: seconds between two scrapes."""
 
     packs: tuple[Path, ...] = ()
     spot: Path | None = None
     spot_ratio: float = 0.5
     scrape_s: int = 5
     counterfactuals: bool = False
+    spot_floor: float = 0.0
+    spot_heed: bool = True
+    prices: tuple[Path, str, int] | None = None
+    kv_hit: float = 0.0
+    own_usd_per_h: float = 0.0
+
+    def around(self) -> Surroundings:
+        """Zones, prices and KV tiers. Raises ConfigError for what cannot be read."""
+        zones: dict[str, Zone] = {"steady": SteadyZone()}
+        if self.spot is not None:
+            zones = dict(read_zones(self.spot))
+        book = None
+        if self.prices is not None:
+            path, instance, gpus = self.prices
+            book = CatalogueBook(read_listed(path, instance), gpus, {})
+        return Surroundings(
+            zones=zones, prices=book, kv_tier=StationaryTier(hit_ratio=self.kv_hit) if self.kv_hit else NoTiers()
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,7 @@ class Whole:
             f"{share:.1%} of the cost of {static.replicas} static replicas (p99), which keep "
             f"{static.cost.attainment_ratio:.2%} in time"
         ]
+        told += account_lines(result)
         told += [f"  rests: {rule}: {why}" for rule, why in result.resting.items()]
         told += [
             f"  without {each.rule}: cost {each.replica_s / result.cost.replica_s:+.1%}, "
@@ -72,23 +98,50 @@ class Whole:
         return told
 
 
-def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int], None] | None = None) -> Whole:
-    """Replay it on the race's trace. Raises ConfigError for rules or a zone that cannot be read."""
-    scored = race.scored
-    options = PipelineOptions(
+def account_lines(result: PipelineResult) -> list[str]:
+    """Savings by part, actions that were not needed, outages and spot losses, in words."""
+    parts = ", ".join(f"{name} {each.share:+.1%}" for name, each in result.savings.items() if abs(each.usd) >= 0.01)
+    told = [
+        f"  saved of the bill of static p99: {parts or 'nothing'}; prices: {result.prices}",
+        f"  {result.false_positives} actions undone or not needed in hindsight, {result.false_positive_ratio:.1%}",
+    ]
+    told += [
+        f"  nothing measured from {each.begin_s} s to {each.end_s} s: {each.serving_before} replicas served before, "
+        f"{each.serving_least} at the least, {each.serving_after} at its end; {each.removed_blind} were given up"
+        for each in result.outages
+    ]
+    if result.notices:
+        doomed, replaced = (sum(getattr(each, name) for each in result.notices) for name in ("doomed", "replaced"))
+        told.append(
+            f"  spot: {result.spot_strategy}; {len(result.notices)} losses announced for {doomed} replicas, {replaced} "
+            f"replaced at the notice; {result.cost.interrupted:.0f} requests interrupted"
+        )
+    return told
+
+
+def options_of(race: Race, asked: Asked, startup_s: float) -> PipelineOptions:
+    """The replicas, promises and troubles of the race, as the whole policy meets them."""
+    return PipelineOptions(
         workload=race.load.workload,
         capacity_rps=race.capacity_rps,
         startup_s=round(startup_s),
         drain_s=DRAIN_S,
         scrape_s=asked.scrape_s,
-        scored_from_s=scored.begin_s,
+        scored_from_s=race.scored.begin_s,
         rules=asked.packs,
         outages=tuple(Outage(begin_s=span.begin_s, end_s=span.end_s) for span in race.blind),
         spot_ratio=asked.spot_ratio if asked.spot else 0.0,
-        timeline_s=max(asked.scrape_s, (scored.end_s - scored.begin_s) // MOST_MOMENTS),
+        timeline_s=max(asked.scrape_s, (race.scored.end_s - race.scored.begin_s) // MOST_MOMENTS),
+        spot_floor_ratio=asked.spot_floor,
+        spot_replaces=asked.spot_heed,
+        own_usd_per_h=asked.own_usd_per_h,
     )
-    around = Surroundings(zone=read_zone(asked.spot) if asked.spot else SteadyZone())
-    arrivals = race.load.per_second[: scored.end_s]
+
+
+def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int], None] | None = None) -> Whole:
+    """Replay it on the race's trace. Raises ConfigError for rules, prices or a zone that cannot be read."""
+    options, around = options_of(race, asked, startup_s), asked.around()
+    arrivals = race.load.per_second[: race.scored.end_s]
     result = replay_pipeline(arrivals, options, around, progress=progress)
     without = counterfactuals(arrivals, options, result, around) if asked.counterfactuals else ()
     point = Point(
@@ -98,6 +151,7 @@ def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int
         result.cost.replica_s / race.plan(startup_s).billed_s,
         result.cost.attainment_ratio,
         result.turns_per_day,
-        0,
+        sum(each.removed_blind for each in result.outages),
+        *together(result.outages),
     )
     return Whole(startup_s, point, result, without)

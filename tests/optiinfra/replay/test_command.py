@@ -97,6 +97,9 @@ def test_an_outage_stands_in_the_report_with_what_was_given_up_in_it(folder: Pat
     begin, end = data["meta"]["outages_s"][0]
     assert end - begin == 600
     assert {row["removed_blind"] for row in data["results"]} == {0}
+    scalers = [row for row in data["results"] if row["policy"] != "oracle"]
+    assert all(0 <= row["attainment_in_outage"] <= 1 for row in scalers)
+    assert all("attainment_hour_after" in row for row in scalers), "None: the trace ends with the outage"
 
 
 def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folder: Path) -> None:
@@ -118,6 +121,27 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
     assert Path("r.json").read_bytes() == first
 
 
+def test_spot_zones_prices_tiers_and_own_cost_reach_the_account(folder: Path, tmp_path: Path) -> None:
+    zones = tmp_path / "zones"
+    zones.mkdir()
+    for name, seen in (("east", "[1, 1, 1, 0, 1]"), ("west", "[1, 1, 1, 1, 1]")):
+        (zones / f"{name}.json").write_text(f'{{"metadata": {{"gap_seconds": 500}}, "data": {seen}}}')
+    prices = tmp_path / "prices.csv"
+    prices.write_text("instance_type,gpu,gpu_count,region,on_demand_usd_h,spot_usd_h\nbig,H100,8,here,80,20\n")
+    words = ("--trace", folder, "--workload", "chat", "--policy", "rules", "--startup", "60s")
+    more = ("--spot", zones, "--spot-floor", "0.1", "--prices", f"{prices}:big:4", "--kv-hit", "0.3", "--own-cost", "2")
+    (account,) = written(*words, *more)["rules"]
+    (notice,) = account["notices"]
+    assert (notice["zone"], notice["loss_s"], notice["at_s"]) == ("east", 1500, 1380)
+    assert notice["replaced"] == notice["doomed"] > 0
+    assert account["prices"].startswith("4 of 8 H100 of big, here")
+    assert "0.3 of prompt work" in account["kv_tier"]
+    assert account["savings"]["own_cost"]["usd"] == pytest.approx(-2 * 1200 / 3600)
+    assert account["savings"]["spot"]["usd"] == pytest.approx(account["cost"]["spot_s"] / 3600 * (40 - 10))
+    (ignored,) = written(*words, *more, "--no-spot-heed")["rules"]
+    assert [each["replaced"] for each in ignored["notices"]] == [0]
+
+
 def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:
     lines = [f"{at / 3:.3f},m,1,1,2,log" for at in range(2400)]
     path = tables.write(
@@ -133,6 +157,9 @@ def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:
     [
         (["--policy", "best"], "no policy 'best'"),
         (["--startup", "soon"], "--startup: 'soon' is not a duration"),
+        (["--policy", "rules", "--prices", "aws.csv"], "--prices: 'aws.csv' names no price"),
+        (["--policy", "rules", "--prices", "aws.csv:p5:4"], "aws.csv: cannot be read"),
+        (["--policy", "rules", "--spot", "."], "no record of spot capacity"),
         (["--outage", "3m"], "--outage: '3m' is no outage"),
         (["--outage", "500h/3m"], "--outage: the trace ends"),
         (["--workload", "code"], "2 workloads for 1 traces"),

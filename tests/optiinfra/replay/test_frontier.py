@@ -80,6 +80,9 @@ def test_the_halving_closes_in_on_the_value_that_just_meets_each_objective() -> 
             attained = 0.999 if value >= 0.88 else 0.99 if value >= 0.70 else 0.9
             return Outcome(round(1000 * value), attained, 0, (), 0, np.zeros(1))
 
+        def in_outage(self, outcome: Outcome) -> tuple[None, None]:
+            return None, None
+
     smooth: Any = Smooth()
     policy = replace(static.POLICY, grid=grid(peak_ratio=(0.0, 1.0)))
     found = frontier.points(smooth, policy, 60.0)

@@ -8,7 +8,8 @@ from contracts.errors import ConfigError, Conflict
 from contracts.events import PlanStep, StepKind
 from contracts.ports import StepReport, StepState
 from optiinfra.replay.hands import SceneController
-from optiinfra.replay.scene import Phase, Scene
+from optiinfra.replay.replicas import Phase
+from optiinfra.replay.scene import Scene
 from tests.agents.saga_help import DOWN, UP, action
 from tests.optiinfra.replay.test_scene import scene
 

@@ -134,7 +134,7 @@ def test_more_ticks_change_when_things_are_seen_and_not_what_is_done() -> None:
 
 def test_a_lost_zone_takes_its_replicas_and_the_policy_puts_others_in_their_place() -> None:
     arrivals = steps((30, 1800))
-    zone = Surroundings(zone=RecordedZone(300, (1, 1, 0, 0, 0, 0)))
+    zone = Surroundings(zones={"a": RecordedZone(300, (1, 1, 0, 0, 0, 0))})
     result, heard = played(arrivals, zone, scrape_s=SCRAPE_S, initial_replicas=10, spot_ratio=0.5)
     assert result.spot_losses == ((600, 5),)
     assert result.cost.interrupted > 0
@@ -197,7 +197,7 @@ import sys
 from optiinfra.replay.spot import RecordedZone
 from optiinfra.replay.pipeline import Surroundings
 from tests.optiinfra.replay.loads import played, steps
-around = Surroundings(zone=RecordedZone(300, (1, 1, 0, 1)))
+around = Surroundings(zones={'a': RecordedZone(300, (1, 1, 0, 1))})
 for entry in ("workload", "replica"):
     arrivals = steps((24, 60), (40, 200), (4, 500))
     result, heard = played(arrivals, around, scrape_s=5, spot_ratio=0.4, initial_replicas=8, entry=entry)

@@ -14,17 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
-from optiinfra.replay.account import cost_of
+from optiinfra.replay.bill import cost_of
+from optiinfra.replay.cloud import cloud_of
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.prices import Prices
-from optiinfra.replay.scene import Phase, Scene
-from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone, Zone, read_zone
+from optiinfra.replay.replicas import Phase
+from optiinfra.replay.scene import Scene
+from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone, Zone, read_zone, read_zones
 from tests.optiinfra.replay.loads import options
 
 
 def scene(arrived: list[int], initial: int = 2, zone: Zone | None = None, **changes: Any) -> Scene:
     told: PipelineOptions = options(**changes)
-    return Scene(arrived, told, zone or SteadyZone(), told.prices, initial)
+    cloud = cloud_of(told, {"a": zone or SteadyZone()}, None, None)
+    return Scene(arrived, told, cloud, initial)
 
 
 def one_by_one(arrived: list[int], ready: list[int], capacity: int) -> list[int]:
@@ -119,7 +122,9 @@ def test_a_retiring_replica_goes_as_soon_as_it_is_empty_and_at_once_if_it_never_
 
 
 def test_a_lost_zone_takes_all_spot_replicas_and_what_they_had_in_service() -> None:
-    fleet = scene([8] * 40, 4, RecordedZone(10, (1, 1, 0, 1)), spot_ratio=0.5, service_s=5, startup_s=60)
+    fleet = scene(
+        [8] * 40, 4, RecordedZone(10, (1, 1, 0, 1)), spot_ratio=0.5, spot_notice_s=5, service_s=5, startup_s=60
+    )
     assert sum(each.spot for each in fleet.present) == 2
     fleet.advance(20)
     assert [each.spot for each in fleet.present] == [False, False]
@@ -131,8 +136,7 @@ def test_a_lost_zone_takes_all_spot_replicas_and_what_they_had_in_service() -> N
     assert not any(each.spot for each in fleet.present), "there is no spot capacity to be had"
     fleet.advance(30)
     fleet.add()
-    fleet.add()
-    assert sum(each.spot for each in fleet.present) == 1
+    assert sum(each.spot for each in fleet.present) == 1, "and once there is, the share is made up"
 
 
 def test_a_recorded_zone_knows_its_losses() -> None:
@@ -148,6 +152,14 @@ def test_a_zone_is_read_from_a_file(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / ("zone.json.gz" if packed else "zone.json")
     path.write_bytes(gzip.compress(raw) if packed else raw)
     assert read_zone(path).next_loss_s(0) == 195
+
+
+def test_a_folder_holds_a_zone_in_each_file(tmp_path: Path) -> None:
+    for name, data in (("b_1.json", "[1]"), ("a.json", "[1, 0]"), ("README.md", "no zone")):
+        (tmp_path / name).write_text(f'{{"metadata": {{"gap_seconds": 195}}, "data": {data}}}')
+    zones = read_zones(tmp_path)
+    assert list(zones) == ["a", "b_1"]
+    assert zones["a"].next_loss_s(0) == 195
 
 
 @pytest.mark.parametrize(

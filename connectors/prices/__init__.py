@@ -1,0 +1,1 @@
+"""List prices of GPU instances, read from published catalogues into one shape."""
