@@ -13,7 +13,7 @@ OURS = Policy(
     "optiinfra",
     "OptiInfra's scaler: forecasts the need, rehearses on paper fleets, spends its error budget (docs/scaler.md)",
     lambda course, knobs: PredictiveScaler(course.facts, target=amount(knobs, "target")),
-    grid(target=(0.98, 0.99, 0.995, 0.999, 0.9999)),
+    grid(target=(0.98, 0.985, 0.99, 0.995, 0.999, 0.9995, 0.9999)),
     main="target",
     memory_s=None,
 )

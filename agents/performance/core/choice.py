@@ -7,14 +7,15 @@ caution is read off where lateness meets what is allowed; of these pairs the che
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from agents.performance.core.series import Array, twin
 
-CAUTIONS = (0.0, 0.6, 1.2, 1.8, 2.4, 3.2, 4.2, 5.5, 7.5, 11.0)
+CAUTIONS = (0.0, 0.7, 1.4, 2.2, 3.2, 4.6, 7.0, 11.0)
 RELUCTANCES = (0.5, 1.5, 2.5, 4.0, 6.0, 9.0)
 """Usual errors above the two guesses that are rehearsed; the real fleet may stand anywhere between them."""
 TURNS_A_DAY = 48.0
@@ -70,9 +71,9 @@ class Chooser:
 
     def add(self, arrived: float, late: Array, cost_s: Array, turned: NDArray[np.bool_], missed: float) -> None:
         """One slot: requests, those late on paper, replica-seconds and turns there [fleets], and those really late."""
-        self._late += late
-        self._cost += cost_s
-        self._turns += turned
+        self._late = self._late + late
+        self._cost = self._cost + cost_s
+        self._turns = self._turns + turned
         self._done += arrived
         self._missed += missed
         self._slots += 1.0
@@ -100,6 +101,27 @@ class Chooser:
         busy = turns / self._slots * self._a_day > TURNS_A_DAY
         best = int(np.argmin(np.where(busy, np.inf, prices))) if not busy.all() else len(fine) - 1
         return Choice(float(np.interp(fine[best], RELUCTANCES, cautions)), float(fine[best]), allowed, burn)
+
+    def reprice(self, ratio: float) -> None:
+        """A replica of old makes so many of those that are billed from now on."""
+        self._cost = self._cost * ratio
+
+    def copy(self) -> Chooser:
+        """One that goes on by itself."""
+        return twin(self)
+
+    def state(self) -> dict[str, Array]:
+        """All it knows, by name."""
+        return {
+            "sums": np.array([self._late, self._cost, self._turns]),
+            "totals": np.array([self._done, self._missed, self._slots, self._fresh]),
+        }
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Knows what `state` gave."""
+        self._late, self._cost, self._turns = state["sums"]
+        self._done, self._missed, self._slots, fresh = state["totals"].tolist()
+        self._fresh = int(fresh)
 
     def _forget(self) -> None:
         fade = self._fade**self._fresh

@@ -13,10 +13,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from agents.performance.core.choice import Chooser
+from agents.performance.core.choice import Choice, Chooser
 from agents.performance.core.fleets import DRAIN_S, Fleets, Habits
+from agents.performance.core.folding import fold, unfold
 from agents.performance.core.forecast import Forecaster, Outlook
-from agents.performance.core.packing import clone, packed, unpacked
+from agents.performance.core.series import Array, twin
 from contracts.errors import ConfigError
 from contracts.scaling import FleetFacts, LoadSeen
 
@@ -76,12 +77,7 @@ class PredictiveScaler:
     def __init__(self, facts: FleetFacts, *, target: float = 0.99) -> None:
         if not 0.5 <= target < 1.0:
             raise ConfigError(f"target is {target}", where="scaler", fix="Name a share from 0.5 to below 1, as 0.99.")
-        if not (facts.capacity_rps > 0 and facts.decide_s > 0 and facts.startup_s >= 0):
-            raise ConfigError(
-                f"capacity {facts.capacity_rps} req/s, a look each {facts.decide_s} s, start-up {facts.startup_s} s",
-                where="scaler",
-                fix="The first two are above 0, the third is not below.",
-            )
+        _check(facts)
         self._facts = facts
         self._forecaster = Forecaster(facts.startup_s, facts.decide_s)
         self._chooser = Chooser(target, facts.decide_s)
@@ -92,41 +88,6 @@ class PredictiveScaler:
         self._chosen_s = 0
         self.last = Decision(facts.least)
 
-    def copy(self) -> PredictiveScaler:
-        """Another that knows the same."""
-        made: PredictiveScaler = clone(self)
-        return made
-
-    def pack(self) -> str:
-        """What it has learnt, as text."""
-        return packed(
-            [
-                self._forecaster,
-                self._chooser,
-                self._choice,
-                self._fleets,
-                self._chosen_s,
-                [(each.name, getattr(self.last, each.name)) for each in fields(self.last)],
-            ]
-        )
-
-    @classmethod
-    def unpack(cls, facts: FleetFacts, text: str, *, target: float = 0.99) -> PredictiveScaler:
-        """One that has learnt this."""
-        made = cls(facts, target=target)
-        held = unpacked(text)
-        made._forecaster, made._chooser, made._choice, made._fleets, made._chosen_s = held[:5]
-        made.last = Decision(**dict(held[5]))
-        made._fleets._facts = facts
-        return made
-
-    def relearn(self, facts: FleetFacts) -> None:
-        """The replicas are others than was thought."""
-        if facts.startup_s != self._facts.startup_s or facts.decide_s != self._facts.decide_s:
-            self.__init__(facts, target=1 - self._chooser._goal)  # type: ignore[misc]
-            return
-        self._facts = self._fleets._facts = facts
-
     def decide(self, seen: LoadSeen) -> int:
         """Replicas there should be, ready and starting together."""
         self._fleets.real(seen.ready, seen.starting, seen.waiting)
@@ -134,13 +95,13 @@ class PredictiveScaler:
             return self._blind(seen)
         fleets, chooser = self._fleets, self._chooser
         seconds = np.array(seen.arrived, dtype=float)
-        billed_s, late = fleets.serve(seconds)
-        fleets.real(seen.ready, seen.starting, seen.waiting)
         outlook = self._forecaster.see(seen.arrived)
+        bill_s, late = fleets.serve(seconds, outlook.need_rps)
+        fleets.real(seen.ready, seen.starting, seen.waiting)
         gone = fleets.decide(outlook)
         paper = slice(1, None)
-        cost_s = (billed_s + DRAIN_S * gone)[paper]
-        chooser.add(float(seconds.sum()), late[paper], cost_s, fleets.turned[paper], seen.late)
+        bill_s += DRAIN_S * gone
+        chooser.add(sum(seen.arrived), late[paper], bill_s[paper], fleets.turned[paper], seen.late)
         self._chosen_s += len(seconds)
         self.last = self._told(outlook)
         if self._chosen_s >= CHOOSE_S:
@@ -148,6 +109,72 @@ class PredictiveScaler:
             self._choice = chooser.choose()
             fleets.follow(self._choice.caution, self._choice.reluctance)
         return self.last.replicas
+
+    def copy(self) -> PredictiveScaler:
+        """A scaler that knows the same and goes on by itself."""
+        new = twin(self)
+        new._forecaster, new._chooser, new._fleets = (
+            self._forecaster.copy(),
+            self._chooser.copy(),
+            self._fleets.copy(),
+        )
+        return new
+
+    def relearn(self, facts: FleetFacts) -> None:
+        """The same fleet turned out otherwise: it keeps what it knows of the load and plans with these from now on.
+
+        Raises ConfigError for facts that describe no fleet, and for another `decide_s`.
+        """
+        _check(facts)
+        if facts.decide_s != self._facts.decide_s:
+            raise ConfigError(
+                f"a look each {facts.decide_s} s, not {self._facts.decide_s} s",
+                where="scaler",
+                fix="Begin a new scaler for another cadence.",
+            )
+        if facts.startup_s != self._facts.startup_s:
+            self._forecaster.look_ahead(facts.startup_s)
+        self._chooser.reprice(self._fleets.relearn(facts))
+        self._facts = facts
+
+    def pack(self) -> str:
+        """All it knows, as text for JSON; some tens of kilobytes after a day."""
+        facts = np.array([float(getattr(self._facts, each.name)) for each in fields(self._facts)])
+        own = {"facts": facts, "chosen": np.array([float(self._chosen_s)]), "last": _numbers(self.last)}
+        return fold(own | {"choice": _numbers(self._choice)} | self._parts())
+
+    @classmethod
+    def unpack(cls, facts: FleetFacts, text: str, *, target: float = 0.99) -> PredictiveScaler:
+        """A scaler that goes on where the packed one stood. Facts that have changed since are relearnt.
+
+        Raises ConfigError for text that `pack` did not write, and where `relearn` does.
+        """
+        state = unfold(text)
+        try:
+            scaler = cls(_facts(state["facts"]), target=target)
+            scaler._restore(state)
+        except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
+            raise ConfigError("the text of no scaler", where="scaler", fix="Begin a new scaler.") from error
+        if facts != scaler._facts:
+            scaler.relearn(facts)
+        return scaler
+
+    def _parts(self) -> dict[str, Array]:
+        return self._forecaster.state() | self._fleets.state() | self._chooser.state()
+
+    def _restore(self, state: dict[str, Array]) -> None:
+        for name, mine in self._parts().items():
+            told = state[name]
+            if told.ndim != mine.ndim or (told.ndim > 1 and told.shape != mine.shape):
+                raise ValueError(name)
+            if name != "rows" and not np.isfinite(told).all():
+                raise ValueError(name)
+        for part in (self._forecaster, self._fleets, self._chooser):
+            part.restore(state)
+        self._chosen_s = int(state["chosen"][0])
+        self._choice = Choice(*state["choice"].tolist())
+        last = dict(zip((each.name for each in fields(Decision)), state["last"].tolist(), strict=True))
+        self.last = Decision(**last | {"replicas": int(last["replicas"]), "blind": bool(last["blind"])})
 
     def _told(self, outlook: Outlook) -> Decision:
         fleets, choice, ahead, peak = self._fleets, self._choice, outlook.ahead, outlook.peak
@@ -174,3 +201,21 @@ class PredictiveScaler:
         replicas = max(seen.ready + seen.starting, self.last.replicas)
         self.last = Decision(replicas, blind=True)
         return replicas
+
+
+def _check(facts: FleetFacts) -> None:
+    if not (facts.capacity_rps > 0 and facts.decide_s > 0 and facts.startup_s >= 0):
+        raise ConfigError(
+            f"capacity {facts.capacity_rps} req/s, a look each {facts.decide_s} s, start-up {facts.startup_s} s",
+            where="scaler",
+            fix="The first two are above 0, the third is not below.",
+        )
+
+
+def _numbers(record: Decision | Choice) -> Array:
+    return np.array([float(getattr(record, each.name)) for each in fields(record)])
+
+
+def _facts(numbers: Array) -> FleetFacts:
+    capacity_rps, service_s, startup_s, *whole = numbers.tolist()
+    return FleetFacts(capacity_rps, service_s, startup_s, *map(int, whole))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from agents.performance.core.fleets import Fleets, Habits
-from agents.performance.core.forecast import Guess, Outlook
+from agents.performance.core.forecast import Outlook
+from agents.performance.core.regression import Guess
 from tests.agents.performance.fleet_help import facts
 
 NEVER_S = 1e12
@@ -57,19 +58,31 @@ def test_a_queue_that_will_be_left_is_worked_off_within_its_time() -> None:
     assert made.size[1] == 5 + math.ceil(15 * 120 / (10 * 60))
 
 
-def test_a_small_fall_is_not_followed_at_first_and_all_of_it_once_it_shrinks() -> None:
-    made = Fleets(facts(), np.zeros(2), np.zeros(2), Habits(step_ratio=0.2, clear_s=NEVER_S))
+def test_what_is_no_longer_needed_goes_after_the_hold_and_not_before() -> None:
+    made = Fleets(facts(), np.zeros(2), np.zeros(2), Habits(hold_s=60.0, clear_s=NEVER_S))
     made.real(20, 0, 0.0)
     made.decide(outlook(200))
-    for _ in range(10):
+    sizes = []
+    for _ in range(6):
         made.decide(outlook(175))
-    assert made.size[1] == 20
-    for _ in range(10):
-        made.decide(outlook(155))
-    assert made.size[1] == 16
-    for _ in range(10):
-        made.decide(outlook(145))
-    assert made.size[1] == 15
+        sizes.append(made.size[1])
+    assert sizes == [20, 20, 20, 20, 18, 18]
+
+
+def test_a_fleet_that_shrank_does_not_turn_round_for_a_little() -> None:
+    made = Fleets(facts(), np.zeros(2), np.zeros(2), Habits(hold_s=15.0, turn_ratio=0.1, clear_s=NEVER_S))
+    made.real(20, 0, 0.0)
+    sizes = []
+    for need in (200, 185, 185, 185, 208, 210, 185, 225, 235):
+        made.decide(outlook(need))
+        sizes.append(made.size[1])
+    assert sizes == [20, 20, 19, 19, 19, 21, 21, 23, 24]
+
+
+def test_no_guess_plans_for_less_than_the_present_rate() -> None:
+    made = fleets()
+    made.decide(Outlook(100.0, Guess(math.log(50), 0.0), Guess(math.log(50), 0.0)))
+    assert made.size[1] == 10
 
 
 def test_a_peak_to_come_keeps_what_the_need_would_let_go() -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.performance.core.forecast import MOST_CHANGE, SLACK_S, Forecaster, need_rps
-from agents.performance.core.series import Peak, Series
+from agents.performance.core.forecast import SLACK_S, Forecaster, need_rps
+from agents.performance.core.regression import MOST_CHANGE
+from agents.performance.core.series import Marks, Series
 from tests.agents.performance.fleet_help import poisson
 
 counts = st.lists(st.integers(0, 500), min_size=1, max_size=30)
@@ -29,14 +30,26 @@ def test_a_fleet_of_the_needed_rate_keeps_no_request_waiting_beyond_the_slack(se
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=200), st.integers(1, 50), st.integers(5, 60))
 def test_a_series_that_forgets_answers_as_one_that_does_not(values: list[float], slots: int, keep: int) -> None:
-    series, peak = Series(keep), Peak(slots)
+    series = Series(keep)
     for each in values:
         series.push(each)
-        most = peak.push(each)
-    assert most == max(values[-slots:])
     if slots <= keep:
         assert series.mean(slots) == pytest.approx(np.mean(values[-slots:]), abs=1e-6)
         assert series.means([slots, 1]) == pytest.approx([np.mean(values[-slots:]), values[-1]], abs=1e-6)
+
+
+@given(st.integers(1, 9), st.integers(0, 400), st.integers(0, 200), st.integers(0, 60))
+def test_marks_know_the_rise_of_a_straight_line_and_no_rise_beyond_what_they_keep(
+    width: int, count: int, back: int, slots: int
+) -> None:
+    marks, keep = Marks(40, width), 40
+    for number in range(count):
+        marks.push(3.0 * number)
+    known = slots + width <= back < count and back <= (keep - 1) * width
+    if known:
+        assert marks.rise(back, slots) == pytest.approx(3.0 * slots)
+    if back >= count:
+        assert marks.rise(back, slots) == 0.0
 
 
 def test_a_steady_load_is_expected_to_stay() -> None:

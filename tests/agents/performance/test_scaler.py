@@ -142,6 +142,13 @@ def test_a_target_that_is_no_share_is_refused(target: float) -> None:
         PredictiveScaler(facts(), target=target)
 
 
+def test_a_burst_of_a_quiet_cold_load_is_held_for_a_quarter_of_an_hour() -> None:
+    load = poisson(np.tile(np.concatenate([steady(5, 0.1), steady(80, 0.02)]), 5))
+    run = Run(PredictiveScaler(facts()), load, begin=1)
+    first = (6 * 60 + 72) // 15
+    assert min(run.sizes[first + 12 : first + 55]) >= 8
+
+
 def test_facts_that_describe_no_fleet_are_refused() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         PredictiveScaler(facts(startup_s=-1.0))

@@ -1,0 +1,126 @@
+"""Learns from rows of what was seen and of what came of it, and forgets slowly: ridge regressions, solved now and then.
+
+Arrays here are replaced, never written to, so copies may share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.performance.core.series import Array, twin
+
+MIX = 0.4
+"""Share of the expected error that follows the unrest of the moment; the rest is the usual error of all times."""
+PRIOR_SPREAD, _PRIOR_SLOTS = 0.08, 60.0
+"""Before anything has come due, a guess is taken to be so far off, as if sixty had said so."""
+MOST_CHANGE = 1.2
+"""A guess never leaves the last minute's rate by more than a factor e to this; nor does one miss teach more."""
+_PENALTY = 2.0
+_ROWS_BEFORE_TRUST = 0.75
+"""Of an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """`log_rps`: logarithm of a need. `spread`: how far off such a guess usually is, in the same logarithm."""
+
+    log_rps: float
+    spread: float
+
+
+class Ridge:
+    """Least squares with a small penalty and forgetting. `hour`: rows of an hour; `half_life`: rows."""
+
+    def __init__(self, width: int, hour: int, half_life: int) -> None:
+        self._least, self._half_life = _ROWS_BEFORE_TRUST * hour, half_life
+        self._gram: Array = np.zeros((width, width))
+        self._moment: Array = np.zeros(width)
+        self._rows = 0.0
+        self.weights: Array = np.zeros(width)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has seen enough to be trusted."""
+        return self._rows >= self._least
+
+    def learn(self, rows: Array, values: Array) -> None:
+        """Takes rows, [rows, width], and what came of them, [rows]; solves for the weights."""
+        if not len(rows):
+            return
+        fade = 0.5 ** (len(rows) / self._half_life)
+        self._gram = self._gram * fade + rows.T @ rows
+        self._moment = self._moment * fade + rows.T @ values
+        self._rows += len(rows)
+        penalised = self._gram + _PENALTY * np.eye(len(self._moment))
+        self.weights = np.asarray(np.linalg.solve(penalised, self._moment), dtype=np.float64)
+
+    def state(self, name: str) -> dict[str, Array]:
+        """All it knows."""
+        return {
+            f"{name}.gram": self._gram,
+            f"{name}.moment": self._moment,
+            f"{name}.weights": self.weights,
+            f"{name}.rows": np.array([self._rows]),
+        }
+
+    def restore(self, name: str, state: Mapping[str, Array]) -> None:
+        """Knows what `state` gave."""
+        self._gram, self._moment = state[f"{name}.gram"], state[f"{name}.moment"]
+        self.weights, self._rows = state[f"{name}.weights"], float(state[f"{name}.rows"][0])
+
+
+class Guesser:
+    """Learns one thing to come, and how far off it is: two regressions. `due`: slots until it is known."""
+
+    def __init__(self, due: int, hour: int, half_life: int, width: int, unrest: int) -> None:
+        self.due = due
+        self._level, self._error = Ridge(width, hour, half_life), Ridge(unrest, hour, half_life)
+        self._misses, self._weight = PRIOR_SPREAD * _PRIOR_SLOTS, _PRIOR_SLOTS
+        self._fade = 0.5 ** (1 / half_life)
+
+    @property
+    def cold(self) -> bool:
+        """Whether too little was learnt yet."""
+        return not self._level.fitted
+
+    def guess(self, shape: Array, unrest: Array, level: float) -> Guess:
+        """What is to be expected after such a slot, whose own level is `level`."""
+        change = float(shape.dot(self._level.weights)) if self._level.fitted else 0.0
+        log_rps = level + min(max(change, -MOST_CHANGE), MOST_CHANGE)
+        if not self._error.fitted:
+            return Guess(log_rps, PRIOR_SPREAD)
+        usual = self._misses / self._weight
+        felt = float(unrest.dot(self._error.weights))
+        return Guess(log_rps, MIX * min(max(felt, 0.2 * usual), 5 * usual) + (1 - MIX) * usual)
+
+    def judge(self, said: float, came: float) -> None:
+        """One guess has come due."""
+        self._misses = self._misses * self._fade + min(abs(came - said), MOST_CHANGE)
+        self._weight = self._weight * self._fade + 1.0
+
+    def learn(self, shapes: Array, unrests: Array, levels: Array, said: Array, came: Array) -> None:
+        """Rows whose outcome is known by now; those whose outcome is not a number teach nothing."""
+        known = np.isfinite(came)
+        shapes, unrests, came = shapes[known], unrests[known], came[known]
+        self._level.learn(shapes, came - levels[known])
+        self._error.learn(unrests, np.minimum(np.abs(came - said[known]), MOST_CHANGE))
+
+    def copy(self) -> Guesser:
+        """One that goes on by itself."""
+        new = twin(self)
+        new._level, new._error = twin(self._level), twin(self._error)
+        return new
+
+    def state(self, name: str) -> dict[str, Array]:
+        """All it knows."""
+        usual = {f"{name}.usual": np.array([self._misses, self._weight])}
+        return {**usual, **self._level.state(f"{name}.level"), **self._error.state(f"{name}.error")}
+
+    def restore(self, name: str, state: Mapping[str, Array]) -> None:
+        """Knows what `state` gave."""
+        self._misses, self._weight = state[f"{name}.usual"].tolist()
+        self._level.restore(f"{name}.level", state)
+        self._error.restore(f"{name}.error", state)
