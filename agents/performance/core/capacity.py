@@ -55,6 +55,11 @@ class Capacity:
     prefill_ratio: float | None = None
     saturated: bool = False
 
+    @property
+    def planned_rps(self) -> float | None:
+        """What to plan with, for who allows for waiting himself: the limit where it was seen, else the lower end."""
+        return self.limit_rps if self.saturated and self.limit_rps is not None else self.lower_rps
+
 
 class CapacityModel(BaseModel):
     """What is known of a replica so far: a small value, the same after a round trip through JSON.
@@ -207,8 +212,9 @@ class CapacityModel(BaseModel):
             rounds = self.limits.rounds(*tokens)
             work_s = pace.prompt_s * tokens[0] + pace.token_s * tokens[1] + pace.base_s * rounds
         else:
-            work_s = each.finished
-        full = is_full(each)
+            work_s = max(each.done, each.finished)
+        # In the window in which a queue came, the replica was not busy all the time: that tells what it does at least.
+        full = is_full(each) and self.full_s > 0
         if work_s < _LEAST_S or not (
             full or (self.level.seen_s > 0 and work_s * math.exp(self.level.mean) > each.span_s)
         ):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from agents.performance.core import demand, underway
-from agents.performance.core.capacity import ReplicaSeen
+from agents.performance.core.capacity import Capacity, ReplicaSeen
 from agents.performance.core.scaler import PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, Served, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
@@ -24,6 +24,8 @@ WINDOW_S = 60
 """Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
 COVERAGE_FLOOR = 0.5
 WORDS_LIMIT = 2000
+SURE_RATIO = 0.25
+"""A capacity known no better than this says when replicas are short, and never that some are spare."""
 NOTED_CHANGE = 0.05
 """The scaler is told of capacity and start-up anew when either has changed by more than this share."""
 
@@ -106,7 +108,7 @@ class Sizing:
         if up is not None:
             ready, starting = state.underway.counts(up)
             values["replicas_ordered"] = float(ready + starting)
-            if capacity.rps is not None:
+            if capacity.planned_rps is not None:
                 seen = LoadSeen(
                     now_s=at_ms // 1000,
                     arrived=arrived,
@@ -117,9 +119,10 @@ class Sizing:
                     done=float(served.done) if served is not None else 0.0,
                     late=float(served.late) if served is not None else 0.0,
                 )
-                mind, scaler = self._mind(state, capacity.rps, startup_s)
-                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial)
-                values |= sized | {"capacity_rps": capacity.rps, "capacity_error_ratio": capacity.error_ratio}
+                mind, scaler = self._mind(state, capacity.planned_rps, startup_s)
+                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial, sure=_sure(capacity))
+                values |= sized | {"capacity_error_ratio": capacity.error_ratio}
+                values |= {} if capacity.rps is None else {"capacity_rps": capacity.rps}
                 words = scaler.last.explain()
         found = Finding(
             workload=state.workload,
@@ -155,14 +158,20 @@ class Sizing:
         return Mind(facts=facts, scaler=scaler), scaler
 
 
-def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool) -> dict[str, float]:
-    """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare."""
+def _sure(capacity: Capacity) -> bool:
+    """Whether replicas may be given back on it; until then that is left to rules that look at slack."""
+    return capacity.saturated or capacity.error_ratio <= SURE_RATIO
+
+
+def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool, sure: bool) -> dict[str, float]:
+    """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare; on a capacity
+    that is not sure replicas may be short, and how many there should be is not told."""
     ordered = seen.ready + seen.starting
     wanted = scaler.decide(seen)
-    values = {"replicas_wanted": float(wanted), "replicas_short": float(max(0, wanted - ordered))}
-    if not may_lower:
-        values["replicas_wanted"] = float(max(wanted, ordered))
-    else:
+    values = {"replicas_short": float(max(0, wanted - ordered))}
+    if sure:
+        values["replicas_wanted"] = float(wanted if may_lower else max(wanted, ordered))
+    if sure and may_lower:
         values["replicas_spare"] = float(max(0, ordered - wanted))
     if not scaler.last.blind:
         values["expected_rps"] = scaler.last.expected_rps
@@ -233,9 +242,10 @@ def _window(state: SizingState, sli: Sli, target: float) -> SizingState:
         done=done + (before.done if before is not None else 0),
         late=done - good + (before.late if before is not None else 0),
         service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
+        up=None if up is None else int(up),
     )
     changes = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
-    if up and per_s is not None and running is not None:
+    if up and per_s is not None and running is not None and up == state.up == (before.up if before else None):
         each = ReplicaSeen(
             span_s=float(sli.size_s),
             finished=per_s * sli.size_s / up,

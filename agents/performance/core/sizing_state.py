@@ -72,6 +72,7 @@ class Served(_Part):
     done: int = 0
     late: int = 0
     service_s: float | None = None
+    up: int | None = None
 
 
 class Mind(_Part):
