@@ -6,8 +6,7 @@ page, a window and a sum for each replica. A test holds both ways against each o
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.events import Message, Sli, SliValue
@@ -119,7 +118,8 @@ class WorkloadSlis:
 
     def _closed(self, window: _Window, size_s: int, closing: Look) -> Sli:
         looks, end_ms = window.looks, window.start_ms + size_s * 1000
-        parts = [(kind, many, _ups(kind, looks)) for kind, many in _kinds(looks, closing).items()]
+        kinds = _kinds(looks, closing)
+        parts = [(kind, len(names), _ups(kind, looks)) for kind, names in kinds.items()]
         stayed = [(many, ups) for kind, many, ups in parts if kind.left_at is None]
         scrapes = sum(many * len(ups) for _, many, ups in parts)
         totals = Totals.model_construct(
@@ -132,7 +132,7 @@ class WorkloadSlis:
             scrapes=scrapes,
             scrapes_failed=sum(many * len(kind.there) for kind, many, _ in parts) - scrapes,
             counters={FINISHED: float(sum(look.finished for look in looks if look.both))},
-            per_s=_per_s(parts, looks),
+            per_s=_per_s(kinds, looks),
             histograms={TTFT: self._ttft(looks)},
             gauges=_gauges([(many, ups) for many, ups in stayed if ups]),
         )
@@ -177,38 +177,38 @@ def _ups(kind: _Presence, looks: Sequence[Look]) -> list[Look]:
     return [looks[place] for place in kind.there if looks[place].waiting is not None]
 
 
-def _kinds(looks: Sequence[Look], closing: Look) -> dict[_Presence, int]:
-    """The replicas of a window by how they were present, and how many of each kind there were."""
+def _kinds(looks: Sequence[Look], closing: Look) -> dict[_Presence, tuple[str, ...]]:
+    """The replicas of a window by how they were present."""
     first = looks[0]
     if all(look.names == first.names and look.both == first.names and not look.left for look in looks):
         every = tuple(range(len(looks)))
         if closing.both == first.names or not closing.both:
-            return {_Presence(every, every, bool(closing.both), None): len(first.names)}
-    found: Counter[_Presence] = Counter()
+            return {_Presence(every, every, bool(closing.both), None): first.names}
+    found: dict[_Presence, tuple[str, ...]] = {}
     for name in dict.fromkeys(name for look in looks for name in (*look.left, *look.names)):
-        found[
-            _Presence(
-                there=tuple(place for place, look in enumerate(looks) if name in look.names),
-                grew=tuple(place for place, look in enumerate(looks) if name in look.both),
-                closing=name in closing.both,
-                left_at=next((place for place, look in enumerate(looks) if name in look.left), None),
-            )
-        ] += 1
+        kind = _Presence(
+            there=tuple(place for place, look in enumerate(looks) if name in look.names),
+            grew=tuple(place for place, look in enumerate(looks) if name in look.both),
+            closing=name in closing.both,
+            left_at=next((place for place, look in enumerate(looks) if name in look.left), None),
+        )
+        found[kind] = (*found.get(kind, ()), name)
     return found
 
 
-def _per_s(parts: Sequence[_Part], looks: Sequence[Look]) -> dict[str, float]:
-    """Requests finished a second, each replica's over the time in which its own counters grew."""
+def _per_s(kinds: Mapping[_Presence, tuple[str, ...]], looks: Sequence[Look]) -> dict[str, float]:
+    """Requests finished a second, each replica's over the time in which its own counters grew. They are shared out in
+    whole requests, as pages have them: a capacity that is learnt would differ otherwise, and decisions with it."""
     rate, known = 0.0, False
-    for kind, many, _ in parts:
-        finished, span_ms = 0.0, 0
+    for kind, names in kinds.items():
+        finished, span_ms, present = 0, 0, frozenset(names)
         for place in kind.grew:
             look = looks[place]
             if look.since_ms is not None:
-                finished += look.finished / len(look.both)
+                finished += look.finished_by(present)
                 span_ms += look.at_ms - look.since_ms
         if span_ms:
-            rate, known = rate + many * finished * 1000.0 / span_ms, True
+            rate, known = rate + finished * 1000.0 / span_ms, True
     return {FINISHED: rate} if known else {}
 
 

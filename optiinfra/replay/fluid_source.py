@@ -51,6 +51,13 @@ class Look:
     def up(self) -> bool:
         return self.waiting is not None
 
+    def finished_by(self, names: frozenset[str]) -> int:
+        """How many of the requests that finished were of these replicas, which are among `both`."""
+        if len(names) == len(self.both):
+            return self.finished
+        places = (place for place, name in enumerate(self.both) if name in names)
+        return sum(_share(self.finished, len(self.both), place) for place in places)
+
 
 class Telling(Protocol):
     """Turns looks into messages."""
@@ -128,7 +135,8 @@ class _Page:
 
 
 class Pages:
-    """A page of each replica at every look, as a connector would write it on topic `metrics`."""
+    """A page of each replica at every look, as a connector would write it on topic `metrics`. The newest replica comes
+    first: a window that others report before anybody knows of it would be told without it, and then once more."""
 
     def __init__(self, options: PipelineOptions) -> None:
         self._options = options
@@ -138,7 +146,7 @@ class Pages:
         self._grow(look)
         share = 1.0 / len(look.names) if look.names else 0.0
         told: list[Message] = [self._left(name, look) for name in look.left]
-        for name in look.names:
+        for name in reversed(look.names):
             engines: dict[str, EngineSample] = {}
             if look.waiting is not None and look.running is not None:
                 gauges = {"requests_waiting": look.waiting * share, "requests_running": look.running * share}

@@ -142,7 +142,7 @@ class _Run:
             now_s = scene.now_s
             at_ms = options.begin_ms + now_s * 1000
             if now_s == scrape_at_s:
-                driver.put(self._telling.tell(self._eye.look()))
+                driver.put_in_order(self._telling.tell(self._eye.look()))
                 scrape_at_s += scrape_s
             driver.put(self._notices())
             if now_s in (tick_at_s, early_at_s):

@@ -1,8 +1,8 @@
 """The second driver of the stages: no broker and no waiting, every message in one order, time is the data's own.
 
 Messages are handled by event time, then topic rank, then key; of equal ones first those from outside, by id, then those
-that were made here in the order in which they were made, as in a log. What is made later than its own event time comes
-next. So a replay has one outcome, whatever order its sources were read in.
+that were made here, or by one source, in the order in which they were made, as in a log. What is made later than its
+own event time comes next. So a replay has one outcome, whatever order its sources were read in.
 
 It does what `streams/faust_driver.py` does for a stage: state by key, ticks to every key that has state, outputs that
 were declared, a dead letter for a message that makes a step fail. Messages are handed over as objects; `coded` sends
@@ -125,6 +125,12 @@ class VirtualDriver:
         """Hand in messages from outside, in any order."""
         for message in messages:
             self._push(message, _OUTSIDE, _ById(message))
+
+    def put_in_order(self, messages: Iterable[Message]) -> None:
+        """Hand in messages of one source that wrote them in this order, as a log keeps it."""
+        self._taken += 1
+        for place, message in enumerate(messages):
+            self._push(message, self._taken, place)
 
     def run(self, until_ms: int) -> None:
         """Handle everything up to event time `until_ms`, with all that comes of it."""

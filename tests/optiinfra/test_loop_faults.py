@@ -35,9 +35,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.platform]
 
 VICTIMS = (
     *(("rules",), ("arbiter",), ("reviewer",), ("executor",), ("redis",), ("twin",)),
-    *(("scraper", "ticker"), ("slis", "windows"), ("alerts", "latest"), ("sink", "store")),
+    *(("scraper", "ticker"), ("slis", "windows"), ("alerts", "latest", "sizing"), ("sink", "store")),
 )
-"""Those that only look die two at a time, for the sake of the test's length."""
+"""Those that only look die together, for the sake of the test's length."""
 
 UP, DOWN = ActionKind.SCALE_UP, ActionKind.SCALE_DOWN
 

@@ -198,7 +198,7 @@ BURNING = [
 ]
 
 
-@pytest.mark.parametrize(("startup_s", "by_s"), [(60, 135), (180, 285), (360, 510), (None, 120)])
+@pytest.mark.parametrize(("startup_s", "by_s"), [(60, 180), (180, 420), (360, 780), (None, 600)])
 def test_the_built_in_rules_on_burn_and_queue_wait_for_a_start_up(startup_s: float | None, by_s: float) -> None:
     known = {"replicas_short": 0.0} | ({} if startup_s is None else {"startup_s": startup_s})
     queue = [
@@ -211,6 +211,8 @@ def test_the_built_in_rules_on_burn_and_queue_wait_for_a_start_up(startup_s: flo
         "scale-up-on-burn": by_s,
         "scale-up-on-queue": by_s,
     }
+    # A goal would hold the fleet's one target until its deadline, while users wait for more capacity.
+    assert {spec.effect.goal for spec in found.values()} == {None}
 
 
 def test_the_built_in_forecast_and_the_rules_beneath_it_may_speak_at_once_and_it_goes_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.pipeline import Surroundings, replay_pipeline
 
 CAPACITY_RPS = 4.0
+PLAIN = (Path(__file__).parent / "plain.yaml",)
+"""Rules for tests of how a replay works, which must not change with the numbers of the built-in pack."""
+BUILT_IN: tuple[Path, ...] = ()
+"""The rules that the platform brings, for tests of what those promise."""
 
 
 def steady(rps: float, seconds: int, seed: int = 1) -> NDArray[np.int64]:
@@ -26,7 +31,7 @@ def steps(*parts: tuple[float, int]) -> NDArray[np.int64]:
 
 
 def options(**changes: Any) -> PipelineOptions:
-    """A fleet that starts within a minute, all of the trace scored."""
+    """A fleet that starts within a minute under the plain rules, all of the trace scored."""
     values: dict[str, Any] = {
         "workload": "chat",
         "capacity_rps": CAPACITY_RPS,
@@ -34,6 +39,7 @@ def options(**changes: Any) -> PipelineOptions:
         "scored_from_s": 0,
         "initial_replicas": 4,
         "timeline_s": 60,
+        "rules": PLAIN,
     }
     return PipelineOptions(**(values | changes))
 

@@ -14,6 +14,7 @@ from connectors.twin.engine import Engine
 from connectors.twin.request import Sequence
 from connectors.twin.spec import EngineSpec
 from connectors.twin.trace import Trace, TraceSource
+from optiinfra.replay.cloud import cloud_of
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.scene import Scene
 from optiinfra.replay.spot import SteadyZone
@@ -26,7 +27,7 @@ def of_scene(rates: list[float], *, replicas: int, capacity_rps: float) -> Capac
     random = np.random.default_rng(5)
     arrived = np.concatenate([random.poisson(rate, 600) for rate in rates]).tolist()
     options = PipelineOptions(capacity_rps=capacity_rps, least_replicas=1)
-    scene = Scene(arrived, options, SteadyZone(), options.prices, replicas)
+    scene = Scene(arrived, options, cloud_of(options, {"steady": SteadyZone()}, None, None), replicas)
     model, finished, timely, begun = CapacityModel(), 0.0, 0.0, 0.0
     edge = bisect_right(options.ttft_edges_s, TTFT_S)
     for begin_s in range(0, len(arrived), SPAN_S):

@@ -1,31 +1,32 @@
 """Entering at the SLIs of the workload tells, and makes the policy do, what a page of each replica does.
 
-Of pages the last revision is compared: a window in which a replica answers for the first time may be told before that
-replica's own report, since nobody knew of it, and is then told again.
+Of pages the last revision is compared: of the very first window nobody knows how many will report it, so that it is
+told with one replica and then again with each other.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from contracts.events import Decision, Sli
 from optiinfra.replay.options import Outage
-from tests.optiinfra.replay.loads import played, steps, workload_slis
+from tests.optiinfra.replay.loads import BUILT_IN, PLAIN, played, steps, workload_slis
 
 STORY = steps((8, 150), (30, 330), (3, 720))
 """A burst on which capacity is added, then slack in which it is given back."""
 
 
 def differences(page: Sli, fluid: Sli) -> dict[str, object]:
-    """What two messages say differently: exact, but for sums of fractions in another order. `requests_per_s` is left
-    to a test of its own, since whole requests cannot be shared out evenly."""
+    """What two messages say differently: exact, but for sums of fractions in another order."""
     found: dict[str, object] = {}
     for name in ("freshness_s", "cause_ms", "instances", "instances_up", "stalled", "attainment"):
         if getattr(page, name) != getattr(fluid, name):
             found[name] = (getattr(page, name), getattr(fluid, name))
     if page.coverage_ratio != pytest.approx(fluid.coverage_ratio, abs=1e-12):
         found["coverage_ratio"] = (page.coverage_ratio, fluid.coverage_ratio)
-    for name in (page.values.keys() | fluid.values.keys()) - {"requests_per_s"}:
+    for name in page.values.keys() | fluid.values.keys():
         one, other = page.values[name], fluid.values[name]
         same = one.value == other.value or one.value == pytest.approx(other.value, rel=1e-9, abs=1e-9)
         if not same or one.samples != other.samples:
@@ -33,11 +34,14 @@ def differences(page: Sli, fluid: Sli) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("rules", [PLAIN, BUILT_IN], ids=["plain rules", "built-in rules"])
 @pytest.mark.parametrize("scrape_s", [5, 15])
 @pytest.mark.parametrize("outages", [(), (Outage(begin_s=350, end_s=500),)], ids=["seen", "with an outage"])
-def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(scrape_s: int, outages: tuple[Outage]) -> None:
-    told, pages = played(STORY, scrape_s=scrape_s, entry="replica", outages=outages)
-    same, fluid = played(STORY, scrape_s=scrape_s, entry="workload", outages=outages)
+def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(
+    scrape_s: int, outages: tuple[Outage], rules: tuple[Path, ...]
+) -> None:
+    told, pages = played(STORY, scrape_s=scrape_s, entry="replica", outages=outages, rules=rules)
+    same, fluid = played(STORY, scrape_s=scrape_s, entry="workload", outages=outages, rules=rules)
     by_page, by_fluid = workload_slis(pages), workload_slis(fluid)
     assert by_page.keys() == by_fluid.keys()
     compared = {key: differences(by_page[key], by_fluid[key]) for key in by_fluid}
@@ -51,16 +55,3 @@ def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(scrape_s: i
     assert len(decided[0]) >= 2
     assert told.deeds == same.deeds
     assert told.cost == same.cost
-
-
-def test_both_entries_tell_the_same_rate_but_for_a_request_here_and_there() -> None:
-    _, pages = played(STORY, scrape_s=5, entry="replica")
-    _, fluid = played(STORY, scrape_s=5, entry="workload")
-    by_page, by_fluid = workload_slis(pages), workload_slis(fluid)
-    rates = [
-        (by_page[key].value("requests_per_s"), by_fluid[key].value("requests_per_s"))
-        for key in by_fluid
-        if key[0] == 60
-    ]
-    assert len(rates) > 15
-    assert all(one == pytest.approx(other, abs=0.5) for one, other in rates)

@@ -64,6 +64,15 @@ some_messages = st.lists(
 )
 
 
+@given(messages=some_messages)
+def test_of_one_source_what_is_equal_in_time_rank_and_key_keeps_its_order(messages: list[Message]) -> None:
+    heard: list[Message] = []
+    driver = VirtualDriver((), heard=heard.append)
+    driver.put_in_order(messages)
+    driver.run(10)
+    assert heard == sorted(messages, key=lambda each: (each.at, BY_MESSAGE[type(each)].rank, each.key))
+
+
 @given(messages=some_messages, chance=st.randoms(use_true_random=False))
 def test_messages_from_outside_are_handled_by_time_rank_key_and_id_however_they_were_handed_in(
     messages: list[Message], chance: random.Random
