@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 _SEPARATOR = b"\x1f"
 
 
+@lru_cache(maxsize=4096, typed=True)
 def cause_id(*causes: str | int) -> str:
-    """Hash causes, in order, to 32 hex digits (BLAKE2b-128).
+    """Hash causes, in order, to 32 hex digits (BLAKE2b-128). The newest are kept: an id is asked for again and again.
 
     >>> cause_id("sli", "chat", 10, 1700000000000) == cause_id("sli", "chat", 10, 1700000000000)
     True

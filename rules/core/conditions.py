@@ -101,7 +101,8 @@ def stands(condition: ReadyCondition, before: Standing, value: float | None, *, 
         return Standing(since_ms=None if before.since_ms is None else before.since_ms + at_ms - before_ms)
     else:
         answer = condition.on_missing is OnMissing.TRUE
-    return Standing(since_ms=held_since(before.since_ms, answer, at_ms))
+    since_ms = held_since(before.since_ms, answer, at_ms)
+    return before if since_ms == before.since_ms else Standing(since_ms=since_ms)
 
 
 def holds(condition: ReadyCondition, standing: Standing, at_ms: int) -> bool:

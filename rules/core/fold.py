@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, Sli, Tick
-from rules.core.conditions import Seen, Standing, Told, current_value, holds, newer, seen, stands, told_ms
+from rules.core.conditions import Seen, Standing, Told, holds, newer, seen, stands, still_fresh, told_ms
 from rules.core.proposing import Fired, Moment, propose
 from rules.core.ruleset import RuleSet
 from rules.core.shapes import Engine
@@ -108,7 +108,7 @@ def look(
     else:
         before, told = None, WatchState(at_ms=at_ms)
     evidence = told.evidence | {message.size_s: seen(before, message, wanted, at_ms)}
-    return _evaluate(ruleset, settings, told.model_copy(update={"evidence": evidence}), at_ms)
+    return _evaluate(ruleset, settings, told, at_ms, evidence, told.tick_ms)
 
 
 def _tick(
@@ -120,32 +120,39 @@ def _tick(
     if tick.at_ms - newest_ms > settings.forget_s * 1000:
         return None, None
     first = watch.tick_ms is None
-    watch = watch.model_copy(update={"tick_ms": tick.at_ms})
     if first and watch.at_ms > tick.at_ms + settings.ahead_s * 1000:
         # The clock of the scraper that spoke first is wrong: time is what ticks say, and nothing it told counts.
-        watch = WatchState(at_ms=tick.at_ms, tick_ms=tick.at_ms)
-    return _evaluate(ruleset, settings, watch, max(watch.at_ms, tick.at_ms))
+        watch = WatchState(at_ms=tick.at_ms)
+    return _evaluate(ruleset, settings, watch, max(watch.at_ms, tick.at_ms), watch.evidence, tick.at_ms)
 
 
 def _evaluate(
-    ruleset: RuleSet, settings: RuleSettings, watch: WatchState, at_ms: int
+    ruleset: RuleSet,
+    settings: RuleSettings,
+    watch: WatchState,
+    at_ms: int,
+    evidence: dict[int, Seen],
+    tick_ms: int | None,
 ) -> tuple[WatchState, Moment | None]:
-    """Every condition at `at_ms`. A gap in which nobody looked ends all holds: nobody knows what was in between."""
+    """Every condition at `at_ms`, on what is known now, where `watch` is what was known when they were last looked at.
+    A gap in which nobody looked ends all holds: nobody knows what was in between."""
     gap = at_ms - watch.at_ms > settings.max_age_s * 1000
     remembered: Mapping[str, Standing] = {} if gap else watch.conditions
     standings: dict[str, Standing] = {}
     facts: dict[str, bool] = {}
+    current = still_fresh(evidence, at_ms, settings.max_age_s)
     for condition in ruleset.conditions:
         before = remembered.get(condition.memory, _NEW)
-        value = current_value(condition, watch.evidence, at_ms, settings.max_age_s)
+        reading = current.get(condition.bound.size_s)
+        value = None if reading is None else reading.value(condition.bound.sli)
         standing = stands(condition, before, value, at_ms=at_ms, before_ms=watch.at_ms)
         facts[condition.key] = holds(condition, standing, at_ms)
         if standing.on:
             standings[condition.memory] = standing
-    watch = watch.model_copy(update={"at_ms": at_ms, "conditions": standings})
+    watch = WatchState(at_ms=at_ms, tick_ms=tick_ms, evidence=evidence, conditions=standings)
     if not any(facts[key] for key in ruleset.starters):
         return watch, None
-    return watch, Moment(at_ms=at_ms, evidence=watch.evidence, standings=standings, facts=facts)
+    return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=facts)
 
 
 _NEW = Standing()
