@@ -1,7 +1,7 @@
 # OptiInfra: `make help` lists what there is. Everything is installed into .venv beside this file.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kafka lint bench kafka clean python
+.PHONY: help run test test-kafka lint bench scenarios kafka clean python
 
 # Python 3.11 or 3.12 by name, with venv. Override: make run PYTHON=/path/to/python3.12
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
@@ -53,6 +53,9 @@ lint: .venv/.dev ## ruff, mypy --strict, import law
 
 bench: .venv/.dev ## all of bench/, or one: make bench NAME=scrape
 	$(BIN)/python -m bench $(NAME)
+
+scenarios: .venv/.run ## the pictures and tables of docs/scenarios anew, or of one: make scenarios NAME=burst
+	$(BIN)/python -m bench.scenarios $(NAME)
 
 kafka: .venv/.run ## a real single-node Apache Kafka on loopback (Java 17 and Maven), data kept
 	@$(BIN)/python -m streams.brokers.apache --port $(KAFKA_PORT) --state-dir $(KAFKA_STATE)

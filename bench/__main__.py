@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-_HELPERS = {"__init__", "__main__", "load", "report"}
+_HELPERS = {"__init__", "__main__", "load", "report", "scenarios"}
 
 
 def main() -> int:

@@ -11,11 +11,13 @@ from contracts.errors import ConfigError
 from optiinfra.commands.common import duration_s
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from connectors.traces.cut import Cut
     from optiinfra.replay.card import Level
 
 TraceOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--trace",
         help="A ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (or .gz), or the word generated; "
@@ -38,6 +40,22 @@ OutageOption = Annotated[
         "--outage",
         metavar="START/LENGTH",
         help="Measure nothing for a while: 200h/30m into the trace, or peak/30m around the peak of each scored day.",
+    ),
+]
+ScenarioOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="NAME",
+        help="A made-up day on which something happens, in place of a trace; list tells them all.",
+    ),
+]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="all, or names with commas between them; default all, of a scenario hpa,kpa,rules.",
+        show_default=False,
     ),
 ]
 FromOption = Annotated[str | None, typer.Option("--from", help="Where in the trace to begin: 8d, 90m.")]
@@ -71,6 +89,20 @@ CapacityOption = Annotated[
     ),
 ]
 JsonPathOption = Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")]
+
+
+def unstaged(given: Mapping[str, object]) -> None:
+    """Refuse what a scenario sets itself: flags by name, false where they were not given. Raises ConfigError that names
+    them all."""
+    if flags := [f"--{name}" for name, value in given.items() if value]:
+        raise ConfigError(f"a scenario sets {', '.join(flags)} itself", where="--scenario", fix="Leave that out.")
+
+
+def traces(trace: Sequence[str] | None) -> Sequence[str]:
+    """The traces that are named. Raises ConfigError where none is."""
+    if not trace:
+        raise ConfigError("no trace named", where="--trace", fix="Name one, or a --scenario (list tells them all).")
+    return trace
 
 
 def outage(text: str) -> tuple[float | None, float]:

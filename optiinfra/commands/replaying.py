@@ -16,22 +16,19 @@ from optiinfra.commands.common import StateOption, again, duration_s, print_tabl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from optiinfra.replay.course import Race
-    from optiinfra.replay.frontier import Point
     from optiinfra.replay.page import Other, Replayed
     from optiinfra.replay.policy import Policy
     from optiinfra.replay.several import Run
-    from optiinfra.replay.whole import Asked, Whole
 
 
 def replay(
     context: typer.Context,
-    trace: options.TraceOption,
+    trace: options.TraceOption = None,
     workload: options.WorkloadOption = None,
+    scenario: options.ScenarioOption = None,
     startup: options.StartupOption = None,
-    policy: Annotated[str, typer.Option("--policy", help="all, or names with commas between them.")] = "all",
+    policy: options.PolicyOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn; meta says what is.")] = 0,
     json_path: options.JsonPathOption = None,
     html_path: options.HtmlOption = None,
@@ -91,36 +88,45 @@ def replay(
     rule packs, review, arbiter and saga in virtual time. Start-up and drain are billed; days 8 to 14 of a trace are
     scored, or the second half of a shorter one. The same arguments write the same bytes.
 
+    `--scenario` needs no trace: the same mishaps meet every policy, and its table counts in the bill of static p99.
+
     Example: `optiinfra replay --trace traces/servegen --workload language/m-large --startup 3m --json r.json`
     """
     from rich.console import Console
 
-    from optiinfra.replay import card, compared, page, report, several
+    from optiinfra.commands.replay_runs import run, tell
+    from optiinfra.replay import card, compared, page, report, scenarios, several, staged
     from optiinfra.replay.course import Fleet
     from optiinfra.replay.registry import WHOLE, chosen
     from optiinfra.replay.requests import Twin
     from optiinfra.replay.whole import DOC, Asked
 
+    if scenario == scenarios.LIST:
+        print_table(*scenarios.listed())
+        return
     single = options.level(level) is card.Level.REQUESTS
-    policies, with_rules = chosen(policy)
-    if with_rules and single and policy.strip() != "all":
+    scene = None
+    if scenario is not None:
+        scene = scenarios.scenario(scenario)
+        given = {"trace": trace, "workload": workload, "from": begin, "for": length, "outage": outage, "spot": spot}
+        options.unstaged(given | {"level requests": single, "raw": raw})
+    policies, with_rules = chosen(policy or (scenarios.DEFAULT_POLICIES if scene else "all"))
+    if with_rules and single and (policy or "all").strip() != "all":
         raise ConfigError("plays on the fluid fleet only", where=f"--policy {WHOLE}", fix="Use --level fluid.")
-    asked = None
-    if with_rules and not single:
-        scrape_s = round(duration_s(scrape, "--scrape"))
-        asked = Asked(
-            tuple(rules or ()),
-            spot,
-            spot_ratio,
-            scrape_s,
-            counterfactuals,
-            spot_floor,
-            spot_heed,
-            options.prices(prices),
-            kv_hit,
-            own_cost,
-        )
-    startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or ["3m"]))
+    around = Asked(
+        tuple(rules or ()),
+        spot,
+        spot_ratio,
+        round(duration_s(scrape, "--scrape")),
+        counterfactuals,
+        spot_floor,
+        spot_heed,
+        options.prices(prices),
+        kv_hit,
+        own_cost,
+    )
+    usual = f"{scene.startup_s}s" if scene else "3m"
+    startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or [usual]))
     kind = Twin(
         ttft_s=duration_s(ttft, "--ttft"),
         itl_s=duration_s(itl, "--itl"),
@@ -141,18 +147,23 @@ def replay(
         raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
     other = _other(html_path, compare)
     screen = Console(stderr=True)
-    races = []
-    for name, of in card.pairs(trace, workload or ()):
+    races: list[Race] = []
+    if scene is not None:
+        made = staged.stage(scene, around, seed, ask.fleet)
+        around = made.asked
+        races.append(made)
+    for name, of in card.pairs(options.traces(trace), workload or ()) if scene is None else ():
         with screen.status(f"reading {name}"):
             races.append(card.race(name, of, ask))
     card.apart([race.load for race in races])
+    asked = around if with_rules and not single else None
     docs = {each.name: each.doc for each in policies} | ({WHOLE: DOC} if asked else {})
     abouts = [report.meta(race, docs, policies, startups_s, seed) for race in races]
     if other is not None and not compare_anyway:
         for about in abouts:
             compared.check(about, other.saved.meta, str(compare))
     runs = [
-        several.Run(race, *_run(race, policies, asked, startups_s, screen), about)
+        several.Run(race, *run(race, policies, asked, startups_s, screen), about)
         for race, about in zip(races, abouts, strict=True)
     ]
     if json_path is not None:
@@ -160,62 +171,16 @@ def replay(
         json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     if html_path is not None:
         with screen.status(f"drawing {html_path}"):
-            told = [_replayed(run, policies, other, WHOLE if asked else None) for run in runs]
+            told = [_replayed(each, policies, other, WHOLE if asked else None) for each in runs]
             html_path.write_text(page.render(told, again(context)), encoding="utf-8")
-    for run in runs:
-        _tell(run, seed)
-    print_table(*several.table(runs))
+    for each in runs:
+        tell(each, seed)
+    for columns, rows in staged.tables(runs) or [several.table(runs)]:
+        print_table(columns, rows)
     if single:
         print_table(*several.measured(runs))
-    for run in runs:
-        for each in run.wholes:
-            for line in each.lines():
-                typer.echo(line)
-
-
-def _tell(run: Run, seed: int) -> None:
-    load, about = run.race.load, run.about
-    typer.echo(f"{load.origin}, {load.workload}: {about['requests']} requests in {about['span_s'] / 3600:g} h")
-    if load.generated:
-        typer.echo(f"drawn with seed {seed}: {load.generated}")
-    if run.race.level == "requests":
-        typer.echo(
-            f"request by request on {about['engine']}: {about['capacity_rps']:g} req/s a replica "
-            f"({about['capacity_from']}), {about['instances']:.1f} replicas on average"
-        )
-    typer.echo(f"scored: {about['scored']} · cost in units of the oracle's, start-up and drain billed")
-
-
-def _run(
-    race: Race, policies: Sequence[Policy], asked: Asked | None, startups_s: Sequence[float], screen: Console
-) -> tuple[list[Point], list[Whole]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    from optiinfra.replay import frontier, report, whole
-
-    found: list[Point] = []
-    wholes: list[Whole] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        total = len(startups_s) * sum(frontier.runs(each) for each in policies)
-        task = progress.add_task("replay", total=total)
-        for number, startup_s in enumerate(startups_s):
-            found.append(report.oracle_point(race, startup_s))
-            for place, each in enumerate(policies):
-                progress.update(task, description=f"{each.name}, start-up {startup_s:g} s")
-                tried = race.tried(each, startup_s)
-                found += frontier.points(race, tried, startup_s, lambda: progress.advance(task))
-                before = number * sum(map(frontier.runs, policies)) + sum(map(frontier.runs, policies[: place + 1]))
-                progress.update(task, completed=before)
-            if asked:
-                told = progress.add_task(f"the whole policy, start-up {startup_s:g} s", total=None)
-
-                def seconds(done: int, of: int, of_task: TaskID = told) -> None:
-                    progress.update(of_task, completed=done, total=of)
-
-                wholes.append(whole.run(race, asked, startup_s, seconds))
-                found.append(wholes[-1].point)
-    return found, wholes
+    for line in (line for each in runs for account in each.wholes for line in account.lines()):
+        typer.echo(line)
 
 
 def _other(html_path: Path | None, compare: Path | None) -> Other | None:

@@ -227,7 +227,7 @@ class Timeline:
 
     def __init__(self, scene: Scene, every_s: int) -> None:
         self._scene, self._every_s = scene, every_s
-        self._last_s = 0
+        self._last_s = self._judged_s = 0
         self.points: list[Moment] = []
 
     def note(self) -> None:
@@ -237,8 +237,10 @@ class Timeline:
             return
         span_s = now_s - self._last_s
         came = scene.total[now_s] - scene.total[self._last_s]
-        # The last second before now is judged a second later: those of its requests that wait are counted as in time.
-        late = scene.late(self._last_s, now_s)
+        # Who came in the last seconds may yet be in time: they are judged at the next point.
+        judged_s = max(self._judged_s, now_s - scene.options.late_after_s + 1)
+        judged = scene.total[judged_s] - scene.total[self._judged_s]
+        late = scene.late(self._judged_s, judged_s)
         self.points.append(
             Moment(
                 at_s=now_s,
@@ -247,10 +249,10 @@ class Timeline:
                 billed=len(scene.present),
                 spot=sum(each.spot for each in scene.present),
                 waiting=scene.waiting,
-                late_ratio=late / came if came else 0.0,
+                late_ratio=late / judged if judged else 0.0,
             )
         )
-        self._last_s = now_s
+        self._last_s, self._judged_s = now_s, judged_s
 
 
 def ended(deeds: list[Deed], state: EndState) -> int:

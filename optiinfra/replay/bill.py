@@ -33,8 +33,8 @@ class Cost(_Part):
 
 
 class Static(_Part):
-    """The same trace on a number of replicas that never changes: the 99th percentile of the load of its minutes, which
-    only hindsight knows."""
+    """The same trace on a number of replicas that never changes, but for those that are lost until others have started:
+    the 99th percentile of the load of its minutes, which only hindsight knows."""
 
     replicas: int
     cost: Cost
@@ -73,10 +73,24 @@ def static_p99(arrived: NDArray[np.int64], options: PipelineOptions, prices: Pri
     minutes = scored[: len(scored) // 60 * 60].reshape(-1, 60).mean(axis=1) if len(scored) >= 60 else scored
     need = float(np.percentile(minutes, 99)) / options.capacity_rps if len(minutes) else 1.0
     replicas = max(options.least_replicas, min(options.most_replicas, ceil(need)))
-    cloud = Cloud({}, NoSpot(), prices or options.prices, options.spot_notice_s)
-    scene = Scene(arrived.tolist(), options, cloud, replicas)
-    scene.advance(len(arrived))
+    scene = static_scene(arrived, options, replicas, prices)
     return Static(replicas=replicas, cost=cost_of(scene))
+
+
+def static_scene(
+    arrived: NDArray[np.int64], options: PipelineOptions, replicas: int, prices: PriceBook | None = None
+) -> Scene:
+    """So many replicas on demand to the end of the trace; those that are lost are ordered anew at once, as an
+    orchestrator does without being asked."""
+    scene = Scene(
+        arrived.tolist(), options, Cloud({}, NoSpot(), prices or options.prices, options.spot_notice_s), replicas
+    )
+    for at_s in sorted({each.at_s for each in options.mishaps.losses if each.at_s < len(arrived)}):
+        scene.advance(at_s)
+        for _ in range(replicas - len(scene.present)):
+            scene.add()
+    scene.advance(len(arrived))
+    return scene
 
 
 WHOLE = "whole"

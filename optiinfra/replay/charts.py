@@ -19,7 +19,7 @@ import numpy as np
 from contracts.errors import Unavailable
 from optiinfra.replay.curves import Curve, Line
 from optiinfra.replay.frontier import Point, edge
-from optiinfra.replay.registry import OURS, POLICIES, WHOLE
+from optiinfra.replay.registry import OURS, POLICIES, STATIC_P99, WHOLE
 from optiinfra.replay.report import ORACLE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _INK = "#010203"
 """Becomes `currentColor`: the colour of the text around the picture."""
 
 _SOFT = "#888888"
-_OURS = {OURS.name: ("#D55E00", "o"), WHOLE: ("#0072B2", "X"), ORACLE: (_INK, "*")}
+_OURS = {OURS.name: ("#D55E00", "o"), WHOLE: ("#0072B2", "X"), ORACLE: (_INK, "*"), STATIC_P99: ("#E69F00", "s")}
 _PEERS = [each.name for each in POLICIES if each is not OURS]
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", "--", ":", "-.")
@@ -94,7 +94,7 @@ def timeline_svg(
 ) -> str:
     """Demand and each fleet below one another over the seconds of the trace, then who waits and what share is late.
 
-    `outages_s`: spans without measurements, drawn as bands; `losses_s`: when spot replicas were taken, drawn as lines.
+    `outages_s`: spans without measurements, drawn as bands; `losses_s`: when replicas were lost, drawn as lines.
     Raises Unavailable without matplotlib.
     """
     told = [each for each in curves if each.waiting is not None and each.late_ratio is not None]
@@ -225,11 +225,18 @@ def _drawing(width_in: float, height_in: float) -> Iterator[Figure]:
         yield Figure(figsize=(width_in, height_in), layout="constrained")
 
 
+def _path(text: str) -> str:
+    """The same lines in half of the letters: tenths of a point, and no word where a line goes on."""
+    short = " ".join(re.sub(r"(\.\d)\d+", r"\1", text).split())
+    return short if re.search("[CQ]", short) else short.replace(" L ", " ")
+
+
 def _svg(figure: Figure, name: str, title: str, alone: bool) -> str:
     out = StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r' d="([^"]*)"', lambda path: f' d="{_path(path[1])}"', text)
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from contracts.scaling import FleetFacts
 from optiinfra.replay import oracle
 from optiinfra.replay.lateness import AFTER_S, pooled
 from optiinfra.replay.policy import DAY_S, Course, Knobs, Policy
+
+if TYPE_CHECKING:
+    from optiinfra.replay.account import PipelineResult
 
 FULL_S, SCORED_FROM_S = 14 * DAY_S, 7 * DAY_S
 LEAST_S = 240
@@ -99,6 +102,10 @@ class Race:
 
     def oracle_measures(self, startup_s: float) -> dict[str, float | None]:
         """What else is known of the oracle at this start-up: nothing in a fluid, where it is what it was made to be."""
+        return {}
+
+    def account_measures(self, result: PipelineResult, startup_s: float) -> dict[str, float | None]:
+        """What else is to be told of the whole policy at this start-up: nothing, save where something was staged."""
         return {}
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
@@ -46,6 +46,14 @@ class Curve:
     late_ratio: Line | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Staged(Outcome):
+    """A run in a scene, where replicas also vanish that nobody gave up: ready and billed of each second, [seconds]."""
+
+    ready: Values = field(kw_only=True, repr=False)
+    billed: Values = field(kw_only=True, repr=False)
+
+
 def demand(race: Race) -> Line:
     """Load over the capacity of a replica, means of a minute, in the scored span."""
     scored = race.scored
@@ -66,15 +74,23 @@ def of_oracle(race: Race, startup_s: float) -> Curve:
 def of_scaler(race: Race, policy: Policy, point: Point) -> Curve:
     """Runs the scaler once more at one operating point."""
     outcome = race.run(policy, point.knobs, point.startup_s)
+    return of_outcome(race, outcome, policy.name, knobs_line(point.knobs), point.startup_s)
+
+
+def of_outcome(race: Race, outcome: Outcome, name: str, note: str, startup_s: float) -> Curve:
+    """A run that is over, drawn from its orders, or from what was there where that was kept (`Staged`)."""
     begin_s = len(race.load.per_second) - len(outcome.queue)
     arrived = race.load.per_second[begin_s:].astype(float)
-    ready, billed = replicas(outcome, race.first_replicas(begin_s), point.startup_s)
+    if isinstance(outcome, Staged):
+        ready, billed = outcome.ready, outcome.billed
+    else:
+        ready, billed = replicas(outcome, race.first_replicas(begin_s), startup_s)
     late = late_requests(arrived, outcome.queue)
     scored = slice(race.scored.begin_s - begin_s, race.scored.end_s - begin_s)
     at_s = np.arange(race.scored.begin_s, race.scored.end_s, dtype=float)
     return Curve(
-        policy.name,
-        knobs_line(point.knobs),
+        name,
+        note,
         thinned(at_s, ready[scored]),
         thinned(at_s, billed[scored]),
         _peaks(at_s, outcome.queue[scored]),

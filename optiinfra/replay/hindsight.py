@@ -28,14 +28,14 @@ _ONE = 1.0 - 1e-6
 
 @dataclass(frozen=True)
 class Past:
-    """What was: arrivals and replicas in service of each second, [seconds]; requests since the beginning and in queue
-    at each second's begin, [seconds + 1]."""
+    """What was: arrivals, replicas in service and what one of them served of each second, [seconds]; requests since the
+    beginning and in queue at each second's begin, [seconds + 1]."""
 
     arrived: NDArray[np.int64]
     total: Floats
     queue: Floats
     serving: NDArray[np.int64]
-    capacity_rps: float
+    capacity_rps: Floats
     startup_s: int
     late_after_s: int
 
@@ -45,9 +45,8 @@ class Past:
         until_s = min(len(self.arrived), end_s + self.late_after_s - 1)
         end_s = max(begin_s, until_s - self.late_after_s + 1)
         serving = self.serving[begin_s:until_s] + more[: until_s - begin_s]
-        queue = queue_of(
-            self.arrived[begin_s:until_s], (serving * self.capacity_rps).astype(np.float64), float(self.queue[begin_s])
-        )
+        capacity: Floats = serving * self.capacity_rps[begin_s:until_s]
+        queue = queue_of(self.arrived[begin_s:until_s], capacity, float(self.queue[begin_s]))
         total = self.total[begin_s : until_s + 1]
         other = late_each(total, queue, 0, end_s - begin_s, self.late_after_s)
         was = late_each(total, self.queue[begin_s : until_s + 1], 0, end_s - begin_s, self.late_after_s)
@@ -61,12 +60,15 @@ def past_of(scene: Scene) -> Past:
     at_s = [*(second for second in changes if second < size), size]
     serving = np.repeat([changes[second] for second in at_s[:-1]], np.diff(at_s))
     options = scene.options
+    capacity_rps = np.full(size, options.capacity_rps)
+    for each in options.mishaps.slowdowns:
+        capacity_rps[each.begin_s : each.end_s] *= each.ratio
     return Past(
         arrived=np.array(scene.arrived, dtype=np.int64),
         total=np.array(scene.total, dtype=np.float64),
         queue=np.array(scene.queue),
         serving=np.concatenate((np.zeros(at_s[0], dtype=np.int64), serving)),
-        capacity_rps=options.capacity_rps,
+        capacity_rps=capacity_rps,
         startup_s=options.startup_s,
         late_after_s=options.late_after_s,
     )

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.objectives import VLLM_EDGES, Latency, Objectives
+from optiinfra.replay.mishaps import Mishaps
 from optiinfra.replay.prices import Prices
 
 DAY_MS = 86_400_000
@@ -52,7 +53,7 @@ class PipelineOptions(_Part):
     Costs and attainment are those of [`scored_from_s`, end); None: the second half. `spot_ratio` of the replicas are
     spot, above on-demand ones for `spot_floor_ratio` of the load; they are lost with their zone (`Surroundings.zones`),
     which is announced `spot_notice_s` before; with `spot_replaces` the operator's cloud orders others at the notice.
-    `own_usd_per_h` is what OptiInfra itself costs to run.
+    `own_usd_per_h` is what OptiInfra itself costs to run. `mishaps`: what happens to the replicas themselves.
     """
 
     workload: str = Field(default="workload", min_length=1, max_length=200)
@@ -75,6 +76,7 @@ class PipelineOptions(_Part):
     rules_off: frozenset[str] = frozenset()
     actions_per_hour: int = Field(default=60, ge=1)
     outages: tuple[Outage, ...] = ()
+    mishaps: Mishaps = Mishaps()
     spot_ratio: float = Field(default=0.0, ge=0, le=1)
     spot_floor_ratio: float = Field(default=0.0, ge=0)
     spot_replaces: bool = False

@@ -66,8 +66,13 @@ def replay_peer(
     begin_s: int = 0,
 ) -> PeerResult:
     """Run it on `arrivals`, requests of each second from second `begin_s` of a day on, asked every `decide_s`."""
-    scene = Scene(arrivals.tolist(), options, cloud, initial)
-    _Peer(scene, scaler, decide_s, begin_s).run()
+    peer = Peer(Scene(arrivals.tolist(), options, cloud, initial), scaler, decide_s, begin_s)
+    peer.run()
+    return _result(name, peer.scene, arrivals)
+
+
+def _result(name: str, scene: Scene, arrivals: NDArray[np.int64]) -> PeerResult:
+    options, cloud = scene.options, scene.cloud
     return PeerResult(
         policy=name,
         cost=cost_of(scene),
@@ -79,36 +84,40 @@ def replay_peer(
     )
 
 
-def beside(race: Race, asked: Asked, startup_s: float, policy: Policy, knobs: Knobs) -> PeerResult:
-    """A scaler with these knobs on what the whole policy runs on: the same days, replicas, zones, strategy, prices."""
+def driven(race: Race, asked: Asked, startup_s: float, policy: Policy, knobs: Knobs) -> Peer:
+    """A scaler with these knobs, come to the end of what the whole policy runs on: the same days, replicas, zones,
+    strategy, prices and mishaps."""
     around = asked.around()
     options = with_tier(options_of(race, asked, startup_s), around.kv_tier)
     arrivals = race.load.per_second[: race.scored.end_s]
     facts = facts_of(options, policy.decide_s)
     first = float(arrivals[:SLOT_S].mean()) * WARM_START_RATIO / options.capacity_rps
-    return replay_peer(
-        arrivals,
-        options,
-        cloud_of(options, around.zones, around.strategy, around.prices),
-        policy.name,
-        policy.build(Course(facts, arrivals, race.load.begin_s), knobs),
-        decide_s=policy.decide_s,
-        initial=max(facts.least, ceil(first)),
-        begin_s=race.load.begin_s,
-    )
+    cloud = cloud_of(options, around.zones, around.strategy, around.prices)
+    scaler = policy.build(Course(facts, arrivals, race.load.begin_s), knobs)
+    scene = Scene(arrivals.tolist(), options, cloud, max(facts.least, ceil(first)))
+    peer = Peer(scene, scaler, policy.decide_s, race.load.begin_s)
+    peer.run()
+    return peer
 
 
-class _Peer:
-    """One scaler at work."""
+def beside(race: Race, asked: Asked, startup_s: float, policy: Policy, knobs: Knobs) -> PeerResult:
+    """The account of such a scaler."""
+    scene = driven(race, asked, startup_s, policy, knobs).scene
+    return _result(policy.name, scene, race.load.per_second[: race.scored.end_s])
+
+
+class Peer:
+    """One scaler at work. `orders`: second and replicas added, removed below 0, of each order so far."""
 
     def __init__(self, scene: Scene, scaler: Scaler, decide_s: int, begin_s: int) -> None:
-        self._scene, self._scaler, self._decide_s, self._begin_s = scene, scaler, decide_s, begin_s
+        self.scene, self._scaler, self._decide_s, self._begin_s = scene, scaler, decide_s, begin_s
+        self.orders: list[tuple[int, int]] = []
         self._seen_s = 0
         self._served = self._late = 0.0
 
     def run(self) -> None:
         """To the end of the trace."""
-        scene, end_s = self._scene, len(self._scene.arrived)
+        scene, end_s = self.scene, len(self.scene.arrived)
         for now_s in range(0, end_s, self._decide_s):
             scene.advance(now_s)
             self._order(self._scaler.decide(self._look()))
@@ -116,7 +125,7 @@ class _Peer:
 
     def _counted(self) -> list[Replica]:
         """Those that serve or start and stay."""
-        scene, now_s = self._scene, self._scene.now_s
+        scene, now_s = self.scene, self.scene.now_s
         there = (Phase.SERVING, Phase.STARTING)
         if len(scene.held) == 1:
             return [each for each in scene.present if each.phase in there]
@@ -125,7 +134,7 @@ class _Peer:
 
     def _look(self) -> LoadSeen:
         """What is measured now; late are those that began service since the last look after too long a wait."""
-        scene, seen_s, now_s = self._scene, self._seen_s, self._scene.now_s
+        scene, seen_s, now_s = self.scene, self._seen_s, self.scene.now_s
         counted = self._counted()
         ready = sum(each.phase is Phase.SERVING for each in counted)
         starting = len(counted) - ready
@@ -142,9 +151,11 @@ class _Peer:
     def _order(self, wanted: int) -> None:
         """Bring those that stay to `wanted`. Of ones too many those go first that still start, then as the spot
         strategy says."""
-        scene, options = self._scene, self._scene.options
+        scene, options = self.scene, self.scene.options
         counted = self._counted()
         change = min(max(wanted, options.least_replicas), options.most_replicas) - len(counted)
+        if change:
+            self.orders.append((scene.now_s, change))
         for _ in range(change):
             scene.add()
         if change < 0:

@@ -21,6 +21,9 @@ OURS = Policy(
 WHOLE = "rules"
 """The whole policy as it stands in life, which is no scaler: `whole.py` runs it."""
 
+STATIC_P99 = "static p99"
+"""The number of replicas that never changes, of the account (`bill.py`): in pictures and tables only."""
+
 POLICIES = (
     OURS,
     static.POLICY,

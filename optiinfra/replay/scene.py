@@ -15,6 +15,7 @@ from itertools import accumulate
 from contracts.errors import ConfigError
 from optiinfra.replay.cloud import Cloud, Notice
 from optiinfra.replay.lateness import late_each
+from optiinfra.replay.mishaps import Work
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.replicas import PRESENT, Bill, Phase, Replica
 from optiinfra.replay.strategy import ON_DEMAND, Market
@@ -54,6 +55,8 @@ class Scene:
         self._serving = 0
         self._due_s: int | None = None
         self._service_s = options.in_service_s
+        self._work = Work(options.mishaps, len(self.arrived))
+        self._pace = options.mishaps.pace(0)
         self._head = 0
         self.scored_from_s = len(self.arrived) // 2 if options.scored_from_s is None else options.scored_from_s
         for _ in range(initial):
@@ -124,7 +127,7 @@ class Scene:
     @property
     def finished(self) -> float:
         """Requests that have ended so far, interrupted ones among them."""
-        return self._served_at(max(0, self.now_s - self._service_s))
+        return self._served_at(self._work.begun_s(self.now_s, self._service_s))
 
     @property
     def running(self) -> float:
@@ -188,9 +191,13 @@ class Scene:
         self._due_s = None
 
     def _settle(self) -> None:
-        """What is due now: a zone lost or its loss announced, replicas that are ready, retiring ones that are empty."""
-        now_s, startup_s = self.now_s, self.options.startup_s
-        self._due_s = None
+        """What is due now: mishaps, a zone lost or its loss announced, replicas that are ready, retiring ones that are
+        empty."""
+        now_s, startup_s, mishaps = self.now_s, self.options.startup_s, self.options.mishaps
+        self._due_s, self._pace = None, mishaps.pace(now_s)
+        if mishaps.losses:
+            serving = [each for each in self.present if each.phase is Phase.SERVING]
+            self._lose([serving[place] for place in mishaps.taken(len(serving), now_s)])
         for name, zone in self.cloud.zones.items():
             if self.held[name]:
                 if zone.lost_at(now_s):
@@ -229,7 +236,7 @@ class Scene:
     def _next_event_s(self) -> int:
         """When something is due next, worked out anew after each change."""
         if self._due_s is None:
-            events = [self.cloud.next_s(self.now_s)]
+            events = [self.cloud.next_s(self.now_s), self.options.mishaps.next_s(self.now_s)]
             for each in self.present:
                 if each.phase is Phase.STARTING:
                     events.append(each.ordered_s + self.options.startup_s)
@@ -251,7 +258,7 @@ class Scene:
 
     def _serve(self, begin: int, end: int) -> None:
         """Seconds [begin, end) with as many replicas as serve now."""
-        capacity = self._serving * self.options.capacity_rps
+        capacity = self._serving * self.options.capacity_rps * self._pace
         arrived, queue, total = self.arrived, self.queue, self.total
         waiting = queue[begin]
         if waiting == 0.0 and max(arrived[begin:end]) <= capacity:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from optiinfra.replay.counterfactual import Counterfactual, counterfactuals
 from optiinfra.replay.course import Race
 from optiinfra.replay.frontier import Point
 from optiinfra.replay.kv_tiers import NoTiers, StationaryTier
+from optiinfra.replay.mishaps import Mishaps
 from optiinfra.replay.options import Outage, PipelineOptions
 from optiinfra.replay.pipeline import Surroundings, replay_pipeline
 from optiinfra.replay.prices import CatalogueBook
@@ -33,7 +34,8 @@ class Asked:
     folder of such, and the share of replicas that are spot there, above on-demand ones for `spot_floor` of the load;
     `spot_heed`: announced losses are replaced at the notice. `prices`: a catalogue, an instance in it, and the GPUs of
     a replica. `kv_hit`: the share of prompt work that an assumed KV tier saves. `own_usd_per_h`: what OptiInfra costs.
-    `scrape_s`: seconds between two scrapes."""
+    `scrape_s`: seconds between two scrapes. `zones`: spot zones that are made up, beside the recorded ones; `mishaps`:
+    what happens to the replicas."""
 
     packs: tuple[Path, ...] = ()
     spot: Path | None = None
@@ -45,18 +47,22 @@ class Asked:
     prices: tuple[Path, str, int] | None = None
     kv_hit: float = 0.0
     own_usd_per_h: float = 0.0
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+    mishaps: Mishaps = field(default_factory=Mishaps)
 
     def around(self) -> Surroundings:
         """Zones, prices and KV tiers. Raises ConfigError for what cannot be read."""
-        zones: dict[str, Zone] = {"steady": SteadyZone()}
+        zones: dict[str, Zone] = dict(self.zones)
         if self.spot is not None:
-            zones = dict(read_zones(self.spot))
+            zones |= read_zones(self.spot)
         book = None
         if self.prices is not None:
             path, instance, gpus = self.prices
             book = CatalogueBook(read_listed(path, instance), gpus, {})
         return Surroundings(
-            zones=zones, prices=book, kv_tier=StationaryTier(hit_ratio=self.kv_hit) if self.kv_hit else NoTiers()
+            zones=zones or {"steady": SteadyZone()},
+            prices=book,
+            kv_tier=StationaryTier(hit_ratio=self.kv_hit) if self.kv_hit else NoTiers(),
         )
 
 
@@ -130,7 +136,8 @@ def options_of(race: Race, asked: Asked, startup_s: float) -> PipelineOptions:
         scored_from_s=race.scored.begin_s,
         rules=asked.packs,
         outages=tuple(Outage(begin_s=span.begin_s, end_s=span.end_s) for span in race.blind),
-        spot_ratio=asked.spot_ratio if asked.spot else 0.0,
+        spot_ratio=asked.spot_ratio if asked.spot or asked.zones else 0.0,
+        mishaps=asked.mishaps,
         timeline_s=max(asked.scrape_s, (race.scored.end_s - race.scored.begin_s) // MOST_MOMENTS),
         spot_floor_ratio=asked.spot_floor,
         spot_replaces=asked.spot_heed,
@@ -153,5 +160,6 @@ def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int
         result.turns_per_day,
         sum(each.removed_blind for each in result.outages),
         *together(result.outages),
+        race.account_measures(result, startup_s),
     )
     return Whole(startup_s, point, result, without)
