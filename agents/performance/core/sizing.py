@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agents.performance.core import demand, underway
-from agents.performance.core.capacity import Capacity, ReplicaSeen
+from agents.performance.core import demand, evidence, underway
+from agents.performance.core.capacity import Capacity
 from agents.performance.core.scaler import PredictiveScaler
-from agents.performance.core.sizing_state import Mind, Newest, Served, SizingSettings, SizingState
+from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
 from contracts.events import Action, Finding, Message, Outcome, Sli, Tick
 from contracts.scaling import FleetFacts, LoadSeen
 
 KIND = "sizing"
 LOOK_MS = KINDS[KIND] * 1000
-WINDOW_S = 60
-"""Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
 COVERAGE_FLOOR = 0.5
 WORDS_LIMIT = 2000
 SURE_RATIO = 0.25
-"""A capacity known no better than this says when replicas are short, and never that some are spare."""
+"""On a capacity whose limit was not seen and that is known no better than this, nobody orders or gives back."""
 NOTED_CHANGE = 0.05
 """The scaler is told of capacity and start-up anew when either has changed by more than this share."""
 
@@ -59,11 +57,11 @@ class Sizing:
             return state
         if sli.size_s == 0:
             end_ms = sli.end_ms if tick_ms is None else min(sli.end_ms, tick_ms + round(self._settings.ahead_s * 1000))
-            return _latest(state or SizingState(workload=sli.workload, heard_ms=sli.end_ms), sli, end_ms)
-        if sli.size_s < WINDOW_S:
-            return state
+            return evidence.latest(state or SizingState(workload=sli.workload, heard_ms=sli.end_ms), sli, end_ms)
+        if sli.size_s < evidence.WINDOW_S:
+            return state and evidence.brief(state, sli, self._settings.target_of(sli.workload))
         state = state or SizingState(workload=sli.workload, heard_ms=sli.end_ms)
-        return _window(state, sli, self._settings.target_of(sli.workload))
+        return evidence.window(state, sli, self._settings.target_of(sli.workload))
 
     def _tick(self, state: SizingState, tick: Tick) -> tuple[SizingState | None, list[Message]]:
         settings, last_ms = self._settings, state.tick_ms
@@ -120,10 +118,12 @@ class Sizing:
                     late=float(served.late) if served is not None else 0.0,
                 )
                 mind, scaler = self._mind(state, capacity.planned_rps, startup_s)
-                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial, sure=_sure(capacity))
-                values |= sized | {"capacity_error_ratio": capacity.error_ratio}
+                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial)
                 values |= {} if capacity.rps is None else {"capacity_rps": capacity.rps}
-                words = scaler.last.explain()
+                values["capacity_error_ratio"] = capacity.error_ratio
+                if _sure(capacity):  # else the scaler learns the load, and what it says is not told
+                    values |= sized
+                    words = scaler.last.explain()
         found = Finding(
             workload=state.workload,
             kind=KIND,
@@ -159,19 +159,19 @@ class Sizing:
 
 
 def _sure(capacity: Capacity) -> bool:
-    """Whether replicas may be given back on it; until then that is left to rules that look at slack."""
+    """Whether replicas may be ordered and given back on it; until then that is left to rules that look at users."""
     return capacity.saturated or capacity.error_ratio <= SURE_RATIO
 
 
-def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool, sure: bool) -> dict[str, float]:
-    """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare; on a capacity
-    that is not sure replicas may be short, and how many there should be is not told."""
+def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool) -> dict[str, float]:
+    """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare."""
     ordered = seen.ready + seen.starting
     wanted = scaler.decide(seen)
-    values = {"replicas_short": float(max(0, wanted - ordered))}
-    if sure:
-        values["replicas_wanted"] = float(wanted if may_lower else max(wanted, ordered))
-    if sure and may_lower:
+    values = {
+        "replicas_wanted": float(wanted if may_lower else max(wanted, ordered)),
+        "replicas_short": float(max(0, wanted - ordered)),
+    }
+    if may_lower:
         values["replicas_spare"] = float(max(0, ordered - wanted))
     if not scaler.last.blind:
         values["expected_rps"] = scaler.last.expected_rps
@@ -196,67 +196,3 @@ def _up(state: SizingState) -> int | None:
 
 def _moved(state: SizingState, moved: underway.Underway) -> SizingState:
     return state if moved is state.underway else state.model_copy(update={"underway": moved})
-
-
-def _latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
-    """A latest SLI, unless a newer one is known or it was told before."""
-    before = state.newest
-    same_end = before is not None and sli.end_ms == before.order_ms
-    if before is not None and (sli.end_ms < before.order_ms or (same_end and sli.id in before.told)):
-        return state
-    up = sli.value("replicas_up")
-    newest = Newest(
-        order_ms=sli.end_ms,
-        end_ms=end_ms,
-        cause_ms=sli.cause_ms,
-        freshness_s=sli.freshness_s,
-        coverage_ratio=sli.coverage_ratio,
-        waiting=sli.value("requests_waiting"),
-        running=sli.value("requests_running"),
-        up=None if up is None else round(up),
-        told=(*(before.told if before is not None and same_end else ()), sli.id),
-    )
-    changes = {
-        "newest": newest,
-        "heard_ms": max(state.heard_ms, sli.end_ms),
-        "demand": demand.heard(state.demand, sli),
-        # Where all fail one after the other, the count in between is of a moment that never was.
-        "up": newest.up if newest.up is not None and (sli.coverage_ratio >= 1 or state.up is None) else state.up,
-    }
-    if newest.up is not None:
-        changes["underway"] = underway.answered(state.underway, newest.up, sli.end_ms)
-    return state.model_copy(update=changes)
-
-
-def _window(state: SizingState, sli: Sli, target: float) -> SizingState:
-    """A window's SLI, unless shorter windows are there to be read, or it is no news."""
-    before = state.served
-    if before is not None and (sli.size_s > before.size_s or sli.end_ms <= before.end_ms):
-        return state
-    up, per_s, running = (sli.value(name) for name in ("replicas_up", "requests_per_s", "requests_running"))
-    met = sli.attainment.get("ttft")
-    done, good = (met.total, met.good) if met is not None else (0, 0)
-    served = Served(
-        size_s=sli.size_s,
-        end_ms=sli.end_ms,
-        done=done + (before.done if before is not None else 0),
-        late=done - good + (before.late if before is not None else 0),
-        service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
-        up=None if up is None else int(up),
-    )
-    changes = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
-    if up and per_s is not None and running is not None and up == state.up == (before.up if before else None):
-        each = ReplicaSeen(
-            span_s=float(sli.size_s),
-            finished=per_s * sli.size_s / up,
-            running=running / up,
-            waiting=(sli.value("requests_waiting") or 0.0) / up,
-            prompt_tokens=(sli.value("prompt_tokens_per_s") or 0.0) * sli.size_s / up,
-            generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
-            done=done / up,
-            in_time=good / up,
-            at_s=sli.end_ms / 1000,
-            kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
-        )
-        changes["capacity"] = state.capacity.seen(each, target)
-    return state.model_copy(update=changes)

@@ -72,7 +72,6 @@ class Served(_Part):
     done: int = 0
     late: int = 0
     service_s: float | None = None
-    up: int | None = None
 
 
 class Mind(_Part):
@@ -96,8 +95,8 @@ class Mind(_Part):
 
 
 class SizingState(_Part):
-    """Per workload. `tick_ms`: the newest tick; `looked_ms`: the newest look; `up`: replicas when
-    all that were there last answered."""
+    """Per workload. `tick_ms`: the newest tick; `looked_ms`: the newest look; `up`: replicas when all that were there
+    last answered, and since when there are so many; `brief_ms`: the newest short window that was read."""
 
     workload: str
     tick_ms: int | None = None
@@ -105,6 +104,8 @@ class SizingState(_Part):
     newest: Newest | None = None
     heard_ms: int
     up: int | None = None
+    up_since_ms: int | None = None
+    brief_ms: int | None = None
     demand: Demand = Demand()
     served: Served | None = None
     underway: Underway = Underway()

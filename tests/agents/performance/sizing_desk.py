@@ -51,9 +51,11 @@ def latest(at_s: float, rps: float | None = 8.0, *, samples: int | None = None, 
     )
 
 
-def window(end_s: float, rps: float | None = 8.0, *, size_s: int = 60, good: int = 476, total: int = 480) -> Sli:
+def window(
+    end_s: float, rps: float | None = 8.0, *, size_s: int = 60, good: int = 476, total: int = 480, waiting: float = 0.0
+) -> Sli:
     """Four replicas with room left: two requests a second each, no queue, and no more late than may be."""
-    values = {"requests_per_s": rps, "replicas_up": 4.0, "requests_running": 20.0, "requests_waiting": 0.0}
+    values = {"requests_per_s": rps, "replicas_up": 4.0, "requests_running": 20.0, "requests_waiting": waiting}
     return Sli(
         workload="chat",
         size_s=size_s,
@@ -97,6 +99,10 @@ def outcome(of: Action, at_s: float, state: EndState = EndState.VERIFIED, began_
     return Outcome(action=of, end_state=state, at_ms=ms(at_s), began_ms=None if state is EndState.REFUSED else began_ms)
 
 
+LEARNT_S = 300
+"""By then it is known what a replica can do."""
+
+
 class Sizer:
     """The running stage. Between any two messages its state goes through JSON, as it does between batches."""
 
@@ -114,12 +120,13 @@ class Sizer:
         return found
 
     def goes_on(self, seconds: int, rps: float | None = 8.0, **changes: Any) -> list[Finding]:
-        """Scrapes and ticks every 5 s, and a window in each of the first two minutes."""
+        """Scrapes and ticks every 5 s. Windows tell of a queue from the second to the fifth minute: then it is known
+        what a replica can do."""
         found: list[Finding] = []
         for _ in range(0, seconds, 5):
             self.at_s += 5
             found += self.send(latest(self.at_s, rps, **changes))
-            if self.at_s in (60, 120):
-                found += self.send(window(self.at_s))
+            if self.at_s in (120, 180, 240, 300):
+                found += self.send(window(self.at_s, waiting=40.0, good=240))
             found += self.send(tick(self.at_s))
         return found

@@ -8,10 +8,10 @@ from agents.performance.core.scaler import PredictiveScaler
 from agents.performance.stages import stages
 from contracts.catalog.findings import FINDINGS
 from contracts.events import EndState
-from contracts.scaling import FleetFacts, LoadSeen
+from contracts.scaling import LoadSeen
 from contracts.topics import ACTIONS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
-from tests.agents.performance.sizing_desk import SETTINGS, Sizer, action, latest, ms, outcome, tick, window
+from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, latest, ms, outcome, tick, window
 
 
 def test_it_reads_slis_actions_outcomes_and_ticks_and_tells_findings() -> None:
@@ -33,7 +33,7 @@ def test_before_any_capacity_is_known_it_says_so_and_wants_nothing() -> None:
 
 
 def test_once_capacity_is_known_every_number_is_told() -> None:
-    last = Sizer().goes_on(75)[-1]
+    last = Sizer().goes_on(LEARNT_S)[-1]
     assert last.values.keys() == {name for name, each in FINDINGS.items() if each.kind == "sizing"}
     assert "errors of" in last.words
     assert "a start-up of 60 s is supposed" in last.words
@@ -42,20 +42,30 @@ def test_once_capacity_is_known_every_number_is_told() -> None:
 def test_what_the_scaler_is_told_is_what_came() -> None:
     """The same answers as of a scaler that is asked by hand."""
     sizer = Sizer()
+    sizer.goes_on(LEARNT_S)
+    assert sizer.state is not None
+    mind = sizer.state.mind
+    assert mind is not None
+    assert isinstance(mind.scaler, str)
+    scaler = PredictiveScaler.unpack(mind.facts, mind.scaler, target=0.99)
+    start_s = ms(LEARNT_S) // 1000
+    wanted = [scaler.decide(LoadSeen(start_s + 15 * n, [8] * 15, 0.0, 20.0, 4, 0)) for n in range(1, 5)]
+    assert [each.value("replicas_wanted") for each in sizer.goes_on(60)] == wanted
+
+
+def test_on_a_capacity_that_is_only_guessed_nothing_is_short_or_spare() -> None:
+    sizer = Sizer()
     sizer.goes_on(60)
-    found = sizer.goes_on(60)
-    capacity = found[-1].value("capacity_rps")
-    assert capacity is not None
-    scaler = PredictiveScaler(FleetFacts(capacity, 2.5, 60.0, 15, 1, 20), target=0.99)
-    start_s = ms(60) // 1000
-    scaler.decide(LoadSeen(start_s, [8] * 15, 0.0, 20.0, 4, 0, 480.0, 4.0))
-    wanted = [scaler.decide(LoadSeen(start_s + 15 * n, [8] * 15, 0.0, 20.0, 4, 0)) for n in range(1, 4)]
-    assert [each.value("replicas_wanted") for each in found[:3]] == wanted
+    sizer.send(window(60), tick(61))
+    found = sizer.goes_on(60, 1.0)[-1]
+    assert "its limit was not seen yet" in found.words
+    assert found.words.startswith("how many replicas there should be is not known yet")
+    assert found.values.keys() == {"startup_s", "replicas_ordered", "capacity_rps", "capacity_error_ratio"}
 
 
 def test_a_load_that_grows_makes_replicas_short() -> None:
     sizer = Sizer()
-    sizer.goes_on(120)
+    sizer.goes_on(LEARNT_S)
     last = sizer.goes_on(120, 24.0)[-1]
     assert (last.value("replicas_short") or 0) >= 4
     assert last.value("replicas_spare") == 0
@@ -64,15 +74,15 @@ def test_a_load_that_grows_makes_replicas_short() -> None:
 
 def test_a_load_that_falls_makes_replicas_spare() -> None:
     sizer = Sizer()
-    sizer.goes_on(300)
-    last = sizer.goes_on(900, 1.0)[-1]
+    sizer.goes_on(LEARNT_S)
+    last = sizer.goes_on(1500, 1.0)[-1]
     assert (last.value("replicas_spare") or 0) >= 1
     assert last.value("replicas_short") == 0
 
 
 def test_no_more_are_wanted_than_the_bounds_allow() -> None:
     sizer = Sizer(replace(SETTINGS, bounds={"chat": (1, 5)}))
-    sizer.goes_on(120)
+    sizer.goes_on(LEARNT_S)
     assert sizer.goes_on(120, 40.0)[-1].value("replicas_wanted") == 5
 
 
@@ -101,8 +111,8 @@ def test_a_start_up_that_was_seen_is_reckoned_with() -> None:
 
 def test_without_fresh_slis_nothing_is_spare_and_nothing_is_lowered() -> None:
     sizer = Sizer()
-    sizer.goes_on(300)
-    spare = sizer.goes_on(900, 1.0)[-1].value("replicas_spare")
+    sizer.goes_on(LEARNT_S)
+    spare = sizer.goes_on(1500, 1.0)[-1].value("replicas_spare")
     assert spare
     blind = sizer.send(*(tick(sizer.at_s + gap) for gap in range(1, 62)))
     assert [each.value("replicas_spare") for each in blind] == [None, None, None]
@@ -112,8 +122,8 @@ def test_without_fresh_slis_nothing_is_spare_and_nothing_is_lowered() -> None:
 
 def test_with_too_few_instances_heard_nothing_is_spare() -> None:
     sizer = Sizer()
-    sizer.goes_on(300)
-    sizer.goes_on(900, 1.0)
+    sizer.goes_on(LEARNT_S)
+    sizer.goes_on(1500, 1.0)
     few = sizer.goes_on(15, 0.5, coverage_ratio=0.4)[-1]
     assert few.value("replicas_spare") is None
     assert few.value("replicas_wanted") == 4
@@ -121,8 +131,8 @@ def test_with_too_few_instances_heard_nothing_is_spare() -> None:
 
 def test_where_some_instances_tell_no_arrivals_it_may_raise_and_not_lower() -> None:
     sizer = Sizer()
-    sizer.goes_on(300)
-    sizer.goes_on(900, 1.0)
+    sizer.goes_on(LEARNT_S)
+    sizer.goes_on(1500, 1.0)
     low = sizer.goes_on(15, 0.5, samples=3)[-1]
     assert (low.value("replicas_spare"), low.value("replicas_wanted"), low.value("replicas_short")) == (None, 4, 0)
     high = sizer.goes_on(60, 30.0, samples=3)[-1]
@@ -132,12 +142,12 @@ def test_where_some_instances_tell_no_arrivals_it_may_raise_and_not_lower() -> N
 
 def test_scrapes_rarer_than_looks_are_waited_for() -> None:
     sizer = Sizer()
-    sizer.goes_on(120)
+    sizer.goes_on(LEARNT_S)
     log = [
-        message for at_s in range(125, 245, 5) for message in ([latest(at_s)] if at_s % 30 == 0 else []) + [tick(at_s)]
+        message for at_s in range(305, 425, 5) for message in ([latest(at_s)] if at_s % 30 == 0 else []) + [tick(at_s)]
     ]
     found = sizer.send(*log)
-    assert [each.at_ms for each in found] == [ms(at_s) for at_s in (150, 180, 210, 240)]
+    assert [each.at_ms for each in found] == [ms(at_s) for at_s in (330, 360, 390, 420)]
     assert all(each.value("replicas_spare") is not None for each in found)
 
 
@@ -216,7 +226,7 @@ def test_actions_of_a_workload_of_which_nothing_is_known_leave_nothing_behind() 
 
 def test_a_scaler_that_another_version_packed_begins_anew() -> None:
     sizer = Sizer()
-    sizer.goes_on(75)
+    sizer.goes_on(LEARNT_S)
     assert sizer.state is not None
     assert sizer.state.mind is not None
     strange = sizer.state.mind.model_copy(update={"scaler": "of another time"})

@@ -112,6 +112,7 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
     assert {each["rule"] for each in account["without"]} == {
         "scale-up-to-forecast",
         "scale-up-on-burn",
+        "scale-up-on-lasting-queue",
         "scale-up-on-queue",
         "scale-down-to-forecast",
         "scale-down-on-slack",

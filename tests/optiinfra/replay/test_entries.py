@@ -53,5 +53,7 @@ def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(
     ]
     assert decided[0] == decided[1]
     assert len(decided[0]) >= 2
-    assert told.deeds == same.deeds
+    # The latest value is told anew with each page: a rule can fire on the first of them, and remembers its numbers.
+    by_numbers = [[each.model_copy(update={"because": ()}) for each in result.deeds] for result in (told, same)]
+    assert by_numbers[0] == by_numbers[1]
     assert told.cost == same.cost

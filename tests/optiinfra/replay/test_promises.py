@@ -54,13 +54,13 @@ def test_in_an_outage_of_all_scrapes_no_capacity_is_taken() -> None:
 
 def test_on_a_calm_day_no_step_down_hurts_once_replicas_were_full_and_the_fleet_goes_with_the_load() -> None:
     """What a replica bears is not known before it was full; until then a step down may prove to be wrong. One that is
-    still on trial when the forecast turns is taken back by what goes before it, and hurt nobody."""
+    still on trial when the forecast turns, or when a queue shows, is taken back before users notice."""
     hours = np.arange(9 * 3600) / 3600
-    load = np.where(hours < 0.5, 26, 20 - 8 * np.cos(2 * np.pi * (hours - 1) / 8))
+    load = np.where(hours < 0.5, 40, 20 - 8 * np.cos(2 * np.pi * (hours - 1) / 8))
     result = under_the_pack(np.random.default_rng(3).poisson(load), scrape_s=15, initial_replicas=6)
     learnt = [deed for deed in result.deeds if deed.decided_s >= 3600]
     undone = [deed.reasons for deed in learnt if deed.end_state != "verified"]
-    assert set(undone) <= {("preempted",)}
+    assert set(undone) <= {("preempted",), ("guard_broken",)}
     assert len(undone) <= 0.1 * len(learnt)
     kinds = [deed.kind for deed in learnt if deed.began_s is not None]
     assert {"scale_up", "scale_down"} == set(kinds)

@@ -1,0 +1,107 @@
+"""Folds the SLIs of a workload into what stage `sizing` knows of it: load, replicas, lateness, and what one can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.performance.core import demand, underway
+from agents.performance.core.capacity import ReplicaSeen
+from agents.performance.core.sizing_state import Newest, Served, SizingState
+from contracts.events import Sli
+
+WINDOW_S = 60
+"""Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
+BRIEF_S, QUEUE = 10, 1.0
+"""Where so many requests wait in front of a replica, on average, its capacity is read from shorter windows."""
+
+
+def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
+    """A latest SLI, unless a newer one is known or it was told before."""
+    before = state.newest
+    same_end = before is not None and sli.end_ms == before.order_ms
+    if before is not None and (sli.end_ms < before.order_ms or (same_end and sli.id in before.told)):
+        return state
+    up = sli.value("replicas_up")
+    newest = Newest(
+        order_ms=sli.end_ms,
+        end_ms=end_ms,
+        cause_ms=sli.cause_ms,
+        freshness_s=sli.freshness_s,
+        coverage_ratio=sli.coverage_ratio,
+        waiting=sli.value("requests_waiting"),
+        running=sli.value("requests_running"),
+        up=None if up is None else round(up),
+        told=(*(before.told if before is not None and same_end else ()), sli.id),
+    )
+    # Where all fail one after the other, the count in between is of a moment that never was.
+    counted = newest.up if newest.up is not None and (sli.coverage_ratio >= 1 or state.up is None) else state.up
+    changes = {
+        "newest": newest,
+        "heard_ms": max(state.heard_ms, sli.end_ms),
+        "demand": demand.heard(state.demand, sli),
+        "up": counted,
+        "up_since_ms": state.up_since_ms if counted == state.up else sli.end_ms,
+    }
+    if newest.up is not None:
+        changes["underway"] = underway.answered(state.underway, newest.up, sli.end_ms)
+    return state.model_copy(update=changes)
+
+
+def window(state: SizingState, sli: Sli, target: float) -> SizingState:
+    """A window's SLI, unless shorter windows are there to be read, or it is no news."""
+    before = state.served
+    if before is not None and (sli.size_s > before.size_s or sli.end_ms <= before.end_ms):
+        return state
+    per_s, running = sli.value("requests_per_s"), sli.value("requests_running")
+    met = sli.attainment.get("ttft")
+    done, good = (met.total, met.good) if met is not None else (0, 0)
+    served = Served(
+        size_s=sli.size_s,
+        end_ms=sli.end_ms,
+        done=done + (before.done if before is not None else 0),
+        late=done - good + (before.late if before is not None else 0),
+        service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
+    )
+    changes: dict[str, Any] = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
+    seen = _replica(sli)
+    told = state.brief_ms is not None and state.brief_ms > sli.start_ms
+    counted = sli.value("replicas_up") == state.up
+    if seen is not None and counted and (seen.waiting < QUEUE or (_steady(state, sli) and not told)):
+        changes["capacity"] = state.capacity.seen(seen, target)
+    return state.model_copy(update=changes)
+
+
+def brief(state: SizingState, sli: Sli, target: float) -> SizingState:
+    """A short window of a queue says what replicas can do, and seldom has one come or gone in it."""
+    if sli.size_s != BRIEF_S or (state.brief_ms is not None and sli.end_ms <= state.brief_ms):
+        return state
+    seen = _replica(sli)
+    if seen is None or seen.waiting < QUEUE or not _steady(state, sli):
+        return state
+    return state.model_copy(update={"brief_ms": sli.end_ms, "capacity": state.capacity.seen(seen, target)})
+
+
+def _steady(state: SizingState, sli: Sli) -> bool:
+    """Of a window in which replicas came or went, nobody knows what one did."""
+    same = sli.value("replicas_up") == state.up
+    return same and state.up_since_ms is not None and state.up_since_ms <= sli.start_ms
+
+
+def _replica(sli: Sli) -> ReplicaSeen | None:
+    """What the mean replica of the workload did in a window."""
+    up, per_s, running = (sli.value(name) for name in ("replicas_up", "requests_per_s", "requests_running"))
+    if not up or per_s is None or running is None:
+        return None
+    met = sli.attainment.get("ttft")
+    return ReplicaSeen(
+        span_s=float(sli.size_s),
+        finished=per_s * sli.size_s / up,
+        running=running / up,
+        waiting=(sli.value("requests_waiting") or 0.0) / up,
+        prompt_tokens=(sli.value("prompt_tokens_per_s") or 0.0) * sli.size_s / up,
+        generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
+        done=met.total / up if met is not None else 0.0,
+        in_time=met.good / up if met is not None else 0.0,
+        at_s=sli.end_ms / 1000,
+        kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
+    )
