@@ -105,34 +105,26 @@ class Carrier:
         if not fence:
             return await work
         answered = asyncio.Event()
-        renewing: list[asyncio.Task[None]] = []
-
-        def renew() -> None:
-            renewing.append(asyncio.create_task(self._renew(record, answered)))
-
-        timer = asyncio.get_running_loop().call_later(self._limits.lease_s / 3, renew)
+        renewing = asyncio.create_task(self._renew(record, answered))
         try:
             return await work
         finally:
-            timer.cancel()
             # Never cancelled: a claim that is cut off leaves a connection of which nobody knows what it will answer.
             answered.set()
-            for task in renewing:
-                await task
+            await renewing
 
     async def _renew(self, record: ActionRecord, answered: asyncio.Event) -> None:
-        """Claim it anew, and again after each third of a lease that passes without an answer."""
         while True:
-            try:
-                await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
-            except OptiInfraError as error:  # whether it is still ours, the next write finds out
-                log.warning("lease_not_renewed", action=record.action.id, error=str(error))
             try:
                 async with asyncio.timeout(self._limits.lease_s / 3):
                     await answered.wait()
                 return
             except TimeoutError:
                 pass
+            try:
+                await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
+            except OptiInfraError as error:  # whether it is still ours, the next write finds out
+                log.warning("lease_not_renewed", action=record.action.id, error=str(error))
 
     async def _claim(self, record: ActionRecord, sight: Sight) -> Claim:
         if record.phase is Phase.RECORDED and sight.behind:

@@ -249,29 +249,6 @@ async def test_a_lease_is_renewed_while_a_controller_takes_its_time() -> None:
     assert ledger.fence == 1
 
 
-async def test_a_lease_is_not_renewed_where_every_answer_comes_at_once() -> None:
-    ledger = Claims()
-    carrier = Carrier(
-        ledger,
-        lambda workload: FakeController(),
-        HandClock(),
-        owner="executor-1",
-        limits=ClaimLimits(lease_s=60.0),
-        max_age_s=MAX_AGE_S,
-        checkpoint=nothing,
-        troubled=unexpected,
-    )
-    moves = 0
-
-    def sees(_: ActionRecord) -> Sight:
-        nonlocal moves
-        moves += 1
-        return Sight(NOW)
-
-    await carrier.carry(await ledger.record(action(), at_ms=NOW), sees)
-    assert ledger.claims == moves > 1
-
-
 class SlowBroker:
     async def publish(self, message: Message, *, trace_id: str | None = None) -> None:
         await asyncio.Event().wait()

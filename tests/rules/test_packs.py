@@ -102,6 +102,7 @@ def test_the_built_in_packs_scale_to_the_forecast_and_on_burn_queue_and_slack_be
         "scale-up-to-forecast": ActionKind.SCALE_UP,
         "scale-down-to-forecast": ActionKind.SCALE_DOWN,
         "scale-up-on-burn": ActionKind.SCALE_UP,
+        "scale-up-on-lasting-queue": ActionKind.SCALE_UP,
         "scale-up-on-queue": ActionKind.SCALE_UP,
         "scale-down-on-slack": ActionKind.SCALE_DOWN,
     }
