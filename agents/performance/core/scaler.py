@@ -9,7 +9,7 @@ the real one does as the cheapest of them that would have met the target (`choic
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -57,7 +57,10 @@ class Decision:
     def explain(self) -> str:
         """The choice in one line."""
         if self.blind:
-            return f"{self.replicas} replicas: nothing is measured, so nothing is lowered"
+            return (
+                f"{self.replicas} replicas: nothing is measured, so nothing is lowered, and the peak that was guessed last, "
+                f"{self.peak_rps:.4g} req/s, is prepared for"
+            )
         return (
             f"{self.replicas} replicas: {self.expected_rps:.4g} req/s expected after the start-up, with "
             f"{self.caution:.2g} errors of {self.spread_ratio:.1%} {self.quantile_rps:.4g}; now {self.floor_rps:.4g}; "
@@ -196,10 +199,12 @@ class PredictiveScaler:
         )
 
     def _blind(self, seen: LoadSeen) -> int:
+        """Who cannot see stands ready for the peak that was guessed last, and gives up nothing."""
         self._fleets.stand()
         self._forecaster.miss()
-        replicas = max(seen.ready + seen.starting, self.last.replicas)
-        self.last = Decision(replicas, blind=True)
+        ready_for = min(math.ceil(self.last.held_replicas - 1e-9), self._facts.most)
+        replicas = max(seen.ready + seen.starting, self.last.replicas, ready_for)
+        self.last = replace(self.last, replicas=replicas, blind=True)
         return replicas
 
 

@@ -64,6 +64,18 @@ def test_a_replica_lost_in_the_dark_is_asked_for_again() -> None:
     assert scaler.last.blind
 
 
+def test_who_cannot_see_stands_ready_for_the_peak_that_was_guessed_last() -> None:
+    scaler = PredictiveScaler(facts())
+    for slot in range(1, 240):
+        scaler.decide(LoadSeen(15 * slot, [80 + slot] * 15, 0.0, 0.0, scaler.last.replicas, 0))
+    seen = scaler.last
+    short = seen.replicas - 2
+    dark = scaler.decide(LoadSeen(3615, None, None, None, short, 0))
+    assert dark >= max(seen.replicas, seen.held_replicas)
+    assert (scaler.last.peak_rps, scaler.last.blind) == (seen.peak_rps, True)
+    assert "is prepared for" in scaler.last.explain()
+
+
 def test_missing_queue_length_is_no_reason_to_stop() -> None:
     assert PredictiveScaler(facts()).decide(LoadSeen(15, [80] * 15, None, None, 1, 0)) >= 8
 
