@@ -58,8 +58,8 @@ class Decision:
         """The choice in one line."""
         if self.blind:
             return (
-                f"{self.replicas} replicas: nothing is measured, so nothing is lowered, and the peak that was guessed last, "
-                f"{self.peak_rps:.4g} req/s, is prepared for"
+                f"{self.replicas} replicas: nothing is measured, so nothing is lowered, "
+                f"and the peak that was guessed last, {self.peak_rps:.4g} req/s, is prepared for"
             )
         return (
             f"{self.replicas} replicas: {self.expected_rps:.4g} req/s expected after the start-up, with "
