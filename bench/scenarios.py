@@ -156,7 +156,9 @@ def main(names: Sequence[str]) -> None:
     for what in map(scenario, names) if names else SCENARIOS:
         svg, figures = play(what)
         (DOCS / f"{what.name}.svg").write_text(svg + "\n", encoding="utf-8")
-        (DOCS / f"{what.name}.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+        (DOCS / f"{what.name}.json").write_text(
+            json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         readme = DOCS / "README.md"
         readme.write_text(put(readme.read_text(encoding="utf-8"), what.name, section(figures)), encoding="utf-8")
         print(f"{what.name}: {len(svg) / 1000:.0f} kB\n{section(figures)}\n", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -20,7 +21,11 @@ Row = Mapping[str, str]
 def opened(path: Path) -> TextIO:
     """The text of a file; `.gz` is unpacked. Raises ConfigError where there is none."""
     try:
-        return gzip.open(path, "rt", encoding="utf-8", newline="") if path.suffix == ".gz" else path.open(newline="")
+        return (
+            gzip.open(path, "rt", encoding="utf-8", newline="")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8", newline="")
+        )
     except OSError as error:
         raise ConfigError(
             f"cannot be opened: {error.strerror}", where=str(path), fix="Name a trace file that exists."
@@ -35,7 +40,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(text, 1):
                 if line.strip():
                     yield number, line.strip()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise broken(path, number + 1, f"cannot be read: {error}", "Fetch the file anew.") from None
 
 

@@ -57,7 +57,10 @@ def again(context: typer.Context) -> str:
     words = ["optiinfra", context.info_name or ""]
     for param in context.command.params:
         value = context.params.get(param.name or "")
-        if value is None or value == param.default or value is False or not param.opts:
+        if value is None or value == param.default or not param.opts:
+            continue
+        if value is False:
+            words += param.secondary_opts[:1]
             continue
         for each in value if isinstance(value, list | tuple) else [value]:
             words += [param.opts[0]] if each is True else [param.opts[0], str(each)]

@@ -168,7 +168,7 @@ def replay(
     ]
     if json_path is not None:
         data = several.written(runs, WHOLE if asked else None)
-        json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        json_path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if html_path is not None:
         with screen.status(f"drawing {html_path}"):
             told = [_replayed(each, policies, other, WHOLE if asked else None) for each in runs]

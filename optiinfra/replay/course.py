@@ -124,7 +124,8 @@ class Race:
         begin = len(self.load.per_second) - len(outcome.queue)
         total = np.concatenate(([0.0], np.cumsum(self.load.per_second[begin:], dtype=np.float64)))
         queue = np.concatenate(([0.0], outcome.queue))
-        spans = [_moved(span, begin) for span in self.blind]
+        # A run that begins later met no outage before it.
+        spans = [_moved(span, begin) for span in self.blind if span.begin_s >= begin]
         during = pooled(total, queue, [(span.begin_s, span.end_s) for span in spans], LATE_AFTER_S)
         after = pooled(total, queue, [(span.end_s, span.end_s + AFTER_S) for span in spans], LATE_AFTER_S)
         return during, after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def read_zone(path: Path) -> RecordedZone:
         told = _SpotFile.model_validate(json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw))
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror or error}", where=str(path), fix="Name another.") from error
-    except (ValueError, EOFError, ValidationError) as error:
+    except (ValueError, EOFError, ValidationError, zlib.error) as error:
         fix = 'It holds {"metadata": {"gap_seconds": 195}, "data": [0, 1, …]}.'
         raise ConfigError("this is no record of spot capacity", where=str(path), fix=fix) from error
     return RecordedZone(told.metadata.gap_seconds, told.data)

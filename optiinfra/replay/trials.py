@@ -20,6 +20,7 @@ from optiinfra.replay.pools import Answered, fewest, serve
 _WARM_SHARE = 0.1
 """The first of the requests meet an empty replica, and are not counted."""
 _STEP = 1.3
+_HIGHEST_RPS = 10_000.0
 _LOWEST = 1 / 8
 """Of the live rate: a setting that bears less than this is not looked at more closely."""
 
@@ -108,7 +109,7 @@ class TwinTrials:
         spec, live = spec_of(self.engine, setting, self._mix.longest), self.live(setting)
         low = high = self.live_rps * setting.tensor_parallel
         if live.kept:
-            while self._kept(spec, high := low * _STEP):
+            while low < _HIGHEST_RPS and self._kept(spec, high := low * _STEP):
                 low = high
         else:
             while not self._kept(spec, low := high / _STEP):

@@ -86,11 +86,11 @@ def has_news(demand: Demand) -> bool:
 
 def _stretch(sli: Sli) -> Stretch:
     told = sli.values.get("arrivals_per_s")
-    if told is None or told.value is None or told.samples < COVERAGE_FLOOR * sli.instances:
+    if told is None or told.value is None or told.samples < COVERAGE_FLOOR * sli.instances_up:
         return Stretch(end_ms=sli.end_ms, per_s=None, partial=False)
-    if told.samples >= sli.instances:
-        return Stretch(end_ms=sli.end_ms, per_s=told.value, partial=False)
-    return Stretch(end_ms=sli.end_ms, per_s=told.value * sli.instances / told.samples, partial=True)
+    # Of those that answer and do not tell, what the others had is supposed; one that does not answer may have nothing.
+    supposed = max(1.0, sli.instances_up / told.samples) if told.samples else 1.0
+    return Stretch(end_ms=sli.end_ms, per_s=told.value * supposed, partial=told.samples < sli.instances)
 
 
 def _closed(demand: Demand) -> Demand:

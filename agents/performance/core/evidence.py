@@ -11,6 +11,8 @@ from contracts.events import Sli
 
 WINDOW_S = 60
 """Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
+LASTS_MS = 30_000
+"""Fewer replicas than are listed, but so many for so long, are all there are."""
 BRIEF_S, QUEUE = 10, 1.0
 """Where so many requests wait in front of a replica, on average, its capacity is read from shorter windows."""
 
@@ -31,10 +33,12 @@ def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
         waiting=sli.value("requests_waiting"),
         running=sli.value("requests_running"),
         up=None if up is None else round(up),
+        up_since_ms=before.up_since_ms if before is not None and before.up == up else sli.end_ms,
         told=(*(before.told if before is not None and same_end else ()), sli.id),
     )
-    # Where all fail one after the other, the count in between is of a moment that never was.
-    counted = newest.up if newest.up is not None and (sli.coverage_ratio >= 1 or state.up is None) else state.up
+    # Where all fail one after the other, the count in between is of a moment that never was. One that lasts is true.
+    sure = sli.coverage_ratio >= 1 or state.up is None or sli.end_ms - newest.up_since_ms > LASTS_MS
+    counted = newest.up if newest.up is not None and sure else state.up
     changes = {
         "newest": newest,
         "heard_ms": max(state.heard_ms, sli.end_ms),
@@ -90,14 +94,15 @@ def _steady(state: SizingState, sli: Sli) -> bool:
 def _replica(sli: Sli) -> ReplicaSeen | None:
     """What the mean replica of the workload did in a window."""
     up, per_s, running = (sli.value(name) for name in ("replicas_up", "requests_per_s", "requests_running"))
-    if not up or per_s is None or running is None:
+    waiting = sli.value("requests_waiting")
+    if not up or per_s is None or running is None or waiting is None:
         return None
     met = sli.attainment.get("ttft")
     return ReplicaSeen(
         span_s=float(sli.size_s),
         finished=per_s * sli.size_s / up,
         running=running / up,
-        waiting=(sli.value("requests_waiting") or 0.0) / up,
+        waiting=waiting / up,
         prompt_tokens=(sli.value("prompt_tokens_per_s") or 0.0) * sli.size_s / up,
         generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
         done=met.total / up if met is not None else 0.0,

@@ -127,16 +127,15 @@ class Fleets:
 
     def relearn(self, facts: FleetFacts) -> float:
         """Other facts of the same fleet. Paper fleets keep the requests they could serve, in replicas of the new kind;
-        returns how many of the new kind make one of the old.
+        of the real one only what it is held to changes. Returns how many of the new kind make one of the old.
         """
         ratio = self._facts.capacity_rps / facts.capacity_rps
         if ratio != 1.0:
-            for past in (self._ready, self._holds):
-                rows = past.rows(past.keep)
-                rows *= ratio
-            ready = self._ready.rows(self._ready.keep)
-            np.ceil(ready - 1e-9, out=ready)
-            self.size = np.ceil(self.size * ratio - 1e-9)
+            held = self._holds.rows(self._holds.keep)
+            held *= ratio
+            ready = self._ready.rows(self._ready.keep)[:, 1:]
+            np.ceil(ready * ratio - 1e-9, out=ready)
+            self.size[1:] = np.ceil(self.size[1:] * ratio - 1e-9)
         self._told(facts)
         return ratio
 

@@ -137,7 +137,8 @@ class Sizing:
             "looked_ms": at_ms,
             "demand": rest,
             "mind": mind,
-            "served": served and served.model_copy(update={"done": 0, "late": 0}),
+            # A look that sees nothing takes nothing in: the next one that sees is told of it.
+            "served": served and (served if arrived is None else served.model_copy(update={"done": 0, "late": 0})),
         }
         return state.model_copy(update=changes), [found]
 

@@ -50,7 +50,7 @@ class _Part(BaseModel):
 
 class Newest(_Part):
     """The newest latest SLI: when it ends by its scraper's clock (`order_ms`), and as far as ticks bear that out, and
-    the ids of all that end when it does."""
+    the ids of all that end when it does. `up_since_ms`: since when `up` is told."""
 
     order_ms: int
     end_ms: int
@@ -60,6 +60,7 @@ class Newest(_Part):
     waiting: float | None
     running: float | None
     up: int | None
+    up_since_ms: int
     told: tuple[str, ...] = ()
 
 

@@ -127,9 +127,17 @@ def ended(state: Underway, outcome: Outcome) -> Underway:
 
 
 def overdue(state: Underway, now_ms: int) -> Underway:
-    """Without the actions of which nobody will say any more how they ended."""
+    """Without the actions of which nobody will say any more how they ended, and what they were to add."""
     flights = tuple(flight for flight in state.flights if now_ms <= flight.until_ms)
-    return state if len(flights) == len(state.flights) else state.model_copy(update={"flights": flights})
+    if len(flights) == len(state.flights):
+        return state
+    never = sum(
+        flight.change
+        for flight in state.flights
+        if now_ms > flight.until_ms and flight.change > 0 and flight.reached_ms is None
+    )
+    ordered = None if state.ordered is None else max(0, state.ordered - never)
+    return state.model_copy(update={"flights": flights, "ordered": ordered})
 
 
 def _reached(flight: Flight, up: int) -> bool:

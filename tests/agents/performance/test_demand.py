@@ -91,3 +91,11 @@ def test_every_request_is_handed_on_once_whenever_looks_fall(
     handed, seconds = handed + sum(arrived or ()), seconds + len(arrived or ())
     assert seconds == (at_ms - ms(0)) // 1000
     assert handed + demand.owed + sum(demand.requests) == pytest.approx(came, abs=1e-6)
+
+
+def test_a_target_that_does_not_answer_brings_no_demand() -> None:
+    """It may be starting, or gone: what the others tell is all that came, and yet not sure enough to lower anything."""
+    told = latest(5.0, 40.0, samples=10, instances=20).model_copy(update={"instances_up": 10})
+    begun = heard(Demand(), latest(0.0))
+    _, counts, partial = taken(heard(begun, told), ms(5))
+    assert (sum(counts or []), partial) == (200, True)

@@ -1,5 +1,6 @@
 """The predictive scaler: causal, safe while cold or blind, quick up, unhurried down, no dearer than its target asks."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.performance.core.scaler import PredictiveScaler
 from contracts.errors import ConfigError
-from contracts.scaling import LoadSeen
+from contracts.scaling import FleetFacts, LoadSeen
 from tests.agents.performance.fleet_help import Run, facts, poisson, restless, steady
 
 
@@ -164,3 +165,15 @@ def test_a_burst_of_a_quiet_cold_load_is_held_for_a_quarter_of_an_hour() -> None
 def test_facts_that_describe_no_fleet_are_refused() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         PredictiveScaler(facts(startup_s=-1.0))
+
+
+def test_a_capacity_that_turns_out_higher_orders_nothing() -> None:
+    known = FleetFacts(2.0, 8.0, 180.0)
+    scaler = PredictiveScaler(known)
+    have = 20
+    for slot in range(1, 480):
+        scaler.decide(LoadSeen(15 * slot, [30] * 15, 0.0, 0.0, have, 0))
+    scaler.relearn(replace(known, capacity_rps=4.0))
+    wanted = [scaler.decide(LoadSeen(15 * slot, [30] * 15, 0.0, 0.0, have, 0)) for slot in range(480, 500)]
+    assert max(wanted) <= have
+    assert scaler.last.queue_then == 0

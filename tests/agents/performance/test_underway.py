@@ -79,3 +79,11 @@ def test_what_is_remembered_is_bounded() -> None:
         each = action(1, n, f"number {n}")
         state = ended(answered(said(state, each, 4), 5, ms(n + 60)), outcome(each, n + 61))
     assert (len(state.ended), len(state.startups_s), len(state.flights)) == (IDS_LIMIT, STARTUPS_LIMIT, 0)
+
+
+def test_an_order_that_never_came_is_not_counted_on_while_another_flies() -> None:
+    state = said(said(Underway(), action(3, 0, "lost"), 4), action(1, 5000, "flies"), 4)
+    lost = next(flight for flight in state.flights if flight.change == 3)
+    state = overdue(state, lost.until_ms + 1)
+    assert [flight.change for flight in state.flights] == [1]
+    assert state.counts(4) == (4, 1)
