@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from connectors.traces.cut import Cut
     from optiinfra.replay.card import Level
+    from optiinfra.replay.whole import Asked
+
+MOST_SCRAPE_S, DAY_S = 150, 86_400
 
 TraceOption = Annotated[
     list[str] | None,
@@ -96,6 +99,26 @@ def unstaged(given: Mapping[str, object]) -> None:
     them all."""
     if flags := [f"--{name}" for name, value in given.items() if value]:
         raise ConfigError(f"a scenario sets {', '.join(flags)} itself", where="--scenario", fix="Leave that out.")
+
+
+def unused(given: Mapping[str, object]) -> None:
+    """Refuse what only the whole policy heeds, where it does not play. Raises ConfigError that names them all."""
+    if flags := [f"--{name}" for name, value in given.items() if value]:
+        what = f"{', '.join(flags)} would change nothing: the policy rules does not play"
+        raise ConfigError(what, where="--policy", fix="Name rules among the policies, on --level fluid.")
+
+
+def playable(asked: Asked, startups_s: Sequence[float]) -> None:
+    """Look at all that the whole policy is told before anything is replayed. Raises ConfigError."""
+    from rules.book import RuleBook
+
+    if not 1 <= asked.scrape_s <= MOST_SCRAPE_S:
+        what = f"{asked.scrape_s} s between two scrapes"
+        raise ConfigError(what, where="--scrape", fix=f"Write 1s to {MOST_SCRAPE_S}s, in whole seconds.")
+    if max(startups_s) > DAY_S:
+        raise ConfigError("a start-up of more than a day", where="--startup", fix="Write 24h at most.")
+    asked.around()
+    RuleBook(asked.packs)
 
 
 def traces(trace: Sequence[str] | None) -> Sequence[str]:

@@ -127,6 +127,11 @@ def replay(
     )
     usual = f"{scene.startup_s}s" if scene else "3m"
     startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or [usual]))
+    if with_rules and not single:
+        options.playable(around, startups_s)
+    elif scene is None:
+        idle: dict[str, object] = {"rules": rules, "spot": spot, "prices": prices, "kv-hit": kv_hit}
+        options.unused(idle | {"own-cost": own_cost, "counterfactuals": counterfactuals})
     kind = Twin(
         ttft_s=duration_s(ttft, "--ttft"),
         itl_s=duration_s(itl, "--itl"),

@@ -177,3 +177,23 @@ def test_a_workload_that_nobody_has_is_refused_with_those_there_are(folder: Path
     result = run("--trace", folder, "--workload", "none", "--policy", "static-peak")
     assert result.exit_code == 2
     assert "Its workloads: chat, code" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--policy", "rules", "--scrape", "5m"), "300 s between two scrapes"),
+        (("--policy", "rules", "--scrape", "0.4s"), "0 s between two scrapes"),
+        (("--policy", "rules", "--startup", "2d"), "more than a day"),
+        (
+            ("--policy", "hpa", "--kv-hit", "0.3", "--counterfactuals"),
+            "--kv-hit, --counterfactuals would change nothing",
+        ),
+    ],
+)
+def test_what_the_whole_policy_cannot_play_or_nobody_would_heed_is_said_before_anything_runs(
+    words: tuple[str, ...], said: str
+) -> None:
+    result = run("--trace", "generated", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr.replace("\n", " ")
