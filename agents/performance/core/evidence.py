@@ -13,8 +13,8 @@ WINDOW_S = 60
 """Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
 LASTS_MS = 30_000
 """Fewer replicas than are listed, but so many for so long, are all there are."""
-BRIEF_S, QUEUE = 10, 1.0
-"""Where so many requests wait in front of a replica, on average, its capacity is read from shorter windows."""
+QUEUE = 1.0
+"""Where so many requests wait in front of a replica, on average, its limit shows, if none came or went meanwhile."""
 
 
 def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
@@ -68,21 +68,10 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
     )
     changes: dict[str, Any] = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
     seen = _replica(sli)
-    told = state.brief_ms is not None and state.brief_ms > sli.start_ms
     counted = sli.value("replicas_up") == state.up
-    if seen is not None and counted and (seen.waiting < QUEUE or (_steady(state, sli) and not told)):
+    if seen is not None and counted and (seen.waiting < QUEUE or _steady(state, sli)):
         changes["capacity"] = state.capacity.seen(seen, target)
     return state.model_copy(update=changes)
-
-
-def brief(state: SizingState, sli: Sli, target: float) -> SizingState:
-    """A short window of a queue says what replicas can do, and seldom has one come or gone in it."""
-    if sli.size_s != BRIEF_S or (state.brief_ms is not None and sli.end_ms <= state.brief_ms):
-        return state
-    seen = _replica(sli)
-    if seen is None or seen.waiting < QUEUE or not _steady(state, sli):
-        return state
-    return state.model_copy(update={"brief_ms": sli.end_ms, "capacity": state.capacity.seen(seen, target)})
 
 
 def _steady(state: SizingState, sli: Sli) -> bool:

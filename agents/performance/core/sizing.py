@@ -59,7 +59,7 @@ class Sizing:
             end_ms = sli.end_ms if tick_ms is None else min(sli.end_ms, tick_ms + round(self._settings.ahead_s * 1000))
             return evidence.latest(state or SizingState(workload=sli.workload, heard_ms=sli.end_ms), sli, end_ms)
         if sli.size_s < evidence.WINDOW_S:
-            return state and evidence.brief(state, sli, self._settings.target_of(sli.workload))
+            return state
         state = state or SizingState(workload=sli.workload, heard_ms=sli.end_ms)
         return evidence.window(state, sli, self._settings.target_of(sli.workload))
 

@@ -97,7 +97,7 @@ class Mind(_Part):
 
 class SizingState(_Part):
     """Per workload. `tick_ms`: the newest tick; `looked_ms`: the newest look; `up`: replicas when all that were there
-    last answered, and since when there are so many; `brief_ms`: the newest short window that was read."""
+    last answered, and since when there are so many."""
 
     workload: str
     tick_ms: int | None = None
@@ -106,7 +106,6 @@ class SizingState(_Part):
     heard_ms: int
     up: int | None = None
     up_since_ms: int | None = None
-    brief_ms: int | None = None
     demand: Demand = Demand()
     served: Served | None = None
     underway: Underway = Underway()

@@ -58,4 +58,5 @@ def test_while_nothing_is_measured_nothing_is_spare() -> None:
     dark = [each for at_ms, each in found.items() if begin_ms + 395_000 < at_ms < begin_ms + 500_000]
     assert len(dark) >= 6
     assert all(each.value("replicas_spare") is None for each in dark)
-    assert all((each.value("replicas_wanted") or 0) >= (each.value("replicas_ordered") or 0) for each in dark)
+    ordered = [each.value("replicas_ordered") or 0 for each in dark]
+    assert all((each.value("replicas_wanted") or many) >= many for each, many in zip(dark, ordered, strict=True))
