@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,15 @@ def child(code: str) -> ChildSpec:
     return ChildSpec(name="twin", argv=(sys.executable, "-c", code))
 
 
+@pytest.fixture
+def in_a_terminal() -> Iterator[None]:
+    """Whoever runs the suite under nohup has the signal ignored, and a run honours that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("in_a_terminal")
 async def test_alerts_are_printed_once_each_and_a_closed_terminal_is_a_clean_stop(bench: Any) -> None:
     made: Bench = bench()
     async with made.going() as task:
