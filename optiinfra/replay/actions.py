@@ -84,6 +84,6 @@ def _wrong(deed: Deed) -> str:
     }
     if deed.end_state in words:
         return words[deed.end_state]
-    if getattr(deed, "needed", None) is False:
+    if deed.needed is False:
         return "not needed in hindsight"
     return "goal missed" if deed.goal_met is False else ""

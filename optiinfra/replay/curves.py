@@ -14,6 +14,7 @@ from connectors.twin.fluid import DRAIN_S, LATE_AFTER_S, Outcome
 from optiinfra.replay.account import PipelineResult
 from optiinfra.replay.course import Race
 from optiinfra.replay.frontier import Point
+from optiinfra.replay.lateness import late_each
 from optiinfra.replay.oracle import SLOT_S
 from optiinfra.replay.policy import Policy
 from optiinfra.replay.report import ORACLE, knobs_line
@@ -145,14 +146,11 @@ def replicas(outcome: Outcome, initial: int, startup_s: float) -> tuple[Values, 
 
 
 def late_requests(arrived: Values, queue: Values) -> Values:
-    """Requests of each second that are not in time, [seconds]: those that wait when the last second in time ends."""
+    """Requests of each second that are not in time, [seconds]; `queue`: those that wait when each second ends."""
     size = len(queue)
-    total = np.concatenate(([0.0], np.cumsum(arrived)))
-    seconds = np.arange(size)
-    last = np.minimum(seconds + LATE_AFTER_S - 1, size - 1)
-    late: Values = np.clip(queue[last] - (total[last + 1] - total[seconds + 1]), 0, arrived)
-    late[seconds + LATE_AFTER_S > size] = 0.0
-    return late
+    total, waiting = (np.concatenate(([0.0], each)) for each in (np.cumsum(arrived), queue))
+    late = late_each(total, waiting, 0, size - LATE_AFTER_S + 1, LATE_AFTER_S)
+    return np.concatenate((late, np.zeros(size - len(late))))
 
 
 def thinned(at_s: Values, value: Values, most: int = MOST_POINTS) -> Line:

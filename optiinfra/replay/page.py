@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -180,7 +180,7 @@ def _pictures(told: Replayed, startup_s: float, name: str) -> dict[str, Any]:
 def _whole(each: Whole) -> dict[str, Any]:
     row, rows = each.row(), actions.rows(each.result)
     without = [(one["rule"], one["replica_s"] / 3600, one) for one in row["without"]]
-    saved = [(name, *_saved(value)) for name, value in dict(row.get("savings") or {}).items()]
+    saved = [(name, one["usd"], one["replica_s"] / 3600) for name, one in row["savings"].items()]
     return {
         "row": row,
         "startup_s": each.startup_s,
@@ -193,13 +193,6 @@ def _whole(each: Whole) -> dict[str, Any]:
         "savings": [(*one, width) for one, width in zip(saved, _widths([usd for _, usd, _ in saved]), strict=True)],
         "static_share": each.result.cost.replica_s / max(1, each.result.static_p99.cost.replica_s),
     }
-
-
-def _saved(value: Any) -> tuple[float, float]:
-    """US dollars and replica-hours of one strategy."""
-    if isinstance(value, Mapping):
-        return float(value.get("usd", 0.0)), float(value.get("replica_s", 0.0)) / 3600
-    return float(value), 0.0
 
 
 def _widths(values: Sequence[float]) -> list[float]:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.performance.core.trials import Measured, Setting
-from connectors.traces import azure, burstgpt, mooncake
-from connectors.traces.files import lines
+from connectors.traces.reading import recorded
 from connectors.twin.spec import EngineSpec, degrees
 from connectors.twin.trace import Trace
 from contracts.errors import ConfigError
@@ -59,13 +58,7 @@ class Mix:
 
 def read_mix(path: Path) -> Mix:
     """The lengths of an Azure or BurstGPT csv or a Mooncake jsonl. Raises ConfigError."""
-    _, head = next(lines(path), (0, ""))
-    if head.startswith("{"):
-        found = mooncake.read(path)
-    elif "ContextTokens" in head:
-        found = azure.read(path)
-    else:
-        found = burstgpt.read(path, None)
+    found = recorded(path)
     if found.prompt_tokens is None or found.output_tokens is None:
         raise ConfigError("tells no lengths", where=str(path), fix="Name a trace with tokens in and out.")
     return Mix(np.maximum(found.prompt_tokens, 1), np.maximum(found.output_tokens, 1), found.origin)

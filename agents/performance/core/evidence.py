@@ -76,8 +76,7 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
 
 def _steady(state: SizingState, sli: Sli) -> bool:
     """Of a window in which replicas came or went, nobody knows what one did."""
-    same = sli.value("replicas_up") == state.up
-    return same and state.up_since_ms is not None and state.up_since_ms <= sli.start_ms
+    return state.up_since_ms is not None and state.up_since_ms <= sli.start_ms
 
 
 def _replica(sli: Sli) -> ReplicaSeen | None:
