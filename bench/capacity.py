@@ -112,9 +112,7 @@ def windows(spec: EngineSpec, trace: Trace, end_s: int, slow_s: int | None = Non
                     generation_tokens=float(generated),
                     done=float(len(ttfts)),
                     in_time=float((ttfts <= TTFT_S).sum()),
-                    at_s=float(at_s),
                     itl_s=float(gaps_s / gaps) if gaps else None,
-                    ttft_s=float(ttfts.mean()) if len(ttfts) else None,
                     kv_usage_ratio=kv,
                 )
             )
@@ -199,8 +197,9 @@ def asked(name: str, mix: str, marks: Moments, seen: Sequence[ReplicaSeen], else
         model = model.seen(each, TARGET)
         last, lately = seen[max(0, place - 3) : place + 1], seen[max(0, place - 39) : place + 1]
         most = max(most, sum(one.finished for one in last) / (SPAN_S * len(last)))
-        if int(each.at_s) in marks:
-            when, right = marks[int(each.at_s)]
+        end_s = (place + 1) * SPAN_S
+        if end_s in marks:
+            when, right = marks[end_s]
             use = sum(one.kv_usage_ratio or 0.0 for one in lately)
             by_use = sum(one.finished for one in lately) / SPAN_S / max(1e-9, use)
             said = model.estimate()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connectors.traces.files import broken, in_order, number, rows
+from connectors.traces.files import begin_s, broken, in_order, number, rows
 from connectors.traces.shape import Requests
 from contracts.errors import ConfigError
 
@@ -27,7 +27,7 @@ def read(path: Path) -> Requests:
     if not at_s:
         raise ConfigError("no requests", where=str(path), fix="Name a trace with at least one line of data.")
     arrival_s, (prompts, outputs), _ = in_order(at_s, prompt, output)
-    first_s = float(int(arrival_s[0]))
+    first_s = begin_s(path, arrival_s[0], arrival_s[-1])
     return Requests(arrival_s - first_s, prompts, outputs, f"azure {path.name}", midnight_s=first_s % 86_400)
 
 

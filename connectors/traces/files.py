@@ -17,14 +17,21 @@ from contracts.errors import ConfigError
 
 Row = Mapping[str, str]
 
+MOST_S = 366 * 86_400
+MOST = 1e15
+"""No moment, size or rate of a trace is larger: what is larger was not meant."""
+
+_LATER = "surrogateescape"
+"""What is no UTF-8 is found line by line: a decoder reads ahead, and would not know which line it was."""
+
 
 def opened(path: Path) -> TextIO:
     """The text of a file; `.gz` is unpacked. Raises ConfigError where there is none."""
     try:
         return (
-            gzip.open(path, "rt", encoding="utf-8", newline="")
+            gzip.open(path, "rt", encoding="utf-8", errors=_LATER, newline="")
             if path.suffix == ".gz"
-            else path.open(encoding="utf-8", newline="")
+            else path.open(encoding="utf-8", errors=_LATER, newline="")
         )
     except OSError as error:
         raise ConfigError(
@@ -35,12 +42,16 @@ def opened(path: Path) -> TextIO:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty. Raises ConfigError where the file breaks off."""
     number = 0
-    with opened(path) as text:
+    with opened(path) as source:
         try:
-            for number, line in enumerate(text, 1):
-                if line.strip():
-                    yield number, line.strip()
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            for number, line in enumerate(source, 1):
+                if not line.isascii():
+                    line.encode()
+                if text := line.strip().removeprefix("\ufeff"):
+                    yield number, text
+        except UnicodeEncodeError:
+            raise broken(path, number, "no UTF-8", "Write the file in UTF-8, or delete the line.") from None
+        except (OSError, EOFError, zlib.error) as error:
             raise broken(path, number + 1, f"cannot be read: {error}", "Fetch the file anew.") from None
 
 
@@ -48,7 +59,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """Line number and fields of each row of a csv file that has at least these columns. Raises ConfigError."""
     source = lines(path)
     _, head = next(source, (0, ""))
-    names = [name.strip().removeprefix("\ufeff") for name in next(csv.reader([head]), [])]
+    names = [name.strip() for name in fields_of(path, 1, head)]
     missing = [name for name in columns if name not in names]
     if missing:
         fix = f"The first line names the columns: {','.join(columns)}."
@@ -60,12 +71,27 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
             numbers.append(number)
             yield text
 
-    for fields in csv.reader(texts()):
-        number = numbers[-1]
+    reader = csv.reader(texts())
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise broken(path, numbers[0], f"no csv: {error}", "Complete or delete the line.") from None
+        number = numbers[0]  # where a quoted field that spans lines begins
         numbers.clear()
         if len(fields) != len(names):
             raise broken(path, number, f"{len(fields)} fields, {len(names)} columns", "Complete or delete the line.")
         yield number, dict(zip(names, fields, strict=True))
+
+
+def fields_of(path: Path, line: int, text: str) -> list[str]:
+    """The fields of one csv line. Raises ConfigError."""
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise broken(path, line, f"no csv: {error}", "Complete or delete the line.") from None
 
 
 def number(path: Path, line: int, row: Row, column: str, *, least: float = -math.inf) -> float:
@@ -75,8 +101,8 @@ def number(path: Path, line: int, row: Row, column: str, *, least: float = -math
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < least:
-        bound = "" if least == -math.inf else f" of {least:g} or more"
+    if not math.isfinite(value) or not least <= value < MOST:
+        bound = f" below {MOST:g}" if value >= MOST else "" if least == -math.inf else f" of {least:g} or more"
         raise broken(path, line, f"{column} is {text!r}", f"Write a number{bound}, or delete the line.")
     return value
 
@@ -84,6 +110,17 @@ def number(path: Path, line: int, row: Row, column: str, *, least: float = -math
 def broken(path: Path, line: int, what: str, fix: str) -> ConfigError:
     """The error of one line."""
     return ConfigError(what, where=f"{path}:{line}", fix=fix)
+
+
+def begin_s(path: Path, first_s: float, last_s: float) -> float:
+    """The whole second at which a trace with these first and last arrivals begins: stamps may count from 1970, and what
+    came before the first request is no silence. Raises ConfigError for a trace that no memory would hold."""
+    if last_s - first_s > MOST_S:
+        what = f"the last request comes {(last_s - first_s) / 86_400:,.0f} days after the first"
+        raise ConfigError(
+            what, where=str(path), fix="Delete lines whose moment is wrong; a trace lasts a year at most."
+        )
+    return float(math.floor(first_s))
 
 
 def in_order(arrival_s: Sequence[float], *tokens: Sequence[int]) -> tuple[Seconds, tuple[Counts, ...], Counts]:

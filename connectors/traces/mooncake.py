@@ -9,16 +9,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from connectors.traces.files import broken, in_order, lines
+from connectors.traces.files import MOST, begin_s, broken, in_order, lines
 from connectors.traces.shape import Requests
 from contracts.errors import ConfigError
 
 BLOCK_TOKENS = 512
+MOST_TOLD = 60
 FIELDS = ("timestamp", "input_length", "output_length")
 
 
 def read(path: Path) -> Requests:
-    """The requests of a `.jsonl` or `.jsonl.gz`, with blocks where all of them have some. Raises ConfigError."""
+    """The requests of a `.jsonl` or `.jsonl.gz`, with blocks where all of them have some; second 0 is the first
+    request's whole second, whether stamps count from 0 or from 1970. Raises ConfigError."""
     at_s: list[float] = []
     prompt: list[int] = []
     output: list[int] = []
@@ -33,23 +35,34 @@ def read(path: Path) -> Requests:
         raise ConfigError("no requests", where=str(path), fix="Name a trace with at least one line of data.")
     arrival_s, (prompts, outputs), order = in_order(at_s, prompt, output)
     known = tuple(each for number in order if (each := blocks[number]) is not None)
+    from_s = begin_s(path, arrival_s[0], arrival_s[-1])
     return Requests(
-        arrival_s, prompts, outputs, f"mooncake {path.name}", blocks=known if len(known) == len(at_s) else None
+        arrival_s - from_s,
+        prompts,
+        outputs,
+        f"mooncake {path.name}",
+        blocks=known if len(known) == len(at_s) else None,
+        midnight_s=from_s % 86_400,
     )
 
 
 def _object(path: Path, line: int, text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise broken(path, line, "not a JSON object", f"Write an object with {', '.join(FIELDS)}.")
     for name in FIELDS:
         value = data.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
-            raise broken(path, line, f"{name} is {value!r}", "Write a number of 0 or more, or delete the line.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST:
+            raise broken(path, line, f"{name} is {_short(value)}", "Write a number of 0 or more, or delete the line.")
     return data
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_TOLD else text[:MOST_TOLD] + "…"
 
 
 def _blocks(path: Path, line: int, ids: object) -> tuple[int, ...] | None:

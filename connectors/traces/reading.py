@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from connectors.traces import azure, burstgpt, generated, lengths, mooncake, servegen
 from connectors.traces.cut import Cut
-from connectors.traces.files import lines
+from connectors.traces.files import fields_of, lines
 from connectors.traces.shape import Load, Requests
 from contracts.errors import ConfigError
 
@@ -89,10 +88,13 @@ def _requests(path: Path, model: str | None) -> Requests:
     _, head = next(lines(path), (0, ""))
     if head.startswith("{"):
         return mooncake.read(path)
-    columns = {column.strip().removeprefix("\ufeff") for column in next(csv.reader([head]), [])}
-    if columns >= set(azure.COLUMNS):
+    if not head:
+        raise ConfigError("the file is empty", where=f"{path}:1", fix=f"Name {FORMATS}.")
+    columns = {column.strip() for column in fields_of(path, 1, head)}
+    # One of a format's columns tells it; the reader says which others are missing.
+    if columns & set(azure.COLUMNS):
         return azure.read(path)
-    if columns >= set(burstgpt.COLUMNS):
+    if columns & set(burstgpt.COLUMNS):
         return burstgpt.read(path, model)
     raise ConfigError("of no format that is known", where=f"{path}:1", fix=f"Name {FORMATS}.")
 

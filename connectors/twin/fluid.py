@@ -60,7 +60,8 @@ class Outcome:
     `turns`: how often the scaler turned from adding to removing or back. `orders`: second and replicas added (removed
     below 0) of every order, over the whole trace. `removed_blind`: replicas given up while nothing was measured.
     `queue`: requests waiting at the end of each second, [seconds]. `measures`: what else is known of the scored
-    requests, by name; a fluid has none to know it of.
+    requests, by name; a fluid has none to know it of. `late`: requests of each second of arrival that were not in time,
+    [seconds], where single ones are known; None: that follows from `queue`.
     """
 
     billed_s: int
@@ -70,6 +71,7 @@ class Outcome:
     removed_blind: int
     queue: NDArray[np.float64] = field(repr=False)
     measures: Mapping[str, float | None] = field(default_factory=dict)
+    late: NDArray[np.float64] | None = field(default=None, repr=False)
 
 
 def replay(fluid: Fluid, facts: FleetFacts, scaler: Scaler) -> Outcome:

@@ -33,14 +33,14 @@ KafkaOption = Annotated[
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def duration_s(text: str, where: str = "--for") -> float:
-    """Seconds of `90s`, `2m`, `1h`, `8d` or a bare number of seconds.
+def duration_s(text: str, where: str = "--for", *, zero: bool = False) -> float:
+    """Seconds of `90s`, `2m`, `1h`, `8d` or a bare number of seconds; above 0, or `zero`: 0 too, for a moment.
 
     >>> duration_s("2m"), duration_s("90")
     (120.0, 90.0)
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not found or float(found[1]) <= 0:
+    if not found or (float(found[1]) == 0 and not zero):
         raise ConfigError(f"{text!r} is not a duration", where=where, fix="Write 90s, 2m or 1h, days as 8d.")
     return float(found[1]) * _UNITS_S[found[2]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from connectors.traces.cut import Cut
+    from contracts.ports import Reviewer
     from optiinfra.replay.card import Level
     from optiinfra.replay.whole import Asked
 
-MOST_SCRAPE_S, DAY_S = 150, 86_400
+MOST_SCRAPE_S, MOST_SERVICE_S, DAY_S = 150, 3_600, 86_400
 
 TraceOption = Annotated[
     list[str] | None,
@@ -91,6 +93,29 @@ CapacityOption = Annotated[
         "--capacity", min=0.001, help="Level requests: requests a second that a replica serves; else measured."
     ),
 ]
+ServiceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--service",
+        help="Level fluid: how long a request is in service. Else 8s for scalers on a trace, and for rules and in "
+        "scenarios as long as it takes that a full replica holds 48.",
+        show_default=False,
+    ),
+]
+ReviewLogOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--review-log",
+        metavar="FILE",
+        help="Policy rules: a reviewer's answers. What is not in it the deterministic reviewer judges.",
+    ),
+]
+ReviewRecordOption = Annotated[
+    bool,
+    typer.Option(
+        "--review-record", help="Ask the model of the settings (OPTIINFRA_REVIEW__…) what --review-log lacks; keep it."
+    ),
+]
 JsonPathOption = Annotated[Path | None, typer.Option("--json", help="Write every operating point there.")]
 
 
@@ -110,6 +135,7 @@ def unused(given: Mapping[str, object]) -> None:
 
 def playable(asked: Asked, startups_s: Sequence[float]) -> None:
     """Look at all that the whole policy is told before anything is replayed. Raises ConfigError."""
+    from optiinfra.replay.reviews import RecordedReviewer
     from rules.book import RuleBook
 
     if not 1 <= asked.scrape_s <= MOST_SCRAPE_S:
@@ -119,6 +145,8 @@ def playable(asked: Asked, startups_s: Sequence[float]) -> None:
         raise ConfigError("a start-up of more than a day", where="--startup", fix="Write 24h at most.")
     asked.around()
     RuleBook(asked.packs)
+    if asked.review_log is not None:
+        RecordedReviewer(asked.review_log)
 
 
 def traces(trace: Sequence[str] | None) -> Sequence[str]:
@@ -133,7 +161,52 @@ def outage(text: str) -> tuple[float | None, float]:
     start, slash, length = text.partition("/")
     if not slash:
         raise ConfigError(f"{text!r} is no outage", where="--outage", fix="Write 200h/30m or peak/30m.")
-    return None if start.strip() == "peak" else duration_s(start, "--outage"), duration_s(length, "--outage")
+    begin_s = None if start.strip() == "peak" else duration_s(start, "--outage", zero=True)
+    return begin_s, duration_s(length, "--outage")
+
+
+def service(text: str | None, single: bool) -> float | None:
+    """Seconds in service; None where none are named. Raises ConfigError, for `single` requests too."""
+    if text is None:
+        return None
+    if single:
+        what = "at level requests the engine says how long a request is in service"
+        raise ConfigError(what, where="--service", fix="Leave it out, or name another --engine.")
+    seconds = duration_s(text, "--service")
+    if seconds > MOST_SERVICE_S:
+        raise ConfigError("a request in service for more than an hour", where="--service", fix="Write 1h at most.")
+    return seconds
+
+
+def reviewer(log: Path | None, record: bool, state: Path | None) -> Reviewer | None:
+    """Who is asked what the log does not hold; None: nobody. Raises ConfigError, for a log that is not there too."""
+    if log is None or not record:
+        if record:
+            raise ConfigError("no file to record in", where="--review-record", fix="Name it with --review-log.")
+        if log is not None and not log.is_file():
+            raise ConfigError("no recorded answers", where=str(log), fix="Record some with --review-record.")
+        return None
+    from optiinfra.replay.reviews import LifeReviewer
+    from optiinfra.settings_load import load
+
+    writable(log)
+    return asyncio.run(LifeReviewer.of(load({} if state is None else {"state": state}).settings.review))
+
+
+def writable(path: Path) -> None:
+    """Find out before weeks are replayed whether a file can be written, and leave things as they are. Raises
+    ConfigError."""
+    try:
+        real = path.resolve()
+        there = real.exists()
+        if there and not (real.is_file() or real.is_dir()):
+            return  # a pipe or a device: trying it would be writing to it
+        real.open("a").close()
+        if not there:
+            real.unlink()
+    except OSError as error:
+        what, fix = f"cannot be written: {error.strerror or error}", "Name a file that can be written."
+        raise ConfigError(what, where=str(path), fix=fix) from error
 
 
 def level(text: str) -> Level:
@@ -151,7 +224,7 @@ def cut(begin: str | None, length: str | None) -> Cut:
     from connectors.traces.cut import Cut
 
     for_s = None if length is None else max(1, round(duration_s(length, "--for")))
-    return Cut(0 if begin is None else round(duration_s(begin, "--from")), for_s)
+    return Cut(0 if begin is None else round(duration_s(begin, "--from", zero=True)), for_s)
 
 
 def prices(text: str | None) -> tuple[Path, str, int] | None:

@@ -47,7 +47,7 @@ def replay(
     instances: Annotated[
         float, typer.Option("--instances", min=1.0, help="Level fluid: replicas that the mean load keeps busy.")
     ] = 15.0,
-    service: Annotated[str, typer.Option("--service", help="Level fluid: how long a request is in service.")] = "8s",
+    service: options.ServiceOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="ServeGen: Poisson at each window's constant rate.")] = False,
     rules: Annotated[
         list[Path] | None, typer.Option("--rules", help="Policy rules: packs in place of the built-in ones.")
@@ -77,6 +77,8 @@ def replay(
     own_cost: Annotated[
         float, typer.Option("--own-cost", min=0, help="What OptiInfra itself costs, US dollars an hour.")
     ] = 0.0,
+    review_log: options.ReviewLogOption = None,
+    review_record: options.ReviewRecordOption = False,
     scrape: Annotated[str, typer.Option("--scrape", help="Policy rules: between two scrapes.")] = "5s",
     counterfactuals: Annotated[
         bool, typer.Option("--counterfactuals", help="Policy rules: once more without each rule.")
@@ -113,6 +115,7 @@ def replay(
     policies, with_rules = chosen(policy or (scenarios.DEFAULT_POLICIES if scene else "all"))
     if with_rules and single and (policy or "all").strip() != "all":
         raise ConfigError("plays on the fluid fleet only", where=f"--policy {WHOLE}", fix="Use --level fluid.")
+    service_s = options.service(service, single)
     around = Asked(
         tuple(rules or ()),
         spot,
@@ -124,14 +127,19 @@ def replay(
         options.prices(prices),
         kv_hit,
         own_cost,
+        None if service_s is None else max(1, round(service_s)),
+        review_log,
+        options.reviewer(review_log, review_record, state),
     )
     usual = f"{scene.startup_s}s" if scene else "3m"
     startups_s = list(dict.fromkeys(duration_s(text, "--startup") for text in startup or [usual]))
     if with_rules and not single:
         options.playable(around, startups_s)
-    elif scene is None:
-        idle: dict[str, object] = {"rules": rules, "spot": spot, "prices": prices, "kv-hit": kv_hit}
-        options.unused(idle | {"own-cost": own_cost, "counterfactuals": counterfactuals})
+    else:
+        idle: dict[str, object] = {"rules": rules}
+        if scene is None:
+            idle |= {"spot": spot, "prices": prices, "kv-hit": kv_hit, "own-cost": own_cost}
+        options.unused(idle | {"counterfactuals": counterfactuals, "review-log": review_log})
     kind = Twin(
         ttft_s=duration_s(ttft, "--ttft"),
         itl_s=duration_s(itl, "--itl"),
@@ -143,14 +151,15 @@ def replay(
         raw,
         options.cut(begin, length),
         options.level(level),
-        Fleet(instances, duration_s(service, "--service")),
+        Fleet(instances) if service_s is None else Fleet(instances, service_s),
         kind if engine is None else replace(kind, engine=engine),
         None if outage is None else options.outage(outage),
         state,
     )
-    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
-        raise ConfigError("cannot be written", where=str(json_path), fix="Name a file in a folder that exists.")
     other = _other(html_path, compare)
+    for path in (json_path, html_path):
+        if path is not None:
+            options.writable(path)
     screen = Console(stderr=True)
     races: list[Race] = []
     if scene is not None:
@@ -193,7 +202,7 @@ def _other(html_path: Path | None, compare: Path | None) -> Other | None:
     from optiinfra.replay import compared, page
 
     if html_path is not None:
-        page.check_writable(html_path)
+        page.check_installed()
     if compare is None:
         return None
     if html_path is None:

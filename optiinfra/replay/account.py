@@ -90,12 +90,14 @@ class PipelineResult(_Part):
 
     `decisions` are counted by code, `actions` by end state. Undone and held ones are what the policy should not have
     done; `false_positives` were undone or not needed in hindsight, `false_positive_ratio` of all that did something.
-    `savings` against static p99, by part, add up to `whole` (`bill.py`). `resting` names rules that can never fire,
-    with why. `handled` counts messages by topic.
+    `reviews`, where answers are played back: sets of candidates by who judged them (`reviews.py`). `savings` against
+    static p99, by part, add up to `whole` (`bill.py`). `resting` names rules that can never fire, with why. `handled`
+    counts messages by topic.
     """
 
     workload: str
     reviewer: str
+    reviews: dict[str, int]
     scored_from_s: int
     end_s: int
     cost: Cost

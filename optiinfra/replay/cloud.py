@@ -65,6 +65,15 @@ class Cloud:
             many * prices.usd_per_h(spot=zone != ON_DEMAND, zone=zone, at_s=at_s) for zone, many in held.items() if many
         )
 
+    def usd(self, held: Mapping[str, int], begin_s: int, end_s: int) -> float:
+        """What these replicas cost in seconds [begin, end), US dollars, whatever prices do meanwhile."""
+        bill = 0.0
+        while begin_s < end_s:
+            until_s = min(end_s, max(begin_s + 1, self.prices.until_s(begin_s)))
+            bill += self.usd_per_h(held, begin_s) * (until_s - begin_s) / 3600.0
+            begin_s = until_s
+        return bill
+
     def last_to_stay(self, serving: Iterable[tuple[str, str]], market: Market) -> tuple[str, ...]:
         """Names of (name, zone), oldest first, in such an order that the last is the first to be given up: those whose
         loss is announced, then the youngest of the kind that the strategy gives up."""

@@ -15,7 +15,7 @@ from connectors.twin.fluid import LATE_AFTER_S, Fluid, Outcome, Span, replay
 from contracts.errors import ConfigError
 from contracts.scaling import FleetFacts
 from optiinfra.replay import oracle
-from optiinfra.replay.lateness import AFTER_S, pooled
+from optiinfra.replay.lateness import AFTER_S, judged, pooled
 from optiinfra.replay.policy import DAY_S, Course, Knobs, Policy
 
 if TYPE_CHECKING:
@@ -122,13 +122,16 @@ class Race:
         if not self.blind:
             return None, None
         begin = len(self.load.per_second) - len(outcome.queue)
-        total = np.concatenate(([0.0], np.cumsum(self.load.per_second[begin:], dtype=np.float64)))
-        queue = np.concatenate(([0.0], outcome.queue))
         # A run that begins later met no outage before it.
         spans = [_moved(span, begin) for span in self.blind if span.begin_s >= begin]
-        during = pooled(total, queue, [(span.begin_s, span.end_s) for span in spans], LATE_AFTER_S)
-        after = pooled(total, queue, [(span.end_s, span.end_s + AFTER_S) for span in spans], LATE_AFTER_S)
-        return during, after
+        during_s = [(span.begin_s, span.end_s) for span in spans]
+        after_s = [(span.end_s, span.end_s + AFTER_S) for span in spans]
+        if outcome.late is not None:
+            came = self.load.per_second[begin:].astype(np.float64)
+            return judged(came, outcome.late, during_s), judged(came, outcome.late, after_s)
+        total = np.concatenate(([0.0], np.cumsum(self.load.per_second[begin:], dtype=np.float64)))
+        queue = np.concatenate(([0.0], outcome.queue))
+        return pooled(total, queue, during_s, LATE_AFTER_S), pooled(total, queue, after_s, LATE_AFTER_S)
 
 
 def outages(load: Load, start_s: float | None, length_s: float, scored: Span) -> tuple[Span, ...]:

@@ -86,7 +86,7 @@ def of_outcome(race: Race, outcome: Outcome, name: str, note: str, startup_s: fl
         ready, billed = outcome.ready, outcome.billed
     else:
         ready, billed = replicas(outcome, race.first_replicas(begin_s), startup_s)
-    late = late_requests(arrived, outcome.queue)
+    late = late_requests(arrived, outcome.queue) if outcome.late is None else outcome.late
     scored = slice(race.scored.begin_s - begin_s, race.scored.end_s - begin_s)
     at_s = np.arange(race.scored.begin_s, race.scored.end_s, dtype=float)
     return Curve(

@@ -52,3 +52,10 @@ def pooled(total: Series, queue: Series, spans: Iterable[tuple[int, int]], late_
             came += float(total[last_s] - total[begin_s])
             late += float(late_each(total, queue, begin_s, last_s, late_after_s).sum())
     return 1.0 - late / came if came else None
+
+
+def judged(came: Series, late: Series, spans: Iterable[tuple[int, int]]) -> float | None:
+    """As `pooled` where single requests were judged: `came`, `late` count those of each second of arrival."""
+    parts = [(float(np.sum(came[begin:end])), float(np.sum(late[begin:end]))) for begin, end in spans]
+    total = sum(each for each, _ in parts)
+    return 1.0 - sum(each for _, each in parts) / total if total else None

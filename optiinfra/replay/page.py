@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from contracts.errors import ConfigError, Unavailable
+from contracts.errors import Unavailable
 from optiinfra.replay import actions, charts, compared, curves
 from optiinfra.replay.course import Race
 from optiinfra.replay.frontier import AT_COST, GOALS, Point
 from optiinfra.replay.policy import Policy
 from optiinfra.replay.registry import OURS, WHOLE
 from optiinfra.replay.report import ORACLE, knobs_line
+from optiinfra.replay.staged import COLUMNS, StagedRace, table
 from optiinfra.replay.whole import Whole
 
 _MINUS = "−"
@@ -40,16 +40,14 @@ class Replayed:
     other: Other | None = None
 
 
-def check_writable(path: Path) -> None:
-    """Before weeks are replayed: raises Unavailable without the extra, ConfigError for a path that is no good."""
+def check_installed() -> None:
+    """Before weeks are replayed: raises Unavailable without the extra."""
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
         fix = "pip install 'optiinfra[report]'"
         raise Unavailable(f"{error.name} is not installed", where="--html", fix=fix) from error
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigError("cannot be written", where=str(path), fix="Name a file in a folder that exists.")
 
 
 def render(runs: Sequence[Replayed], command: str) -> str:
@@ -70,6 +68,7 @@ def render(runs: Sequence[Replayed], command: str) -> str:
         goals=[f"{goal * 100:g}" for goal in GOALS],
         at_cost=AT_COST,
         columns=(*compared.COSTS, compared.AT, compared.TURNS),
+        met_columns=COLUMNS,
         first=actions.FIRST,
         runs=[_run(each, f"r{place}") for place, each in enumerate(runs)],
     )
@@ -88,6 +87,12 @@ def summary_rows(told: Replayed, startup_s: float) -> list[dict[str, Any]]:
         for row in runners:
             row["best"] += [column] if row[column] == best else []
     return rows
+
+
+def met_rows(race: StagedRace, found: Sequence[Point], startup_s: float) -> list[dict[str, Any]]:
+    """Rows of a scenario's table: cells of `staged.COLUMNS`, and whether they are ours."""
+    rows = table(race, found, startup_s)
+    return [{"cells": [str(cell) for cell in row], "ours": row[0] in (OURS.name, WHOLE)} for row in rows]
 
 
 def drawn(found: Sequence[Point], policies: Sequence[Policy], startup_s: float) -> list[tuple[Policy, Point]]:
@@ -138,9 +143,12 @@ def percent(ratio: float) -> str:
 
 def _run(told: Replayed, name: str) -> dict[str, Any]:
     startups_s = list(dict.fromkeys(point.startup_s for point in told.found))
+    scene = told.race if isinstance(told.race, StagedRace) else None
     return {
         "meta": told.saved.meta,
-        "summaries": [(startup_s, summary_rows(told, startup_s)) for startup_s in startups_s],
+        "scene": None if scene is None else scene.scenario,
+        "met": [(startup_s, met_rows(scene, told.found, startup_s)) for startup_s in startups_s] if scene else [],
+        "summaries": [] if scene else [(startup_s, summary_rows(told, startup_s)) for startup_s in startups_s],
         "pictures": [_pictures(told, startup_s, f"{name}s{place}") for place, startup_s in enumerate(startups_s)],
         "wholes": [_whole(each) for each in told.wholes],
         "other": None if told.other is None else _compared(told.saved, told.other),
@@ -158,9 +166,13 @@ def _pictures(told: Replayed, startup_s: float, name: str) -> dict[str, Any]:
     accounts = [each.result for each in told.wholes if each.startup_s == startup_s]
     shown[1:1] = [curves.of_account(result, WHOLE) for result in accounts]
     shown.append(curves.of_oracle(told.race, startup_s))
-    losses_s = sorted({at_s for result in accounts for at_s, _ in result.spot_losses if at_s >= result.scored_from_s})
-    outages_s = [(span.begin_s, span.end_s) for span in told.race.blind]
     begin_s, end_s = told.race.scored.begin_s, told.race.scored.end_s
+    lost = {at_s for result in accounts for at_s, _ in result.spot_losses}
+    outages_s = [(span.begin_s, span.end_s) for span in told.race.blind]
+    if isinstance(told.race, StagedRace):
+        lost |= {each.at_s for each in told.race.scenario.mishaps.losses}
+        outages_s = list(told.race.scenario.bands_s)
+    losses_s = sorted(at_s for at_s in lost if begin_s <= at_s < end_s)
     return {
         "startup_s": startup_s,
         "frontier": charts.frontier_svg(found, f"{name}f"),
@@ -180,7 +192,8 @@ def _pictures(told: Replayed, startup_s: float, name: str) -> dict[str, Any]:
 def _whole(each: Whole) -> dict[str, Any]:
     row, rows = each.row(), actions.rows(each.result)
     without = [(one["rule"], one["replica_s"] / 3600, one) for one in row["without"]]
-    saved = [(name, one["usd"], one["replica_s"] / 3600) for name, one in row["savings"].items()]
+    # To the cent: what is below comes of adding floats.
+    saved = [(name, round(one["usd"], 2) + 0.0, one["replica_s"] / 3600) for name, one in row["savings"].items()]
     return {
         "row": row,
         "startup_s": each.startup_s,

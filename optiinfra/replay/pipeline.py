@@ -111,23 +111,23 @@ class _Run:
         self._book = RuleBook(options.rules)
         self._book.rules = without(self._book.rules, options.rules_off)
         self._noticed = 0
+        self._reviewer, self._reviewer_name = _reviewer(around)
 
     def run(self, progress: Progress | None) -> PipelineResult:
         """To the end of the trace."""
         options, scene = self._options, self._scene
         orders = _orders(options)
-        reviewer, reviewer_name = _reviewer(self._around)
         limits = ClaimLimits(per_hour=options.actions_per_hour, lease_s=max(10.0, LEASE_TICKS * options.ticks_s))
         timeline = Timeline(scene, options.timeline_s)
         seat = EngineSeat(PythonEngine)
         hands = SceneController(scene)
-        with Acting(reviewer, hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)) as acting:
+        with Acting(self._reviewer, hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)) as acting:
             sensing = [*_sensing(options), *finding_stages(sizing_settings(orders))]
             stages = [*sensing, rules_stage(orders, self._book, seat), *_deciding(orders)]
             driver = VirtualDriver(stages, acting.readers, heard=self._hear, coded=options.coded)
             self._clock.driver = driver
             self._go(driver, timeline, progress)
-        return self._account(driver.handled, reviewer_name, timeline, hands)
+        return self._account(driver.handled, timeline, hands)
 
     def _go(self, driver: VirtualDriver, timeline: Timeline, progress: Progress | None) -> None:
         """Scrapes and ticks in turn. Rules let no SLI push time far beyond the newest tick; in life one comes every
@@ -172,10 +172,9 @@ class _Run:
         if self._listen is not None:
             self._listen(message)
 
-    def _account(
-        self, handled: Counter[str], reviewer: str, timeline: Timeline, hands: SceneController
-    ) -> PipelineResult:
+    def _account(self, handled: Counter[str], timeline: Timeline, hands: SceneController) -> PipelineResult:
         scene, ear, options, cloud = self._scene, self._ear, self._options, self._cloud
+        reviewer = self._reviewer
         deeds, end_s = list(judged(list(ear.deeds.values()), past_of(scene), hands.touched)), len(self._arrivals)
         wrong, wrong_ratio = false_positives(deeds)
         static = static_p99(self._arrivals, options, cloud.prices)
@@ -184,7 +183,8 @@ class _Run:
             by_rule[deed.rule][deed.end_state] += 1
         return PipelineResult(
             workload=options.workload,
-            reviewer=reviewer,
+            reviewer=self._reviewer_name,
+            reviews=_sorted(reviewer.counts) if isinstance(reviewer, RecordedReviewer) else {},
             scored_from_s=scene.scored_from_s,
             end_s=end_s,
             cost=cost_of(scene),

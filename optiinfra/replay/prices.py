@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.prices.listed import Listed
 from contracts.errors import ConfigError
+from optiinfra.replay.spot import NEVER_S
 
 
 class PriceBook(Protocol):
@@ -22,6 +23,10 @@ class PriceBook(Protocol):
 
     def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
         """What one replica costs an hour at second `at_s` of the trace, US dollars. `zone` is empty on demand."""
+        ...
+
+    def until_s(self, at_s: int) -> int:
+        """The first second after `at_s` at which another price may hold in some zone; `NEVER_S` where none will."""
         ...
 
 
@@ -39,6 +44,9 @@ class Prices(BaseModel):
 
     def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
         return self.spot_usd_per_h if spot else self.on_demand_usd_per_h
+
+    def until_s(self, at_s: int) -> int:
+        return NEVER_S
 
 
 @dataclass(frozen=True)
@@ -76,3 +84,6 @@ class CatalogueBook:
             return self.home.on_demand_usd_per_h * self.gpus / self.home.gpus
         listed = self.zones.get(zone, self.home)
         return (listed.spot_usd_per_h or 0.0) * self.gpus / listed.gpus
+
+    def until_s(self, at_s: int) -> int:
+        return NEVER_S

@@ -116,7 +116,8 @@ class RequestRace(Race):
         """What became of the requests of the scored span, and what it cost."""
         scored, at_s = self.scored, np.asarray(self.trace.arrival_s)
         mine = slice(*np.searchsorted(at_s, (scored.begin_s, scored.end_s)))
-        in_time = served.ttft_s[mine] <= self.twin.ttft_s
+        punctual = served.ttft_s <= self.twin.ttft_s
+        in_time = punctual[mine]
         billed_s = sum(
             max(0.0, min(until_s, scored.end_s) - max(from_s, scored.begin_s)) for from_s, until_s in served.held_s
         )
@@ -129,6 +130,7 @@ class RequestRace(Race):
             -sum(by for at, by in orders if by < 0 and held_in(self.blind, at)),
             _queue(at_s, served, len(self.load.per_second)),
             self._measures(served, mine, in_time),
+            np.bincount(at_s[~punctual].astype(np.int64), minlength=len(self.load.per_second)).astype(np.float64),
         )
 
     def _measures(self, served: Served, mine: slice, in_time: NDArray[np.bool_]) -> dict[str, float | None]:

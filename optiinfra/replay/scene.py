@@ -254,7 +254,7 @@ class Scene:
         many = sum(held.values())
         self.bill.spot_s += (many - held[ON_DEMAND]) * span_s
         self.bill.on_demand_s += held[ON_DEMAND] * span_s
-        self.bill.usd += self.cloud.usd_per_h(held, from_s) * span_s / 3600.0
+        self.bill.usd += self.cloud.usd(held, from_s, then_s)
 
     def _serve(self, begin: int, end: int) -> None:
         """Seconds [begin, end) with as many replicas as serve now."""

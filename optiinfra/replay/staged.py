@@ -25,6 +25,7 @@ from optiinfra.replay.frontier import Point
 from optiinfra.replay.hindsight import past_of
 from optiinfra.replay.kv_tiers import with_tier
 from optiinfra.replay.lateness import pooled
+from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.peer_scene import driven
 from optiinfra.replay.policy import DAY_S, Knobs, Policy
 from optiinfra.replay.registry import STATIC_P99
@@ -94,9 +95,8 @@ class StagedRace(Race):
 
     def static(self, startup_s: float) -> tuple[int, Staged]:
         """The number of replicas that static p99 has, and what became of them in the same mishaps."""
-        replicas, around = self._static(startup_s).replicas, self.asked.around()
-        options = with_tier(options_of(self, self.asked, startup_s), around.kv_tier)
-        scene = static_scene(self.load.per_second, options, replicas, around.prices)
+        replicas = self._static(startup_s).replicas
+        scene = static_scene(self.load.per_second, self._options(startup_s), replicas, self.asked.around().prices)
         return replicas, self.outcome(scene, startup_s)
 
     def about(self) -> dict[str, Any]:
@@ -105,6 +105,7 @@ class StagedRace(Race):
         return super().about() | {
             "scenario": scenario.name,
             "story": scenario.story,
+            "service_s": self._options(float(scenario.startup_s)).in_service_s,
             "scored": f"from {scenario.scored_from_s / 3600:g} h on",
             "watched_s": [scenario.watched_s.begin_s, scenario.watched_s.end_s],
             "mishaps": self.asked.mishaps.model_dump(mode="json"),
@@ -113,10 +114,13 @@ class StagedRace(Race):
 
     def _static(self, startup_s: float) -> Static:
         if startup_s not in self._statics:
-            around = self.asked.around()
-            options = with_tier(options_of(self, self.asked, startup_s), around.kv_tier)
-            self._statics[startup_s] = static_p99(self.load.per_second, options, around.prices)
+            prices = self.asked.around().prices
+            self._statics[startup_s] = static_p99(self.load.per_second, self._options(startup_s), prices)
         return self._statics[startup_s]
+
+    def _options(self, startup_s: float) -> PipelineOptions:
+        """What the fleet of this scenario is told, its KV tiers counted in."""
+        return with_tier(options_of(self, self.asked, startup_s), self.asked.around().kv_tier)
 
     def _measures(self, cost: Cost, watched: float | None, startup_s: float) -> dict[str, float | None]:
         return {

@@ -9,12 +9,13 @@ from typing import Any
 
 from connectors.prices.listed import read_listed
 from connectors.twin.fluid import DRAIN_S
+from contracts.ports import Reviewer
 from optiinfra.replay.account import PipelineResult
 from optiinfra.replay.blind import together
 from optiinfra.replay.counterfactual import Counterfactual, counterfactuals
 from optiinfra.replay.course import Race
 from optiinfra.replay.frontier import Point
-from optiinfra.replay.kv_tiers import NoTiers, StationaryTier
+from optiinfra.replay.kv_tiers import NoTiers, StationaryTier, with_tier
 from optiinfra.replay.mishaps import Mishaps
 from optiinfra.replay.options import Outage, PipelineOptions
 from optiinfra.replay.pipeline import Surroundings, replay_pipeline
@@ -34,8 +35,9 @@ class Asked:
     folder of such, and the share of replicas that are spot there, above on-demand ones for `spot_floor` of the load;
     `spot_heed`: announced losses are replaced at the notice. `prices`: a catalogue, an instance in it, and the GPUs of
     a replica. `kv_hit`: the share of prompt work that an assumed KV tier saves. `own_usd_per_h`: what OptiInfra costs.
-    `scrape_s`: seconds between two scrapes. `zones`: spot zones that are made up, beside the recorded ones; `mishaps`:
-    what happens to the replicas."""
+    `scrape_s`: seconds between two scrapes. `service_s`: how long a request is in service; None: as `PipelineOptions`.
+    `review_log`: where a reviewer's answers are kept, and `reviewer` who is asked what is not there. `zones`: spot
+    zones that are made up, beside the recorded ones; `mishaps`: what happens to the replicas."""
 
     packs: tuple[Path, ...] = ()
     spot: Path | None = None
@@ -47,6 +49,9 @@ class Asked:
     prices: tuple[Path, str, int] | None = None
     kv_hit: float = 0.0
     own_usd_per_h: float = 0.0
+    service_s: int | None = None
+    review_log: Path | None = None
+    reviewer: Reviewer | None = None
     zones: Mapping[str, Zone] = field(default_factory=dict)
     mishaps: Mishaps = field(default_factory=Mishaps)
 
@@ -63,6 +68,8 @@ class Asked:
             zones=zones or {"steady": SteadyZone()},
             prices=book,
             kv_tier=StationaryTier(hit_ratio=self.kv_hit) if self.kv_hit else NoTiers(),
+            reviewer=self.reviewer,
+            review_log=self.review_log,
         )
 
 
@@ -71,6 +78,7 @@ class Whole:
     """What came of it at one start-up."""
 
     startup_s: float
+    service_s: int
     point: Point
     result: PipelineResult
     without: tuple[Counterfactual, ...]
@@ -80,6 +88,7 @@ class Whole:
         account = self.result.model_dump(mode="json", exclude={"timeline", "workload"})
         return {
             "startup_s": self.startup_s,
+            "service_s": self.service_s,
             **account,
             "without": [each.model_dump(mode="json") for each in self.without],
         }
@@ -104,11 +113,18 @@ class Whole:
         return told
 
 
+def reviewed(result: PipelineResult) -> str:
+    """Who judged, and where answers are played back how many sets of candidates each."""
+    counts = ", ".join(f"{many} {who}" for who, many in result.reviews.items())
+    return f"{result.reviewer} ({counts})" if counts else result.reviewer
+
+
 def account_lines(result: PipelineResult) -> list[str]:
     """Savings by part, actions that were not needed, outages and spot losses, in words."""
     parts = ", ".join(f"{name} {each.share:+.1%}" for name, each in result.savings.items() if abs(each.usd) >= 0.01)
     told = [
         f"  saved of the bill of static p99: {parts or 'nothing'}; prices: {result.prices}",
+        f"  reviewer: {reviewed(result)}",
         f"  {result.false_positives} actions undone or not needed in hindsight, {result.false_positive_ratio:.1%}",
     ]
     told += [
@@ -130,6 +146,7 @@ def options_of(race: Race, asked: Asked, startup_s: float) -> PipelineOptions:
     return PipelineOptions(
         workload=race.load.workload,
         capacity_rps=race.capacity_rps,
+        service_s=asked.service_s,
         startup_s=round(startup_s),
         drain_s=DRAIN_S,
         scrape_s=asked.scrape_s,
@@ -162,4 +179,4 @@ def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int
         *together(result.outages),
         race.account_measures(result, startup_s),
     )
-    return Whole(startup_s, point, result, without)
+    return Whole(startup_s, with_tier(options, around.kv_tier).in_service_s, point, result, without)

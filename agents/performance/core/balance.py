@@ -47,8 +47,8 @@ class Replica:
 
 @dataclass(frozen=True)
 class Limits:
-    """`step`: how far a weight may move at once, of itself. `least_share`: of an equal share, which every replica
-    keeps, so that it can be measured at all."""
+    """`step`: how far a weight may move at once, of itself or of the least share. `least_share`: of an equal share,
+    which every replica keeps, so that it can be measured at all."""
 
     step: float = 0.25
     least_share: float = 0.1
@@ -137,7 +137,7 @@ def balance(
     goal = _raised([each.capacity_rps for each in replicas], limits.least_share / len(replicas))
     now = _shares([before.get(name, sum(before.values()) / len(before)) if before else 1.0 for name in names])
     act = score > ACT_ABOVE
-    weights = _step(now, goal, limits.step) if act else now
+    weights = _step(now, goal, limits) if act else now
     return Balance(
         imbalance=score,
         variation=variation,
@@ -167,8 +167,14 @@ def _raised(weights: Sequence[float], least: float) -> list[float]:
     return shares
 
 
-def _step(now: Sequence[float], goal: Sequence[float], step: float) -> list[float]:
-    """As far towards the goal as no share moves by more than `step` of itself; the sum stays 1."""
-    ratios = [step * here / abs(there - here) for here, there in zip(now, goal, strict=True) if there != here]
+def _step(now: Sequence[float], goal: Sequence[float], limits: Limits) -> list[float]:
+    """As far towards the goal as no share moves by more than a step of itself; the sum stays 1. A step of nothing would
+    lead nowhere: of a share below the least one it is a step of that, and where there is none, of its goal."""
+    least = limits.least_share / len(now)
+    ratios = [
+        limits.step * (max(here, least) or there) / abs(there - here)
+        for here, there in zip(now, goal, strict=True)
+        if there != here
+    ]
     far = min([1.0, *ratios])
     return [here + far * (there - here) for here, there in zip(now, goal, strict=True)]

@@ -16,6 +16,9 @@ COVERAGE_FLOOR = 0.5
 """Where fewer of the instances told what arrived, nothing is known of the rest."""
 LONGEST_MS = 600_000
 """A longer time between two rates was not measured."""
+MOST_S = 3_600
+"""Requests of so many seconds are kept for the next look. Where nobody looks for longer, no tick comes: what then came
+is not known, and no state grows for ever."""
 _TINY = 1e-9
 
 
@@ -110,4 +113,6 @@ def _closed(demand: Demand) -> Demand:
         else:
             requests.append(came)
         from_ms = to_ms
+    if len(requests) > MOST_S:
+        return demand.model_copy(update=changes | {"requests": (), "blind": True})
     return demand.model_copy(update=changes | {"requests": tuple(requests)})

@@ -95,6 +95,5 @@ def _replica(sli: Sli) -> ReplicaSeen | None:
         generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
         done=met.total / up if met is not None else 0.0,
         in_time=met.good / up if met is not None else 0.0,
-        at_s=sli.end_ms / 1000,
         kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
     )

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-Array = NDArray[np.float64]
+from agents.performance.core.series import Array
 
 _LOGS: Array = np.linspace(math.log(0.4), math.log(100.0), 45)
 PATIENCE_S: Array = np.exp(_LOGS)

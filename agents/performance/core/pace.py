@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from agents.performance.core.limits import Limits
-
-Array = NDArray[np.float64]
+from agents.performance.core.series import Array
 
 RIDGE_TOKENS = 250.0
 """An iteration reads all weights, whatever it holds; a token's arithmetic takes one over the ridge of the roofline of

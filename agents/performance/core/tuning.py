@@ -18,7 +18,8 @@ from math import erf, exp, inf, log, log2, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.performance.core.gaussian import Array, Guess, Prior, guess
+from agents.performance.core.gaussian import Guess, Prior, guess
+from agents.performance.core.series import Array
 from agents.performance.core.trials import Runner, Setting, Tried
 from contracts.errors import ConfigError
 

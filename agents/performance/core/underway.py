@@ -82,7 +82,10 @@ def said(state: Underway, action: Action, up: int | None) -> Underway:
 
 
 def answered(state: Underway, up: int, at_ms: int) -> Underway:
-    """So many replicas answer: orders of which all are there have been reached."""
+    """So many replicas answer: orders of which all are there have been reached. Where none was known to answer when
+    they were ordered, the count starts now."""
+    if state.flights and state.ordered is None:
+        state = _counted(state, up)
     if not any(_reached(flight, up) for flight in state.flights):
         return state
     flights: list[Flight] = []
@@ -124,6 +127,15 @@ def ended(state: Underway, outcome: Outcome) -> Underway:
         held = flight.model_copy(update={"began_ms": began_ms, "until_ms": until_ms})
         return state.model_copy(update={"flights": (*others, held)})
     return state.model_copy(update={"flights": others})
+
+
+def _counted(state: Underway, up: int) -> Underway:
+    """As if so many had answered when the flights were ordered."""
+    ordered, flights = up, list[Flight]()
+    for flight in state.flights:
+        ordered = max(0, ordered + flight.change)
+        flights.append(flight.model_copy(update={"goal": ordered}) if flight.change > 0 else flight)
+    return state.model_copy(update={"ordered": ordered, "flights": tuple(flights)})
 
 
 def overdue(state: Underway, now_ms: int) -> Underway:

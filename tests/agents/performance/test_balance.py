@@ -39,7 +39,17 @@ def test_weights_sum_to_one_move_no_further_than_a_step_and_keep_the_least_share
     assert sum(found.goal.values()) == pytest.approx(1.0)
     assert min(found.goal.values()) >= least / len(fleet) - 1e-9
     for name, share in found.weights.items():
-        assert abs(share - before[name] / total) <= step * before[name] / total + 1e-9
+        assert abs(share - before[name] / total) <= step * max(before[name] / total, least / len(fleet)) + 1e-9
+
+
+@pytest.mark.parametrize("least_share", [0.0, 0.1])
+def test_a_replica_that_had_nothing_comes_to_its_share_in_bounded_steps(least_share: float) -> None:
+    weights, limits = {"fast": 1.0, "slow": 0.0}, Limits(least_share=least_share)
+    first = balance(SLOW, weights, limits=limits).weights
+    assert 0 < first["slow"] <= 0.25 * 0.2 + 1e-9
+    for _ in range(40):
+        weights = dict(balance(SLOW, weights, limits=limits).weights)
+    assert weights == pytest.approx({"fast": 0.8, "slow": 0.2})
 
 
 def test_step_by_step_it_comes_to_the_shares_of_capacity() -> None:

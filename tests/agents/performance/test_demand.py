@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.performance.core.demand import LONGEST_MS, Demand, has_news, heard, taken
+from agents.performance.core.demand import LONGEST_MS, MOST_S, Demand, has_news, heard, taken
 from tests.agents.performance.sizing_desk import latest, ms
 
 
@@ -63,6 +63,17 @@ def test_instances_that_do_not_tell_are_supposed_to_have_had_as_many_as_the_othe
 def test_where_most_instances_do_not_tell_nothing_is_known() -> None:
     demand = heard(told((0, None)), latest(1, 6.0, samples=1, instances=4))
     assert taken(demand, ms(1))[1] is None
+
+
+def test_where_nobody_looks_for_an_hour_what_came_is_unknown_and_is_not_kept() -> None:
+    demand = told((0, None), *((30.0 * n, 3.0) for n in range(1, MOST_S // 30)))
+    assert taken(demand, ms(MOST_S))[1] == [3] * (MOST_S - 30)
+    for at_s in range(MOST_S, 3 * MOST_S, 30):
+        demand = heard(demand, latest(at_s, 3.0))
+        assert len(demand.requests) <= MOST_S
+    rest, arrived, _ = taken(demand, ms(3 * MOST_S))
+    assert arrived is None
+    assert taken(heard(rest, latest(3 * MOST_S + 2, 4.0)), ms(3 * MOST_S + 2))[1] == [4, 4]
 
 
 def test_there_is_news_once_a_second_is_over() -> None:

@@ -16,6 +16,15 @@ def test_what_is_ordered_starts_until_it_answers() -> None:
     assert [state.counts(up) for up in (4, 5, 6)] == [(4, 2), (5, 1), (6, 0)]
 
 
+def test_what_was_ordered_before_anybody_was_seen_to_answer_is_counted_from_those_who_answer_first() -> None:
+    both = said(said(Underway(), ADD, None), action(-1, 5, "two"), None)
+    assert both.counts(4) == (4, 0)
+    seen = answered(both, 4, ms(20))
+    assert seen.counts(4) == (4, 1)
+    assert [flight.goal for flight in seen.flights] == [6, None]
+    assert ended(ended(seen, outcome(ADD, 60)), outcome(action(-1, 5, "two"), 60)).counts(5) == (5, 0)
+
+
 def test_what_drains_is_neither_ready_nor_starting() -> None:
     assert said(Underway(), action(-1, 0), 4).counts(4) == (3, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,9 @@ def test_mooncake_gives_lengths_and_blocks(tmp_path: Path) -> None:
 def test_burstgpt_reads_all_models_or_one_and_counts_requests_that_failed(tmp_path: Path) -> None:
     lines = [*BURST, "5,ChatGPT,472,18,490,Conversation log", "45,GPT-4,10,0,10,API log"]
     path = tables.write(tmp_path / "b.csv", lines)
-    assert burstgpt.read(path).arrival_s.tolist() == [5.0, 45.0]
-    assert burstgpt.read(path, "GPT-4").arrival_s.tolist() == [45.0]
+    assert burstgpt.read(path).arrival_s.tolist() == [0.0, 40.0]
+    assert burstgpt.read(path, "GPT-4").arrival_s.tolist() == [40.0], "models stay side by side"
+    assert burstgpt.read(path, "GPT-4").midnight_s == 5
     with pytest.raises(ConfigError, match="Its models: ChatGPT, GPT-4"):
         burstgpt.read(path, "Llama")
 
@@ -58,6 +60,40 @@ def test_requests_become_counts_of_seconds_without_the_broken_last_one(tmp_path:
     load = burstgpt.read(tables.write(tmp_path / "b.csv", lines)).load("chat")
     assert load.per_second.tolist() == [2, 0, 1]
     assert load.workload == "chat"
+
+
+NOON_S = 1_700_006_400 + 43_200
+"""Noon of 15 November 2023, seconds since 1970."""
+
+
+@pytest.mark.parametrize("format_", ["burstgpt", "mooncake", "azure"])
+def test_stamps_that_count_from_1970_begin_at_the_first_request_and_know_the_time_of_day(
+    tmp_path: Path, format_: str
+) -> None:
+    moments = [NOON_S + 0.5, NOON_S + 2.25, NOON_S + 3.0]
+    lines = {
+        "burstgpt": [*BURST, *(f"{at_s},m,1,1,2,log" for at_s in moments)],
+        "mooncake": [json.dumps({"timestamp": at_s * 1000, "input_length": 9, "output_length": 1}) for at_s in moments],
+        "azure": [*AZURE, *(f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S.%f},1,1" for at_s in moments)],
+    }[format_]
+    load, found = reading.requests(tables.write(tmp_path / "t.csv", lines), None, 0)
+    assert found.arrival_s.tolist() == [0.5, 2.25], "the last second may be cut short"
+    assert found.midnight_s == load.begin_s == 43_200
+    assert load.per_second.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("b.csv", [*BURST, "0,m,1,1,2,log", f"{NOON_S},m,1,1,2,log"]),
+        ("a.csv", [*AZURE, "1970-01-01 00:00:00,1,1", "2023-11-16 00:00:00,1,1"]),
+        ("m.jsonl", [f'{{"timestamp": {at}, "input_length": 1, "output_length": 1}}' for at in (0, NOON_S * 1000)]),
+    ],
+)
+def test_a_stray_stamp_that_would_make_a_trace_of_years_is_refused(tmp_path: Path, name: str, lines: list[str]) -> None:
+    with pytest.raises(ConfigError, match="days after the first") as error:
+        reading.load(tables.write(tmp_path / name, lines), None, 0)
+    assert name in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +108,17 @@ def test_requests_become_counts_of_seconds_without_the_broken_last_one(tmp_path:
         ("b.csv", [*BURST, "x,m,1,1,2,log"], "b.csv:2", "Timestamp is 'x'"),
         ("b.csv", BURST, "b.csv", "no requests"),
         ("c.csv", ["time,size", "1,2"], "c.csv:1", "of no format"),
-        ("d.csv", [], "d.csv:1", "of no format"),
+        ("d.csv", [], "d.csv:1", "the file is empty"),
+        ("a.csv", ["TIMESTAMP,ContextTokens", "2023-11-16 00:00:00,1"], "a.csv:1", "no column GeneratedTokens"),
+        ("b.csv", [BURST[0].replace("Timestamp,", ""), "m,1,1,2,log"], "b.csv:1", "no column Timestamp"),
+        ("b.csv", [*BURST, "-3,m,1,1,2,log"], "b.csv:2", "Timestamp is '-3'"),
+        ("b.csv", [*BURST, "1e300,m,1,1,2,log"], "b.csv:2", "Timestamp is '1e300'"),
+        ("b.csv", [*BURST, "1,m,1e300,1,2,log"], "b.csv:2", "Request tokens is '1e300'"),
+        ("b.csv", [*BURST, "1,m,1,1,2,log", '2,"m,1,1,2,log', "3,m,1,1,2,log"], "b.csv:3", "2 fields, 6 columns"),
+        ("b.csv", [*BURST, f"1,{'m' * 200_000},1,1,2,log"], "b.csv:2", "no csv: field larger"),
+        ("e.csv", ["x" * 200_000], "e.csv:1", "no csv: field larger"),
+        ("m.jsonl", ['{"timestamp": -1, "input_length": 1, "output_length": 1}'], "m.jsonl:1", "timestamp is -1"),
+        ("m.jsonl", ['{"a":' + "[" * 100_000], "m.jsonl:1", "not a JSON object"),
         ("m.jsonl", ["{"], "m.jsonl:1", "not a JSON object"),
         ("m.jsonl", ['{"timestamp": 0, "input_length": 1}'], "m.jsonl:1", "output_length is None"),
         ("m.jsonl", ['{"timestamp": "0", "input_length": 1, "output_length": 1}'], "m.jsonl:1", "timestamp is '0'"),
@@ -100,6 +146,13 @@ def test_a_packed_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:-200])
     with pytest.raises(ConfigError, match="cannot be read"):
         reading.load(whole, None, 0)
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tables.write(tmp_path / "b.csv", [*BURST, *(f"{at},é,1,1,2,log" for at in range(99))])
+    path.write_bytes(path.read_bytes() + b"99,\xff\xfe,1,1,2,log\n")
+    with pytest.raises(ConfigError, match=r"b\.csv:101: no UTF-8"):
+        reading.load(path, None, 0)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.prices.listed import Listed
 from contracts.errors import ConfigError
 from optiinfra.replay.bill import WHOLE, Cost, savings
+from optiinfra.replay.cloud import Cloud
 from optiinfra.replay.kv_tiers import NoTiers, StationaryTier, capacity_ratio, with_tier
 from optiinfra.replay.pipeline import Surroundings
 from optiinfra.replay.prices import CatalogueBook, Prices
-from optiinfra.replay.spot import RecordedZone, SteadyZone
+from optiinfra.replay.replicas import PRESENT, Phase
+from optiinfra.replay.scene import Scene
+from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone
+from optiinfra.replay.strategy import FixedShare
 from tests.optiinfra.replay.loads import options, played, steady, steps
 
 H100 = Listed("p5.48xlarge", "us-east-1", "h100", 8, 55.04, 26.4, "aws.csv")
@@ -32,6 +37,26 @@ class Dearer:
     def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
         price = {"": 10.0, "a": 4.0, "b": 3.0}[zone]
         return price * 2 if at_s >= self._at_s else price
+
+    def until_s(self, at_s: int) -> int:
+        return self._at_s if at_s < self._at_s else NEVER_S
+
+
+class Moving:
+    """A price for each stretch of time: it changes at these seconds, spot another way than on demand."""
+
+    source = "a test"
+
+    def __init__(self, prices: list[tuple[int, float]]) -> None:
+        self._from_s = [0, *sorted({at_s for at_s, _ in prices})]
+        self._usd = [1.0, *(usd for _, usd in sorted(dict(prices).items()))]
+
+    def usd_per_h(self, *, spot: bool, zone: str, at_s: int) -> float:
+        usd = self._usd[bisect_right(self._from_s, at_s) - 1]
+        return usd * usd / 50 if spot else usd
+
+    def until_s(self, at_s: int) -> int:
+        return next((each for each in self._from_s if each > at_s), NEVER_S)
 
 
 def cost(replica_s: int, spot_s: int, usd: float) -> Cost:
@@ -89,11 +114,42 @@ def test_a_replay_accounts_for_all_of_it() -> None:
     assert all(found[name].usd for name in found)
     assert found["own_cost"].usd == pytest.approx(-3.0 * 1500 / 3600)
     assert sum(found[name].usd for name in parts_of(found)) == pytest.approx(found[WHOLE].usd)
+    moved_usd = found["kv_tiers"].replica_s / 1500 * 600 * 10.0 / 3600
     assert found[WHOLE].usd - found["own_cost"].usd - found["kv_tiers"].usd == pytest.approx(
-        result.static_p99.cost.usd - result.cost.usd, rel=0.2
-    ), "but for prices that moved for the replicas that tiers saved"
+        result.static_p99.cost.usd - result.cost.usd + moved_usd
+    ), "the replicas that tiers saved are counted at the first price, and were dearer in the last ten minutes"
     assert result.prices == "a test"
     assert "assumed" in result.kv_tier
+
+
+@settings(max_examples=30)
+@given(
+    prices=st.lists(st.tuples(st.integers(1, 700), st.floats(0.5, 90)), max_size=12),
+    orders=st.lists(st.tuples(st.integers(1, 599), st.sampled_from([-1, 1, 2])), max_size=6),
+    lost_s=st.sampled_from([0, 90, 250]),
+    scored_from_s=st.sampled_from([0, 77]),
+)
+def test_a_bill_is_the_sum_over_all_seconds_of_what_each_replica_costs_then(
+    prices: list[tuple[int, float]], orders: list[tuple[int, int]], lost_s: int, scored_from_s: int
+) -> None:
+    book, zone = Moving(prices), RecordedZone(lost_s, (1, 0)) if lost_s else SteadyZone()
+    told = options(startup_s=45, scored_from_s=scored_from_s)
+    scene = Scene([1] * 600, told, Cloud({"a": zone}, FixedShare(0.5), book, 120), 3)
+    for at_s, by in sorted(orders):
+        scene.advance(at_s)
+        for _ in range(by):
+            scene.add()
+        if by < 0 and len(scene.names(Phase.SERVING)) > 1:
+            scene.retire(scene.last_to_stay()[-1])
+    scene.advance(600)
+    usd = 0.0
+    for each in scene.known.values():
+        end_s = 600 if each.phase in PRESENT else each.since_s
+        usd += sum(
+            book.usd_per_h(spot=each.spot, zone=each.zone, at_s=at_s) / 3600
+            for at_s in range(max(scored_from_s, each.ordered_s), end_s)
+        )
+    assert scene.bill.usd == pytest.approx(usd)
 
 
 def test_list_prices_are_of_the_part_of_an_instance_and_say_where_they_stand() -> None:

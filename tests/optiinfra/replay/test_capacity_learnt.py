@@ -100,7 +100,7 @@ def of_engine(spec: EngineSpec, trace: Trace) -> CapacityModel:
         done, last = len(engine.ttfts_s), now
         engine.ttfts_s.clear()
         itl_s = gaps_s / tokens if tokens else None
-        seen = ReplicaSeen(SPAN_S, finished, batch, queue, prompt, generated, done, in_time, end_s, itl_s)
+        seen = ReplicaSeen(SPAN_S, finished, batch, queue, prompt, generated, done, in_time, itl_s)
         model = model.seen(seen, TARGET)
     return model
 

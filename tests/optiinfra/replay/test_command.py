@@ -153,9 +153,48 @@ def test_a_trace_of_single_requests_needs_no_workload(tmp_path: Path) -> None:
     assert data["meta"]["workload"] == "b"
 
 
+def test_zero_is_a_fine_time_to_begin(folder: Path) -> None:
+    words = ("--trace", folder, "--workload", "chat", "--policy", "static-peak")
+    assert written(*words, "--from", "0", "--outage", "0h/10m")["meta"]["outages_s"] == [[0, 600]]
+
+
+def test_what_is_asked_of_the_time_in_service_holds_for_everybody(folder: Path) -> None:
+    words = ("--trace", folder, "--workload", "chat", "--policy", "hpa,rules", "--startup", "60s")
+    asked = {text: written(*words, "--service", text) for text in ("3s", "30s")}
+    for text, data in asked.items():
+        assert data["meta"]["service_s"] == data["rules"][0]["service_s"] == float(text[:-1])
+    short, long = (asked[text]["rules"][0]["deeds"] for text in ("3s", "30s"))
+    assert [each["because"] for each in short] != [each["because"] for each in long]
+    usual = written(*words)
+    assert usual["meta"]["service_s"] == 8
+    assert usual["rules"][0]["service_s"] == round(48 / usual["meta"]["capacity_rps"]), "a full replica holds 48"
+
+
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_read(tmp_path: Path) -> None:
+    for option in ("--json", "--html"):
+        result = run("--trace", "no such trace", "--policy", "static-peak", option, "x" * 300)
+        assert result.exit_code == 2
+        assert "cannot be written" in result.stderr
+        assert "File name too long" in result.stderr
+
+
+def test_a_run_that_fails_leaves_files_as_they_were(tmp_path: Path) -> None:
+    Path("old.json").write_text("kept")
+    Path("link.json").symlink_to("new.json")
+    for name in ("old.json", "new.json", "link.json"):
+        assert run("--trace", "no such trace", "--policy", "static-peak", "--json", name).exit_code == 2
+    assert Path("old.json").read_text() == "kept"
+    assert Path("link.json").is_symlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.json", "old.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
+        (["--service", "2s", "--level", "requests"], "--service: at level requests the engine says"),
+        (["--service", "2h"], "--service: a request in service for more than an hour"),
+        (["--outage", "0h/0m"], "--outage: '0m' is not a duration"),
+        (["--review-record"], "--review-record: no file to record in"),
         (["--policy", "best"], "no policy 'best'"),
         (["--startup", "soon"], "--startup: 'soon' is not a duration"),
         (["--policy", "rules", "--prices", "aws.csv"], "--prices: 'aws.csv' names no price"),

@@ -270,6 +270,7 @@ class Saving(Whole):
 
     def row(self) -> dict[str, Any]:
         parts = {"autoscaling": {"usd": 300.0, "replica_s": 7200}, "spot": {"usd": -150.0, "replica_s": 0}}
+        parts["prices"] = {"usd": -2e-12, "replica_s": 0}
         return super().row() | {"savings": parts}
 
 
@@ -278,7 +279,7 @@ def test_several_traces_and_what_each_strategy_saved_stand_on_one_page() -> None
     for instances in (4.0, 6.0):
         run_of = race(1200, instances=instances)
         account = whole.run(run_of, whole.Asked(), 60.0)
-        saving = Saving(account.startup_s, account.point, account.result, ())
+        saving = Saving(account.startup_s, account.service_s, account.point, account.result, ())
         found = [report.oracle_point(run_of, 60.0), account.point]
         about = report.meta(run_of, {"rules": "all of it"}, (), [60.0], 0)
         rows = {"summary": report.summary(run_of, found), "results": report.results(run_of, found)}
@@ -289,8 +290,10 @@ def test_several_traces_and_what_each_strategy_saved_stand_on_one_page() -> None
     assert seen.wrong == []
     assert len(seen.ids) == len(set(seen.ids))
     assert seen.tags.count("article") == 2
-    assert [row[:3] for row in seen.cells if row[0] in ("autoscaling", "spot")] == 2 * [
+    parts = ("autoscaling", "spot", "prices")
+    assert [row[:3] for row in seen.cells if row[0] in parts] == 2 * [
         ["autoscaling", "+300", "+2.000"],
         ["spot", "−150", "±0.000"],
+        ["prices", "±0.000", "±0.000"],
     ]
     assert text.count('class="less" style="width:50.0%"') == text.count('class="more" style="width:25.0%"') == 2

@@ -87,6 +87,24 @@ def test_in_time_are_first_tokens_within_the_objective_of_those_who_came_in_the_
     assert outcome.measures["ttft_p95_s"] > 2.0 > race().run(following(Plan((0, 4))), {}, 60.0).measures["ttft_p99_s"]
 
 
+@pytest.mark.parametrize("ttft_s", [0.3, 2.0, 6.0])
+def test_in_an_outage_the_same_requests_are_late_as_in_the_whole(ttft_s: float) -> None:
+    """The objective is that on first tokens, whatever it is, and not the two seconds of the fluid's queue."""
+    found = replace(race(more=2.5), twin=Twin(ttft_s=ttft_s), blind=(Span(*SCORED),))
+    outcome = found.run(following(Plan((0, 2))), {}, 60.0)
+    assert 0 < outcome.attainment_ratio < 1
+    during, after = found.in_outage(outcome)
+    assert during == pytest.approx(outcome.attainment_ratio)
+    assert after is None
+    two = replace(found, blind=(Span(240, 300), Span(300, 420)))
+    early = two.in_outage(outcome)[0]
+    assert early == pytest.approx(replace(found, blind=(Span(240, 420),)).in_outage(outcome)[0])
+    later = replace(found, blind=(Span(240, 420),)).in_outage(outcome)[1]
+    came = found.load.per_second
+    shares = (came[240:420].sum() * early + came[420:599].sum() * later) / came[240:599].sum()
+    assert shares == pytest.approx(outcome.attainment_ratio)
+
+
 def test_start_up_is_billed_and_so_is_a_drain_of_half_a_minute() -> None:
     outcome = race().run(following(Plan((0, 3), (360, 5), (480, 3))), {}, 60.0)
     assert outcome.orders[-2:] == ((360, 2), (480, -2))

@@ -29,6 +29,7 @@ from optiinfra.replay.scenarios import SCENARIOS, Scenario, Storm, scenario
 from optiinfra.replay.scene import Scene
 from optiinfra.replay.staged import COST, HOURS, WATCHED, StagedRace, stage
 from optiinfra.replay.whole import Asked, run
+from tests.optiinfra.replay.html import Seen
 
 NAMES = [each.name for each in SCENARIOS]
 TINY = Scenario(
@@ -279,6 +280,18 @@ def test_the_command_plays_a_scenario_with_its_own_start_up_or_another(
     assert rows["rules"]["startup_s"] == 60
     assert rows["hpa"][WATCHED] < rows["hpa"]["attainment"]
     assert [at_s for at_s, _ in data["rules"][0]["spot_losses"]] == [1800]
+    page = Seen(Path("r.html").read_text())
+    assert page.wrong == []
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Scenario tiny: A tiny one" in text
+    assert TINY.story in text
+    assert "a trace says came" not in text
+    bill = f"{rows['hpa'][COST] * 100:.2f} %"
+    assert all(part in text for part in ("bill, of static p99", "in the hours watched", "static p99", bill))
+    assert "in units of the oracle" not in text
+    assert page.tags.count("svg") == 1, "who has one setting has no frontier"
+    assert "something is amiss that lasts. Dashed lines: replicas were lost." in text
+    assert "chosen in hindsight on the very span" not in text
     again = command("--scenario", "tiny", "--policy", "hpa", "--startup", "2m", "--json", "s.json", "--seed", "1")
     assert again.exit_code == 0, again.output
     other = json.loads(Path("s.json").read_text())
