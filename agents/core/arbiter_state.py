@@ -77,7 +77,7 @@ class Seen(_Part):
     def kept(self, now_ms: int) -> Seen:
         """Without what is too old or too much, oldest first."""
         surplus = len(self.ids) - IDS_LIMIT
-        oldest_ms = next((seen_ms for seen_ms, _ in self.ids.values()), now_ms)
+        oldest_ms, _ = next(iter(self.ids.values()), (now_ms, 0))
         if surplus <= 0 and oldest_ms >= now_ms - REMEMBER_MS:
             return self  # at most ticks, without a look at each id: they stand in the order in which they were seen
         gone = [

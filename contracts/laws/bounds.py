@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,10 +29,27 @@ class Comparator(StrEnum):
             return value >= bound
         return value < bound if self is Comparator.LT else value <= bound
 
+    def against(self, bound: float) -> Callable[[float], bool]:
+        """`compare` with one bound, for whoever asks very often.
+
+        >>> Comparator.GE.against(2.0)(2.0), Comparator.GT.against(2.0)(2.0)
+        (True, False)
+        """
+        return partial(_MIRRORED[self], bound)
+
     @property
     def sign(self) -> str:
         """For people: `>`, `≥`, `<`, `≤`."""
         return {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}[self.value]
+
+
+_MIRRORED: dict[Comparator, Callable[[float, float], bool]] = {
+    Comparator.GT: operator.lt,
+    Comparator.GE: operator.le,
+    Comparator.LT: operator.gt,
+    Comparator.LE: operator.ge,
+}
+"""Each comparison with its sides exchanged: the bound comes first."""
 
 
 class Bound(BaseModel):

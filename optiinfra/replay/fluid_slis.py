@@ -73,7 +73,7 @@ class WorkloadSlis:
         return told
 
     def _latest(self, look: Look) -> Sli:
-        """As stage `latest` tells it. Built without checking each number again: there are thousands a day."""
+        """As stage `latest` tells it."""
         many, up = len(look.names), look.up
         fresh = many if up else 0
         values = {"stalled": _value(0.0, fresh)}
@@ -86,7 +86,7 @@ class WorkloadSlis:
             values["replicas_up"] = _value(float(many), many)
             values["load_per_replica"] = _value((look.running + look.waiting) / many, many)
         seen_ms = look.at_ms if up else self._seen_ms(look)
-        return Sli.model_construct(
+        return Sli(
             workload=self._options.workload,
             size_s=0,
             start_ms=look.at_ms,
@@ -166,7 +166,7 @@ def _held(look: Look) -> float:
 
 
 def _value(value: float, samples: int) -> SliValue:
-    return SliValue.model_construct(value=value, samples=samples)
+    return SliValue(value=value, samples=samples)
 
 
 _Part = tuple[_Presence, int, list[Look]]

@@ -87,7 +87,7 @@ class Eye:
         counts, sum_s, finished = self._counts, self._sum_s, self._finished
         both: tuple[str, ...] = ()
         if up:
-            counts = tuple(floor(each + _ROUNDING) for each in accumulate(scene.buckets))
+            counts = tuple([floor(each + _ROUNDING) for each in accumulate(scene.buckets)])
             sum_s, finished = scene.ttft_sum_s, floor(scene.finished + _ROUNDING)
             if self._up_names:
                 both = (

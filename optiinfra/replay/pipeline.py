@@ -178,6 +178,7 @@ class _Run:
         deeds, end_s = list(judged(list(ear.deeds.values()), past_of(scene), hands.touched)), len(self._arrivals)
         wrong, wrong_ratio = false_positives(deeds)
         static = static_p99(self._arrivals, options, cloud.prices)
+        bare = static if options == self._bare else static_p99(self._arrivals, self._bare, cloud.prices)
         by_rule = {rule.name: Counter[str]() for rule in self._book.rules.rules}
         for deed in deeds:
             by_rule[deed.rule][deed.end_state] += 1
@@ -197,7 +198,7 @@ class _Run:
             goals_missed=sum(deed.goal_met is False for deed in deeds),
             false_positives=wrong,
             false_positive_ratio=wrong_ratio,
-            savings=savings_of(scene, static_p99(self._arrivals, self._bare, cloud.prices).cost, static.cost),
+            savings=savings_of(scene, bare.cost, static.cost),
             fired=_sorted(ear.fired),
             alerts=_sorted(ear.alerts),
             dead_letters=ear.dead_letters,

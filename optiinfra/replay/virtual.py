@@ -25,6 +25,7 @@ from contracts.stage import Stage
 from contracts.topics import BY_MESSAGE, Topic
 
 _OUTSIDE = -1
+_RANKS = {kind: topic.rank for kind, topic in BY_MESSAGE.items()}
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class VirtualDriver:
 
     def _push(self, message: Message, cause: int, place: _ById | int) -> None:
         self._put += 1
-        rank = BY_MESSAGE[type(message)].rank
+        rank = _RANKS[type(message)]
         heappush(self._queue, (message.at, rank, message.key, cause, place, self._put, message))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,8 +65,13 @@ def seen(before: Seen | None, sli: Told, wanted: frozenset[str], at_ms: int) -> 
         cause_ms=sli.cause_ms,
         coverage_ratio=sli.coverage_ratio if isinstance(sli, Sli) else None,
         told=(*(before.told if before and same_end else ()), sli.id),
-        values={name: value for name in sorted(wanted) if (value := sli.value(name)) is not None},
+        values={name: value for name in _in_order(wanted) if (value := sli.value(name)) is not None},
     )
+
+
+@lru_cache(maxsize=256)
+def _in_order(wanted: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(wanted))
 
 
 def still_fresh(evidence: Evidence, at_ms: int, max_age_s: float) -> dict[int, Seen]:
@@ -94,8 +100,7 @@ def current_value(condition: ReadyCondition, evidence: Evidence, at_ms: int, max
 def stands(condition: ReadyCondition, before: Standing, value: float | None, *, at_ms: int, before_ms: int) -> Standing:
     """How the condition stands at `at_ms`, given how it stood when it was last looked at, at `before_ms`."""
     if value is not None:
-        bound = condition.keeping if before.on else condition.bound
-        answer = bound.comparator.compare(value, bound.value)
+        answer = condition.begins(value) if before.since_ms is None else condition.keeps(value)
     elif condition.on_missing is OnMissing.KEEP:
         # As it was; the time in which nobody could see does not count as held.
         return Standing(since_ms=None if before.since_ms is None else before.since_ms + at_ms - before_ms)

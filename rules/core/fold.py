@@ -139,20 +139,27 @@ def _evaluate(
     gap = at_ms - watch.at_ms > settings.max_age_s * 1000
     remembered: Mapping[str, Standing] = {} if gap else watch.conditions
     standings: dict[str, Standing] = {}
-    facts: dict[str, bool] = {}
-    current = still_fresh(evidence, at_ms, settings.max_age_s)
-    for condition in ruleset.conditions:
-        before = remembered.get(condition.memory, _NEW)
-        reading = current.get(condition.bound.size_s)
-        value = None if reading is None else reading.value(condition.bound.sli)
-        standing = stands(condition, before, value, at_ms=at_ms, before_ms=watch.at_ms)
-        facts[condition.key] = holds(condition, standing, at_ms)
-        if standing.on:
-            standings[condition.memory] = standing
+    holding: dict[str, bool] = {}
+    current = {size_s: each.values for size_s, each in still_fresh(evidence, at_ms, settings.max_age_s).items()}
+    # Most conditions are off and stay off: of those nothing more is worked out than whether they begin.
+    for window in ruleset.by_window:
+        values, on_silence = current.get(window.size_s), window.on_silence
+        if values is None and not on_silence and window.memories.isdisjoint(remembered):
+            continue
+        for condition, memory, sli in window.conditions:
+            value = None if values is None else values.get(sli)
+            before = remembered.get(memory)
+            if before is None and not (memory in on_silence if value is None else condition.begins(value)):
+                continue
+            standing = stands(condition, before or _NEW, value, at_ms=at_ms, before_ms=watch.at_ms)
+            if standing.since_ms is not None:
+                standings[memory] = standing
+                if holds(condition, standing, at_ms):
+                    holding[condition.key] = True
     watch = WatchState(at_ms=at_ms, tick_ms=tick_ms, evidence=evidence, conditions=standings)
-    if not any(facts[key] for key in ruleset.starters):
+    if ruleset.starters.isdisjoint(holding):
         return watch, None
-    return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=facts)
+    return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=ruleset.all_off | holding)
 
 
 _NEW = Standing()

@@ -19,9 +19,9 @@ def fire(rules: Sequence[RuleShape], facts: Facts) -> tuple[str, ...]:
 
 
 def _fires(rule: RuleShape, facts: Facts) -> bool:
-    every = all(facts[name] for name in rule.all)
-    some = not rule.any or any(facts[name] for name in rule.any)
-    return every and some and not any(facts[name] for name in rule.none)
+    held = facts.__getitem__
+    some = not rule.any or any(map(held, rule.any))
+    return some and all(map(held, rule.all)) and not any(map(held, rule.none))
 
 
 class PythonEngine:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from contracts.catalog.findings import span_s
 from contracts.laws.bounds import Bound
@@ -27,6 +28,27 @@ class ReadyCondition:
     keeping: Bound
     for_s: float
     on_missing: OnMissing
+
+    @cached_property
+    def begins(self) -> Callable[[float], bool]:
+        """Whether a value makes true what was not."""
+        return self.bound.comparator.against(self.bound.value)
+
+    @cached_property
+    def keeps(self) -> Callable[[float], bool]:
+        """Whether a value leaves true what was."""
+        return self.keeping.comparator.against(self.keeping.value)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The conditions that look at windows of `size_s`, each with its memory name and the SLI or number compared.
+    `memories`: all their memory names, `on_silence`: of those that are true where it is missing."""
+
+    size_s: int
+    conditions: tuple[tuple[ReadyCondition, str, str], ...]
+    memories: frozenset[str]
+    on_silence: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,27 @@ class RuleSet:
     rules: tuple[ReadyRule, ...]
     starters: frozenset[str]
     wanted: dict[int, frozenset[str]]
+
+    @cached_property
+    def all_off(self) -> dict[str, bool]:
+        """Every condition as it is where none holds."""
+        return dict.fromkeys((each.key for each in self.conditions), False)
+
+    @cached_property
+    def by_window(self) -> tuple[Window, ...]:
+        """The conditions by the window that they look at."""
+        windows: dict[int, list[ReadyCondition]] = {}
+        for each in self.conditions:
+            windows.setdefault(each.bound.size_s, []).append(each)
+        return tuple(
+            Window(
+                size_s,
+                tuple((each, each.memory, each.bound.sli) for each in found),
+                memories=frozenset(each.memory for each in found),
+                on_silence=frozenset(each.memory for each in found if each.on_missing is OnMissing.TRUE),
+            )
+            for size_s, found in windows.items()
+        )
 
     @property
     def shapes(self) -> tuple[RuleShape, ...]:

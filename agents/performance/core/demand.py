@@ -105,6 +105,10 @@ def _closed(demand: Demand) -> Demand:
     if demand.blind or stretch.per_s is None or stretch.end_ms - from_ms > LONGEST_MS:
         return demand.model_copy(update=changes | {"requests": (), "blind": True})
     requests = list(demand.requests)
+    if from_ms % 1000 == 0:  # whole seconds are all alike
+        whole = (stretch.end_ms - from_ms) // 1000
+        requests += [stretch.per_s * 1000 / 1000] * whole
+        from_ms += whole * 1000
     while from_ms < stretch.end_ms:
         to_ms = min(stretch.end_ms, (from_ms // 1000 + 1) * 1000)
         came = stretch.per_s * (to_ms - from_ms) / 1000
