@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 
-from agents.performance.core.routing import Capacity, Pool, Routing, plan
+from agents.performance.core.routing import Pool, Routing, plan
 from agents.performance.core.trials import Setting
 from bench.calibration import traces
 from bench.report import Row, report
 from optiinfra.replay.pools import Router, fewest, serve
-from optiinfra.replay.trials import Goal, Mix, TwinTrials, read_mix, spec_of
+from optiinfra.replay.trials import Goal, Mix, capacity_by_length, joined, read_mix, spec_of
 
 ENGINE, SETTING = "llama2-70b/h100-80gb", Setting(128, 512, 4)
 SHORT = 2048
 DEMANDS = {"Azure conversation and code": (6.0, 30.0, 90.0), "Mooncake conversation": (1.5, 6.0)}
 GOALS = {"Azure conversation and code": Goal(), "Mooncake conversation": Goal(ttft_s=30.0)}
 """Prompts of 100,000 tokens take longer than any usual TTFT: 30 s is what most of Mooncake's can have at all."""
-
-
-def capacity_of(mix: Mix, goal: Goal) -> Capacity:
-    """Of a replica by range of lengths: 500 of the requests with such prompts, measured once each."""
-
-    @cache
-    def capacity(least: int, below: float) -> float:
-        kept = mix.within(least, below)
-        return TwinTrials(ENGINE, kept.drawn(500, 1), goal, 0.2).run(SETTING).goodput_rps if len(kept) else 0.0
-
-    return capacity
 
 
 def by_length(pools: Sequence[Pool]) -> Router:
@@ -84,17 +72,13 @@ def main() -> None:
         return
     azure = [read_mix(folder / "azure2023" / f"AzureLLMInferenceTrace_{each}.csv.gz") for each in ("conv", "code")]
     mixes = {
-        "Azure conversation and code": Mix(
-            np.concatenate([each.prompt_tokens for each in azure]),
-            np.concatenate([each.output_tokens for each in azure]),
-            "azure",
-        ),
+        "Azure conversation and code": joined(azure),
         "Mooncake conversation": read_mix(folder / "mooncake" / "conversation_trace.jsonl.gz"),
     }
     table: list[Row] = []
     for name, whole in mixes.items():
         mix = whole.drawn(2000, 0)
-        capacity = capacity_of(mix, GOALS[name])
+        capacity = capacity_by_length(ENGINE, SETTING, mix, GOALS[name])
         for demand_rps in DEMANDS[name]:
             table += rows(name, mix, demand_rps, plan(mix.prompt_tokens.tolist(), capacity, demand_rps))
     report("routing", table)

@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from contracts.errors import OptiInfraError
-from optiinfra.commands import audit, catalog, config, explaining, looking, people, replaying, rules, topics, tuning, up
+from optiinfra.commands import (
+    audit,
+    catalog,
+    config,
+    explaining,
+    looking,
+    people,
+    pooling,
+    replaying,
+    rules,
+    topics,
+    tuning,
+    up,
+)
 
 
 class _Group(TyperGroup):
@@ -47,6 +60,7 @@ app.command("kill")(people.kill)
 app.command("resume")(people.resume)
 app.command("replay")(replaying.replay)
 app.command("tune")(tuning.tune)
+app.command("pools")(pooling.pools)
 app.add_typer(rules.app, name="rules")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.performance.core.routing import Capacity
 from agents.performance.core.trials import Measured, Setting
 from connectors.traces.reading import recorded
 from connectors.twin.spec import EngineSpec, degrees
@@ -159,3 +161,23 @@ def _fits(engine: str, setting: Setting, longest: int) -> bool:
 
 SEQS: Sequence[int] = (8, 16, 32, 64, 128, 256)
 TOKENS: Sequence[int] = (256, 512, 1024, 2048, 4096, 8192)
+
+
+def capacity_by_length(engine: str, setting: Setting, mix: Mix, goal: Goal, *, drawn: int = 500) -> Capacity:
+    """Of a replica by range of lengths of prompts: `drawn` of the requests that have such, measured once each."""
+
+    @cache
+    def capacity(least: int, below: float) -> float:
+        kept = mix.within(least, below)
+        return TwinTrials(engine, kept.drawn(drawn, 1), goal, 0.2).run(setting).goodput_rps if len(kept) else 0.0
+
+    return capacity
+
+
+def joined(mixes: Sequence[Mix]) -> Mix:
+    """The requests of several traces as one."""
+    return Mix(
+        np.concatenate([mix.prompt_tokens for mix in mixes]),
+        np.concatenate([mix.output_tokens for mix in mixes]),
+        " and ".join(mix.origin for mix in mixes),
+    )
