@@ -122,14 +122,22 @@ class Carrier:
             except TimeoutError:
                 pass
             try:
-                await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
+                await self._ledger.claim(record, self._owner, self._limits_of(record), at_ms=self._clock.now_ms())
             except OptiInfraError as error:  # whether it is still ours, the next write finds out
                 log.warning("lease_not_renewed", action=record.action.id, error=str(error))
+
+    def _limits_of(self, record: ActionRecord) -> ClaimLimits:
+        """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is
+        needed meanwhile finds the other half."""
+        if record.action.spec.kind.scales:
+            return self._limits
+        half = {"in_flight": max(1, self._limits.in_flight // 2), "per_hour": max(1, self._limits.per_hour // 2)}
+        return self._limits.model_copy(update=half)
 
     async def _claim(self, record: ActionRecord, sight: Sight) -> Claim:
         if record.phase is Phase.RECORDED and sight.behind:
             return Claim()
-        claim = await self._ledger.claim(record, self._owner, self._limits, at_ms=self._clock.now_ms())
+        claim = await self._ledger.claim(record, self._owner, self._limits_of(record), at_ms=self._clock.now_ms())
         if record.phase is Phase.RECORDED and claim.refusal is None:
             self._checkpoint("claimed")
         return claim

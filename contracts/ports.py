@@ -59,8 +59,8 @@ class StepState(StrEnum):
 @dataclass(frozen=True)
 class Observation:
     """A fleet as its controller sees it at event time `at_ms`: the ids of a workload's replicas by what they do, oldest
-    first. `manual_changes` counts changes that carried no token of ours, `in_flight` the requests each replica holds,
-    where the controller knows."""
+    first. `manual_changes` counts changes that carried no token of ours. Where the controller knows: `in_flight` has
+    the requests that each replica holds, `settings` its engine settings by flag, `shares` its share of the requests."""
 
     at_ms: int
     serving: tuple[str, ...]
@@ -69,6 +69,8 @@ class Observation:
     failed: tuple[str, ...] = ()
     manual_changes: int = 0
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

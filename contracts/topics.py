@@ -70,9 +70,9 @@ APPROVALS = Topic(Approval.TYPE, Approval, "workload", "CLI, console", "stage ar
 DECISIONS = Topic(
     Decision.TYPE, Decision, "workload", "stage arbiter", "console, webhooks, store", 30 * _DAY_MS, rank=50
 )
-ACTIONS = Topic(Action.TYPE, Action, "workload", "stage arbiter", "executor, stage sizing", 30 * _DAY_MS, rank=55)
+ACTIONS = Topic(Action.TYPE, Action, "workload", "stage arbiter", "executor, stages of agents", 30 * _DAY_MS, rank=55)
 OUTCOMES = Topic(
-    Outcome.TYPE, Outcome, "workload", "executor", "stages arbiter and sizing, store, people", 30 * _DAY_MS, rank=60
+    Outcome.TYPE, Outcome, "workload", "executor", "arbiter, stages of agents, store, people", 30 * _DAY_MS, rank=60
 )
 AUDIT = Topic(AuditEntry.TYPE, AuditEntry, "workload", "executor", "store, people", 30 * _DAY_MS, rank=65)
 ALERTS = Topic(Alert.TYPE, Alert, "workload", "all", "webhooks, people", 30 * _DAY_MS, rank=80)

@@ -75,6 +75,14 @@ class LimitSettings(_Part):
         return self
 
 
+class EngineSettings(_Part):
+    """The flags of vLLM with which the replicas of a workload were started; metrics do not tell them."""
+
+    max_num_seqs: int = Field(ge=1, le=100_000)
+    max_num_batched_tokens: int = Field(ge=1, le=10_000_000)
+    tensor_parallel: int = Field(default=1, ge=1, le=1024, description="GPUs of one replica")
+
+
 class FleetSettings(_Part):
     """How much may be done to the whole fleet at once."""
 
@@ -140,6 +148,9 @@ class Settings(BaseSettings):
         dict[str, LimitSettings], Field(max_length=1000, description="by workload; what one leaves out is as in limits")
     ] = {}
     fleet: FleetSettings = FleetSettings()
+    engines: Annotated[dict[str, EngineSettings], Field(max_length=1000)] = Field(
+        default={}, description="by workload, how its replicas were started; without it no setting is tried on them"
+    )
     rules: tuple[Path, ...] = Field(default=(), description="rule packs; without any, those that come with it")
     rule_engine: Literal["auto", "durable", "python"] = Field(
         default="auto", description="auto: durable_rules where it is installed, else the reference evaluator"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from contracts.events import (
     Action,
+    ActionKind,
+    ActionSpec,
     Answer,
     Approval,
     AuditEntry,
@@ -22,8 +24,6 @@ from contracts.events import (
 )
 from optiinfra.deeds import END_WORDS
 from optiinfra.view_deeds import change, clock, decision_line, outcome_line, short
-
-_VERBS = {"scale_up": "add", "scale_down": "take away"}
 
 
 @dataclass
@@ -86,11 +86,10 @@ def tell(case: Case) -> list[str]:
 def _proposal(decision: Decision, told: CandidateSet | None, findings: Sequence[Finding]) -> list[str]:
     candidate = decision.candidate
     spec = candidate.spec
-    standing = f" to the {told.replicas} that answered" if told and told.replicas is not None else ""
     lines = [
         f"{clock(told.at_ms if told else decision.at_ms)}  Rule {candidate.rule} (version {candidate.rule_version}, "
-        f"priority {candidate.priority}, pack {candidate.pack}) proposed to {_VERBS[spec.kind.value]} "
-        f"{_replicas(spec.replicas)}{standing if spec.kind.value == 'scale_up' else ''} of {decision.workload}, because"
+        f"priority {candidate.priority}, pack {candidate.pack}) proposed to {_asked(spec, told)} of "
+        f"{decision.workload}, because"
     ]
     lines += [f"            {fact_line(fact)}" for fact in candidate.facts]
     lines += [
@@ -188,6 +187,22 @@ def _met(answer: bool | None) -> str:
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
+
+
+def _asked(spec: ActionSpec, told: CandidateSet | None) -> str:
+    """What a rule proposed to do, with its numbers."""
+    match spec.kind:
+        case ActionKind.SCALE_UP:
+            standing = f" to the {told.replicas} that answered" if told and told.replicas is not None else ""
+            return f"add {_replicas(spec.replicas)}{standing}"
+        case ActionKind.SCALE_DOWN:
+            return f"take away {_replicas(spec.replicas)}"
+        case ActionKind.TUNE:
+            settings = ", ".join(f"{flag} {value:g}" for flag, value in spec.settings.items())
+            return f"set {settings} on {_replicas(spec.replicas)} ({', '.join(spec.by_replica)})"
+        case ActionKind.ROUTE:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in spec.by_replica.items())
+            return f"set the shares of requests ({shares}) for {_replicas(spec.replicas)}"
 
 
 def _replicas(count: int) -> str:

@@ -41,10 +41,13 @@ def clock(at_ms: int) -> str:
 def change(kind: str, replicas: int) -> str:
     """What an action does, in two words.
 
-    >>> change("scale_up", 2), change("scale_down", 1)
-    ('scale_up +2', 'scale_down −1')
+    >>> change("scale_up", 2), change("scale_down", 1), change("tune", 1)
+    ('scale_up +2', 'scale_down −1', 'tune 1')
     """
-    return f"{kind} {'+' if kind == 'scale_up' else '−'}{replicas}"
+    return f"{kind} {_SIGNS.get(kind, '')}{replicas}"
+
+
+_SIGNS = {"scale_up": "+", "scale_down": "−"}
 
 
 def deeds_lines(deeds: Deeds, now_ms: int) -> list[Text]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contracts.catalog.findings import KINDS
 from contracts.errors import ConfigError
-from contracts.events import Alert, CandidateSet, Finding, Message, Sli, SliValue
+from contracts.events import ActionSpec, Alert, CandidateSet, Finding, Message, Sli, SliValue
 from rules.book import MakeEngine, read_files
 from rules.core import fold
 from rules.core.conditions import Told
@@ -36,7 +36,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test of one rule on one engine: when the rule first proposed (None: never) and how many replicas.
+    """One test of one rule on one engine: when the rule first proposed (None: never) and for how many replicas.
 
     `detail` says what was expected and, where the rule did not fire, why not.
     """
@@ -84,17 +84,18 @@ def series(case: Case) -> list[Told]:
     """
     sizes = sorted({place_of_value(text)[1] for given in case.given for text in given.values})
     standing: dict[int, dict[str, float | None]] = {}
+    named: dict[int, dict[str, float]] = {}
     told: list[Told] = []
-    steps = {given.at: given.values for given in case.given}
     for second in range(int(case.until) + 1):
-        for at_s, values in steps.items():
-            if second - 1 < at_s <= second:
-                for text, value in values.items():
+        for given in case.given:
+            if second - 1 < given.at <= second:
+                for text, value in given.values.items():
                     name, size_s = place_of_value(text)
                     standing.setdefault(size_s, {})[name] = value
+                named |= {KINDS[kind]: by_replica for kind, by_replica in given.by_replica.items()}
         for size_s in sizes:
             if size_s in standing and due(size_s, second):
-                told += _told(size_s, second, standing[size_s])
+                told += _told(size_s, second, standing[size_s], named.get(size_s, {}))
     return told
 
 
@@ -106,12 +107,15 @@ def due(size_s: int, second: int) -> bool:
 _KIND_OF = {size_s: kind for kind, size_s in KINDS.items()}
 
 
-def _told(size_s: int, second: int, values: Mapping[str, float | None]) -> Iterator[Told]:
-    end_ms = START_MS + second * 1000
+def _told(
+    size_s: int, second: int, values: Mapping[str, float | None], by_replica: Mapping[str, float]
+) -> Iterator[Told]:
+    at_ms = START_MS + second * 1000
     if size_s not in _KIND_OF:
-        yield _sli(size_s, end_ms, values)
+        yield _sli(size_s, at_ms, values)
     elif known := {name: value for name, value in values.items() if value is not None}:
-        yield Finding(workload=WORKLOAD, kind=_KIND_OF[size_s], at_ms=end_ms, cause_ms=end_ms, values=known)
+        kind, replicas = _KIND_OF[size_s], dict(by_replica)
+        yield Finding(workload=WORKLOAD, kind=kind, at_ms=at_ms, cause_ms=at_ms, values=known, by_replica=replicas)
 
 
 def _sli(size_s: int, end_ms: int, values: Mapping[str, float | None]) -> Sli:
@@ -132,33 +136,34 @@ def _prove(rules: RuleSet, engine: Engine, rule: str, name: str, case: Case) -> 
     slis = series(case)
     log = with_ticks(slis, START_MS + int(case.until * 1000))
     _, outputs = fold.step(rules, engine, RuleSettings(), None, log)
-    fired_at_s, replicas = _first(outputs, rule)
+    fired_at_s, proposed = _first(outputs, rule)
     expect = case.expect
-    passed = fired_at_s == expect.fires_at and (expect.replicas is None or replicas == expect.replicas)
-    detail: tuple[str, ...] = (_expectation(case, fired_at_s, replicas),)
+    wanted = {part: value for part in _PARTS if (value := getattr(expect, part)) is not None}
+    got = {part: getattr(proposed, part, None) for part in wanted}
+    passed = fired_at_s == expect.fires_at and got == wanted
+    detail: tuple[str, ...] = (f"expected {_words(expect.fires_at, wanted)}, fires {_words(fired_at_s, got)}",)
     if not passed:
         if fired_at_s is None:
             at_ms = START_MS + int((expect.fires_at or 0) * 1000)
             detail += next(each.why for each in replay(rules, slis, at_ms) if each.rule == rule)
         detail += tuple(each.summary for each in outputs if isinstance(each, Alert) and each.subject == rule)
     pack = rules.packs[0].pack
+    replicas = proposed.replicas if proposed else None
     return TestResult(pack, rule, name, engine.name, passed, fired_at_s, replicas, detail)
 
 
-def _first(outputs: Sequence[Message], rule: str) -> tuple[float | None, int | None]:
+_PARTS = ("replicas", "settings", "by_replica")
+
+
+def _first(outputs: Sequence[Message], rule: str) -> tuple[float | None, ActionSpec | None]:
     for output in outputs:
         for each in output.candidates if isinstance(output, CandidateSet) else ():
             if each.rule == rule and isinstance(output, CandidateSet):
-                return (output.at_ms - START_MS) / 1000.0, each.spec.replicas
+                return (output.at_ms - START_MS) / 1000.0, each.spec
     return None, None
 
 
-def _expectation(case: Case, fired_at_s: float | None, replicas: int | None) -> str:
-    def words(at_s: float | None, count: int | None) -> str:
-        if at_s is None:
-            return "never"
-        return f"at {at_s:g}s" + (f", replicas: {count}" if count is not None else "")
-
-    expect = case.expect
-    got = words(fired_at_s, replicas if expect.replicas is not None else None)
-    return f"expected {words(expect.fires_at, expect.replicas)}, fires {got}"
+def _words(at_s: float | None, parts: Mapping[str, object]) -> str:
+    return (
+        "never" if at_s is None else ", ".join([f"at {at_s:g}s", *(f"{part}: {each}" for part, each in parts.items())])
+    )

@@ -5,7 +5,19 @@ from __future__ import annotations
 from agents.core.arbiter_reasons import preempted
 from agents.core.arbiter_settings import ArbiterSettings
 from agents.core.arbiter_state import ArbiterState, Flight
-from contracts.events import Action, ActionSpec, Alert, Decision, EndState, Message, Outcome, Refusal, Severity
+from contracts.events import (
+    Action,
+    ActionKind,
+    ActionSpec,
+    Alert,
+    Decision,
+    EndState,
+    Message,
+    Outcome,
+    Refusal,
+    Severity,
+    target_of,
+)
 
 DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
 """How an action ends that has changed the fleet, if only for a while: the target rests after it."""
@@ -25,7 +37,7 @@ def acted(
     limits = settings.limits_of(state.workload)
     action = Action(
         workload=state.workload,
-        target=state.target,
+        target=target_of(state.workload, spec.kind),
         candidate_id=decision.decision_id,
         decision_id=decision.decision_id,
         rule=decision.candidate.rule,
@@ -42,7 +54,8 @@ def acted(
     )
     if action.id in state.ended.ids:
         return state, action
-    allowed_s = spec.effect.settle_s + PHASES * spec.effect.by_s + settings.overdue_s
+    turns = spec.replicas if spec.kind is ActionKind.TUNE else 1  # one replica after the other
+    allowed_s = spec.effect.settle_s + PHASES * turns * spec.effect.by_s + settings.overdue_s
     flight = Flight(action=action, overdue_ms=action.start_by_ms + round(allowed_s * 1000))
     return state.model_copy(update={"flights": (*state.flights, flight)}), action
 
@@ -96,7 +109,7 @@ def _late(state: ArbiterState, flight: Flight) -> Alert:
         subject=flight.action_id,
         at_ms=flight.overdue_ms,
         summary=f"nobody has said how the {flight.kind} of {flight.action.rule} ended, though it was said again; "
-        f"nothing else is done to {state.target} until then",
+        f"nothing else is done to {flight.action.target} until then",
         fix="Check that the executor and the ledger run (optiinfra status); "
         f"see how far it came: optiinfra explain {flight.action_id}",
     )

@@ -93,7 +93,12 @@ def _newest(state: ArbiterState, case: Case) -> Case:
 def _asks_the_same(case: Case, other: Case) -> bool:
     """Whether a yes to one means the other too; it is of the same rule anyway."""
     one, two = case.decision.candidate.spec, other.decision.candidate.spec
-    return (one.kind, one.replicas) == (two.kind, two.replicas)
+    return (one.kind, one.replicas, one.settings, one.by_replica) == (
+        two.kind,
+        two.replicas,
+        two.settings,
+        two.by_replica,
+    )
 
 
 def _instead(case: Case, newest: Case, approval: Approval) -> Iterable[str]:

@@ -1,4 +1,7 @@
-"""How many replicas may be granted of those a rule asks for, and what is then expected of the action."""
+"""How many replicas may be granted of those a rule asks for, and what is then expected of the action.
+
+An action that names its replicas is granted as it is, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,16 @@ def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits) -> Grant
     Grant(replicas=2, words='2 of 3 granted: 4 replicas answer, maximum 6')
     >>> grant(ActionKind.SCALE_DOWN, 3, 4, Limits(min_replicas=2))
     Grant(replicas=1, words='1 of 3 granted: 4 replicas answer, minimum 2, at most 1 a step')
+    >>> grant(ActionKind.TUNE, 2, 2, Limits(min_replicas=2))
+    Grant(replicas=0, words='one restarts at a time: 2 replicas answer, minimum 2')
     """
+    if kind is ActionKind.ROUTE:
+        return Grant(wanted)
+    if kind is ActionKind.TUNE:
+        if replicas > limits.least_replicas:
+            return Grant(wanted)
+        words = f"one restarts at a time: {replicas} replicas answer, minimum {limits.least_replicas}"
+        return Grant(0, words)
     if kind is ActionKind.SCALE_UP:
         most = limits.max_replicas
         left = wanted if most is None else min(wanted, most - replicas)
@@ -46,7 +58,7 @@ def granted_spec(spec: ActionSpec, granted: int, moved: int = 0) -> ActionSpec:
     A rule works out what it expects of `replicas_up` from the fleet it saw and the number it asked for. With other
     numbers the old expectation would be met by nothing done, or never; so it is shifted by the difference.
     """
-    sign = -1 if spec.kind.takes_capacity else 1
+    sign = {ActionKind.SCALE_UP: 1, ActionKind.SCALE_DOWN: -1}.get(spec.kind, 0)
     shift = sign * (granted - spec.replicas) + moved
     expect = spec.effect.expect
     if expect.sli == "replicas_up" and shift:

@@ -136,13 +136,32 @@ def of_evidence(
 
 
 def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
-    """The action that a candidate pushes aside: one that does the opposite and has a lower priority. While one is being
-    pushed aside already, nothing more is: that has to end first."""
-    if len(state.flights) != 1:
+    """The action that a candidate pushes aside: one on the same part that does the opposite and has a lower priority.
+    While one is being pushed aside already, nothing more is: that has to end first."""
+    kind = candidate.spec.kind
+    flights = [flight for flight in state.flights if flight.kind.part == kind.part]
+    if len(flights) != 1:
         return None
-    flight = state.flights[0]
-    opposite = flight.kind is not candidate.spec.kind
-    return flight if opposite and candidate.priority > flight.action.priority else None
+    opposite = flights[0].kind is not kind
+    return flights[0] if opposite and candidate.priority > flights[0].action.priority else None
+
+
+def waits_for(kind: ActionKind, other: ActionKind) -> bool:
+    """Whether an action waits while another is under way: on its own part always. Settings are changed on a fleet that
+    stands still; none is made smaller, and no shares are set, while some of it restarts. More capacity waits for
+    neither."""
+    if kind.part == other.part or kind is ActionKind.TUNE:
+        return True
+    return kind is not ActionKind.SCALE_UP and other is ActionKind.TUNE
+
+
+_RESTS_AFTER = {
+    ActionKind.SCALE_UP: (ActionKind.SCALE_UP,),
+    ActionKind.SCALE_DOWN: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
+    ActionKind.TUNE: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
+    ActionKind.ROUTE: (ActionKind.ROUTE,),
+}
+"""After which kinds an action of a kind waits for its cooldown."""
 
 
 def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
@@ -155,15 +174,14 @@ def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]
 
 def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
     """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way."""
-    if state.flights and preempted(candidate, state) is None:
-        flight = state.flights[-1]
+    limits, kind, aside = settings.limits_of(state.workload), candidate.spec.kind, preempted(candidate, state)
+    if ahead := [each for each in state.flights if each is not aside and waits_for(kind, each.kind)]:
+        flight = ahead[-1]
         action = flight.action
         words = f"{flight.kind} of {action.rule} is under way, priority {action.priority}: action {action.id}"
         yield Reason(Refusal.IN_FLIGHT, words)
-    limits, kind = settings.limits_of(state.workload), candidate.spec.kind
     cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s
-    before = tuple(ActionKind) if kind.takes_capacity else (ActionKind.SCALE_UP,)
-    lasts = {each: state.last_ms[each] for each in before if each in state.last_ms}
+    lasts = {each: state.last_ms[each] for each in _RESTS_AFTER[kind] if each in state.last_ms}
     if lasts:
         last = max(lasts, key=lambda each: (lasts[each], each))
         if cooling(lasts[last], cooldown_s, state.now_ms):

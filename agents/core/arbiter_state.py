@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Action, ActionKind, CandidateSet, Decision, Message, Mode, Tick
-from contracts.laws.ids import cause_id
 
 AHEAD_MS = 5_000
 """How far past the newest tick a message may push time: its writer's clock may be ahead."""
@@ -121,14 +120,6 @@ class ArbiterState(_Part):
     heard: Seen = Seen()
     events: Seen = Seen()
     ended: Seen = Seen()
-
-    @property
-    def target(self) -> str:
-        """What actions change: all that can be done to a workload so far is done to its number of replicas. A name that
-        leaves no room for more is cut, and told apart by its hash."""
-        name = self.workload
-        room = 200 - len("/replicas")
-        return f"{name if len(name) <= room else f'{name[:150]}~{cause_id(name)}'}/replicas"
 
     def case(self, decision_id: str) -> Case | None:
         """The case of a decision, open or closed."""

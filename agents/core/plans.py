@@ -1,8 +1,8 @@
-"""Whether a plan is what was asked for: no more replicas than granted, in that direction, within the fleet's limits."""
+"""Whether a plan is what was asked for: no more than was granted, of that kind, within the fleet's limits."""
 
 from __future__ import annotations
 
-from contracts.events import Action, Plan, Refusal, StepKind
+from contracts.events import Action, ActionKind, Plan, Refusal, StepKind
 from contracts.ports import Observation
 
 
@@ -14,6 +14,12 @@ def flaw(plan: Plan, action: Action) -> str:
     order = [step.final for step in plan.steps]
     if order != sorted(order):
         return "its final steps do not come last"
+    if action.spec.kind is ActionKind.TUNE:
+        return _tune_flaw(plan, action)
+    if action.spec.kind is ActionKind.ROUTE:
+        shares = [step.by_replica for step in plan.steps if step.kind is StepKind.WEIGH and not step.final]
+        same = len(plan.steps) == 1 and shares == [action.spec.by_replica]
+        return "" if same else "a route sets the shares that were granted, in one step that can be taken back"
     if action.spec.kind.takes_capacity:
         drained = [step.subject for step in plan.steps if step.kind is StepKind.DRAIN]
         removed = [step.subject for step in plan.steps if step.kind is StepKind.REMOVE]
@@ -31,6 +37,29 @@ def flaw(plan: Plan, action: Action) -> str:
     if len(plan.steps) > action.spec.replicas:
         return f"adds {len(plan.steps)} replicas, granted were {action.spec.replicas}"
     return ""
+
+
+def _tune_flaw(plan: Plan, action: Action) -> str:
+    subjects = [step.subject for step in plan.steps]
+    if any(step.kind is not StepKind.RETUNE or step.final for step in plan.steps):
+        return "a tune restarts replicas in steps that can be taken back, and does nothing else"
+    if any(step.settings != action.spec.settings for step in plan.steps):
+        return "its settings are not those that were granted"
+    if len(set(subjects)) != len(subjects) or not set(subjects) <= action.spec.by_replica.keys():
+        return f"it restarts {', '.join(subjects)}, granted were {', '.join(action.spec.by_replica)}"
+    return "" if plan.replicas_before > 1 else "the last replica in service is not restarted"
+
+
+def _restless(action: Action, seen: Observation) -> tuple[Refusal, str] | None:
+    """Why no replica can be set anew now: the fleet is about to change, or one less would be too few."""
+    least, changing = max(1, action.least_replicas), (*seen.starting, *seen.draining)
+    if changing:
+        words = f"{', '.join(changing)} start or drain: settings are changed on a fleet that stands still"
+        return Refusal.IN_FLIGHT, words
+    if len(seen.serving) - 1 < least:
+        words = f"{len(seen.serving)} replicas serve: while one restarts they were fewer than {least}"
+        return Refusal.AT_MINIMUM, words
+    return None
 
 
 def counted(plan: Plan, action: Action, seen: Observation) -> Action:
@@ -61,6 +90,8 @@ def beyond(plan: Plan, action: Action, seen: Observation) -> tuple[Refusal, str]
     drained = sum(step.kind is StepKind.DRAIN for step in plan.steps)
     added = sum(step.kind is StepKind.ADD for step in plan.steps)
     serving, starting = len(seen.serving), len(seen.starting)
+    if any(step.kind is StepKind.RETUNE for step in plan.steps):
+        return _restless(action, seen)
     if drained and serving - drained < action.least_replicas:
         words = f"{serving} replicas serve: without {drained} they were fewer than {action.least_replicas}"
         return Refusal.AT_MINIMUM, words

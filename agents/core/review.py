@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from contracts.catalog.findings import span_s
-from contracts.events import Candidate, CandidateSet, Fact, Judgement, Risk, Verdict
+from contracts.events import ActionKind, Candidate, CandidateSet, Fact, Judgement, Risk, Verdict
 from contracts.objectives import Latency
 
 BASE, MARGIN_WEIGHT, HOLD_WEIGHT = 0.65, 0.20, 0.15
@@ -133,11 +133,20 @@ def _of_facts(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findi
 
 def _of_step(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding]:
     """Whether the step is fit for the fleet."""
-    takes, step, replicas = candidate.spec.kind.takes_capacity, candidate.spec.replicas, candidates.replicas
+    kind, step, replicas = candidate.spec.kind, candidate.spec.replicas, candidates.replicas
+    takes = kind.takes_capacity
     if not replicas:
         words = "nobody knows how many replicas there are" if replicas is None else "no replica answers"
         yield _Finding(Verdict.VETO if takes else Verdict.DEMOTE, 2 if takes else 1, words)
         return
+    if kind is ActionKind.ROUTE:
+        if step != replicas:
+            yield _Finding(Verdict.DEMOTE, 1, f"it has shares for {step} replicas, and {replicas} answer")
+        return
+    if kind is ActionKind.TUNE:
+        if step > 1:
+            yield _Finding(Verdict.APPROVE, 1, f"{step} of {replicas} replicas are set anew, one after the other")
+        step = 1  # away at a time
     share = f"{step} of {replicas} replicas" if takes else f"{step} more on {replicas} replicas"
     if takes and step >= replicas:
         yield _Finding(Verdict.VETO, 2, f"{share} would leave none")
@@ -163,10 +172,18 @@ def _of_set(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding
         yield _Finding(Verdict.VETO, 2, words)
     elif coverage < LOW_COVERAGE_RATIO:
         yield _Finding(Verdict.DEMOTE, 1, f"coverage {coverage:.0%} is below {LOW_COVERAGE_RATIO:.0%}")
-    against = [each.rule for each in candidates.candidates if each.spec.kind.takes_capacity is not takes]
+    against = [each.rule for each in candidates.candidates if _opposite(candidate.spec.kind, each.spec.kind)]
     if against:
         verdict = Verdict.DEMOTE if takes else Verdict.APPROVE
         yield _Finding(verdict, 1, f"the opposite is proposed at the same moment, by {', '.join(against[:3])}")
+
+
+def _opposite(kind: ActionKind, other: ActionKind) -> bool:
+    """Whether two actions contradict each other: more and less capacity, where settings and shares stand in the way of
+    no capacity that is added."""
+    if kind is ActionKind.SCALE_UP:
+        return other is ActionKind.SCALE_DOWN
+    return kind.takes_capacity and other is ActionKind.SCALE_UP
 
 
 def _missing(candidates: CandidateSet, candidate: Candidate) -> list[Fact]:

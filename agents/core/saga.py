@@ -139,7 +139,8 @@ def _applying(record: ActionRecord, view: View) -> Move:
     move = carry(record, view, ordered(record))
     if move is not None:
         return move
-    return Save(changed(record, view, phase=Phase.TRIAL if finals(record) else Phase.VERIFYING))
+    tried = finals(record) or not record.action.spec.kind.scales
+    return Save(changed(record, view, phase=Phase.TRIAL if tried else Phase.VERIFYING))
 
 
 def _trial(record: ActionRecord, view: View) -> Move:
@@ -151,6 +152,8 @@ def _trial(record: ActionRecord, view: View) -> Move:
         return undoing(record, view, Why.GUARD_BROKEN, detail=told(view, effect.guards))
     since_ms = held_since(record.held_since_ms, answer, view.now_ms)
     if held_long_enough(since_ms, effect.settle_s, view.now_ms) and view.seen is not None:
+        if not finals(record):
+            return Save(changed(record, view, phase=Phase.VERIFYING))
         first = finals(record)[0]
         marks = marked(record, {first: Mark.INTENDED})
         began_ms = record.began_ms or view.at_ms
@@ -189,6 +192,8 @@ def _verifying(record: ActionRecord, view: View) -> Move:
         return Wait(f"waits for {words}")
     if expect is None:
         return held(record, view, Why.NO_EVIDENCE, detail=words, **facts)
+    if not spec.kind.scales:  # what was tried does not do what it is for
+        return undoing(record, view, Why.UNVERIFIED, detail=words, **facts)
     # The controller says that every step is done, and what is measured says otherwise.
     words = f"the controller says done; {words}"
     guards = spec.undo_guards

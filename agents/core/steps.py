@@ -1,4 +1,8 @@
-"""How the steps of a plan are carried out: intent, order, inspection, and what is done when one of them fails."""
+"""How the steps of a plan are carried out: intent, order, inspection, and what is done when one of them fails.
+
+Steps are ordered one after the other and then waited for together; those of a tune are ordered one at a time, the next
+when the one before is done and the guards hold on evidence from after it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from agents.core.moves import (
     newer,
     told,
 )
-from contracts.events import EndState
+from contracts.events import ActionKind, EndState, StepKind
 from contracts.laws.bounds import Evidence, all_hold, holds, value_of
 from contracts.ledger import ActionRecord, Mark, Phase
 from contracts.ports import StepState
@@ -51,12 +55,13 @@ def open_tokens(record: ActionRecord) -> tuple[str, ...]:
 
 def deadline_ms(record: ActionRecord) -> int:
     """When what was applied must show. Steps are given `by_s` from the newest one on, verification no more than that;
-    a trial `by_s` from its own beginning; an undo gets twice as long, from its newest order on."""
+    a trial `by_s` from its own beginning, and so the verification of what was tried as a whole; an undo gets twice as
+    long, from its newest order on."""
     by_ms = int(record.action.spec.effect.by_s * 1000)
     if record.phase is Phase.UNDOING:
         return max(record.applied_ms or 0, record.phase_since_ms) + 2 * by_ms
     since_ms = record.applied_ms or record.phase_since_ms
-    if record.phase in (Phase.APPLYING, Phase.TRIAL, Phase.FINISHING):
+    if record.phase in (Phase.APPLYING, Phase.TRIAL, Phase.FINISHING) or not record.action.spec.kind.scales:
         since_ms = max(since_ms, record.phase_since_ms)
     return since_ms + by_ms
 
@@ -89,7 +94,9 @@ def carry(record: ActionRecord, view: View, steps: Sequence[int]) -> Move | None
         n: Mark.DONE for n in steps if record.marks[n] is Mark.APPLIED and _state(record, view, n) is StepState.DONE
     }
     if finished:
-        return Save(changed(record, view, marks=marked(record, finished)))
+        # What is seen of a replica that restarts says nothing of its settings: evidence counts from when it serves.
+        since = {"applied_ms": view.at_ms} if _one_by_one(record) else {}
+        return Save(changed(record, view, marks=marked(record, finished), **since))
     if halt := halted(record, view):
         return _stopped(record, view, halt[0], halt[1])
     if view.now_ms >= deadline_ms(record):
@@ -97,7 +104,23 @@ def carry(record: ActionRecord, view: View, steps: Sequence[int]) -> Move | None
     for number in steps:
         if record.marks[number] in (Mark.UNTOUCHED, Mark.INTENDED):
             return _ordering(record, view, number)
+        if _one_by_one(record) and record.marks[number] is not Mark.DONE:
+            break
     return Wait("its steps are under way")
+
+
+def _one_by_one(record: ActionRecord) -> bool:
+    return record.action.spec.kind is ActionKind.TUNE
+
+
+def too_few(record: ActionRecord, view: View, number: int) -> str:
+    """Why the replica of a retune must not be taken out of service now, in words; empty when it may."""
+    step = record.plan.steps[number] if record.plan else None
+    if step is None or step.kind is not StepKind.RETUNE or view.seen is None:
+        return ""
+    others = len(set(view.seen.serving) - {step.subject})
+    least = max(1, record.action.least_replicas)
+    return f"without {step.subject} {others} replicas serve, and {least} must" if others < least else ""
 
 
 def _state(record: ActionRecord, view: View, number: int) -> StepState | None:
@@ -130,12 +153,15 @@ def _ordering(record: ActionRecord, view: View, number: int) -> Move:
     if view.seen is None or (record.marks[number] is Mark.INTENDED and _state(record, view, number) is None):
         return Wait("the controller is away")
     if record.action.spec.kind.takes_capacity:
-        answer = clear(record, view)
+        since = _one_by_one(record) and record.applied_ms is not None
+        answer = clear(record, view, newer(view.evidence, record.applied_ms or 0) if since else None)
         guards = record.action.spec.effect.guards
         if answer is False and way_back(record, view):
             return undoing(record, view, Why.GUARD_BROKEN, detail=told(view, guards))
         if not answer:
-            return Wait(f"its guards do not hold: {told(view, guards)}")
+            return Wait(f"its guards do not hold, or are not known yet: {told(view, guards)}")
+    if few := too_few(record, view, number):
+        return Wait(few)
     return Call(changed(record, view, marks=marked(record, {number: Mark.INTENDED})), number)
 
 
@@ -157,7 +183,7 @@ def _never_came(record: ActionRecord, view: View, number: int) -> bool:
 
 def _stopped(record: ActionRecord, view: View, code: Code, words: str) -> Move:
     """Somebody wants it stopped. Capacity that it took is given back; none is taken away for that."""
-    if record.action.spec.kind.takes_capacity and way_back(record, view):
+    if record.action.spec.kind is not ActionKind.SCALE_UP and way_back(record, view):
         return undoing(record, view, code, detail=words)
     return held(record, view, code, detail=words)
 
@@ -168,7 +194,7 @@ def _overdue(record: ActionRecord, view: View) -> Move:
     away = view.seen is None or any(token not in view.reports for token in open_tokens(record))
     words = f"not done {spec.effect.by_s:g} s after the last order; {told(view, (spec.effect.expect,))}"
     why = Why.CONTROLLER_AWAY if away else Why.UNVERIFIED
-    if spec.kind.takes_capacity:
+    if spec.kind is not ActionKind.SCALE_UP:
         if way_back(record, view):
             return undoing(record, view, why, detail=words)
         return held(record, view, why, detail=words)

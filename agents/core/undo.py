@@ -1,10 +1,14 @@
-"""How an action is taken back: its steps in reverse order, one at a time; capacity is taken on fresh evidence only."""
+"""How an action is taken back: its steps in reverse order, one at a time; capacity is taken on fresh evidence only.
+
+A replica that serves with other settings has to restart to get its old ones back. It does so however the guards stand,
+since they broke under the new ones; but never as the last in service, nor while people have stopped all action.
+"""
 
 from __future__ import annotations
 
 from agents.core.moves import Call, Move, Save, View, Wait, Why, changed, ended, halted, held, marked, told
-from agents.core.steps import deadline_ms, finals
-from contracts.events import EndState, StepKind
+from agents.core.steps import deadline_ms, finals, too_few
+from contracts.events import EndState, Refusal, StepKind
 from contracts.laws.bounds import all_hold
 from contracts.ledger import ActionRecord, Mark
 from contracts.ports import StepState
@@ -80,6 +84,8 @@ def _late(record: ActionRecord, view: View, why: Why, words: str = "") -> Move |
 
 def _order(record: ActionRecord, view: View, number: int) -> Move:
     """Order the undo of a step, if it gives capacity back or may take it."""
+    if (stays := _stays(record, view, number)) is not None:
+        return stays
     if record.plan is not None and record.plan.steps[number].kind is StepKind.ADD:
         if view.seen is None:
             return _late(record, view, Why.CONTROLLER_AWAY) or Wait("the controller is away")
@@ -99,6 +105,23 @@ def _order(record: ActionRecord, view: View, number: int) -> Move:
         return late
     marks = marked(record, {number: Mark.UNDO_INTENDED})
     return Call(changed(record, view, marks=marks), number, undo=True)
+
+
+def _stays(record: ActionRecord, view: View, number: int) -> Move | None:
+    """Why the replica of a retune is not restarted now; None where it may be, and for any other step."""
+    step = record.plan.steps[number] if record.plan is not None else None
+    if step is None or step.kind is not StepKind.RETUNE:
+        return None
+    if view.seen is None:
+        return _late(record, view, Why.CONTROLLER_AWAY) or Wait("the controller is away")
+    report = view.reports.get(record.token(number))
+    if step.subject not in view.seen.serving or (report is not None and report.state is not StepState.DONE):
+        return None  # it serves nobody, or is not restarted yet: what it comes back with takes nothing away
+    if (halt := halted(record, view)) and halt[0] is not Refusal.PREEMPTED:
+        return held(record, view, halt[0], detail=f"{step.subject} keeps its new settings: {halt[1]}")
+    if few := too_few(record, view, number):
+        return _late(record, view, Why.UNDO_FAILED, f"not undone: {few}") or Wait(few)
+    return None
 
 
 def _serves_nobody(record: ActionRecord, view: View, number: int) -> bool:

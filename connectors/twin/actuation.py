@@ -11,7 +11,7 @@ from connectors.twin import deeds
 from connectors.twin.fleet import Fleet, Phase
 from connectors.twin.journal import Journal
 from connectors.twin.members import membership
-from connectors.twin.orders import CannotDo, Faults, Job, Notice
+from connectors.twin.orders import NOTHING, CannotDo, Faults, Job, Notice, Told
 from contracts.errors import ConfigError, Conflict
 from contracts.events import StepKind
 from contracts.ports import Observation, StepReport, StepState
@@ -40,32 +40,44 @@ class Actuation:
         self._unkept: set[tuple[str, str]] = set()
         self.progress()
 
-    def apply(self, workload: str, kind: StepKind, subject: str, token: str, fence: int) -> StepReport:
+    def apply(
+        self, workload: str, kind: StepKind, subject: str, token: str, fence: int, told: Told = NOTHING
+    ) -> StepReport:
         """Take an order; the report says how far it has come at once."""
         self._admit(workload, fence)
-        job = Job(workload=workload, kind=kind, subject=subject)
+        job = Job(workload=workload, kind=kind, subject=subject, told=told)
         return self._known(token, job) or self._take(token, job)
 
-    def undo(self, workload: str, kind: StepKind, subject: str, done_token: str, token: str, fence: int) -> StepReport:
-        """Take back what was done under `done_token`: an added replica retires, a draining one is restored.
+    def undo(
+        self,
+        workload: str,
+        kind: StepKind,
+        subject: str,
+        done_token: str,
+        token: str,
+        fence: int,
+        told: Told = NOTHING,
+    ) -> StepReport:
+        """Take back what was done under `done_token`: an added replica retires, a draining one is restored, one that
+        was set anew restarts with its old settings, and shares are those before.
 
         An order that never came, or has not taken effect yet, is called off: should it come later, it does nothing.
         """
         self._admit(workload, fence)
-        job = Job(workload=workload, kind=kind, subject=subject, undoes=done_token)
+        order = Job(workload=workload, kind=kind, subject=subject, told=told)
+        job = order.model_copy(update={"undoes": done_token})
         if (report := self._known(token, job)) is not None:
             return report
         if kind is StepKind.REMOVE:
             raise CannotDo("a removed replica does not come back", where=workload, fix="Add one instead.")
-        order = Job(workload=workload, kind=kind, subject=subject)
         if self._known(done_token, order) is None:
             self._set(done_token, order.failed("called off before it came"))
         return self._take(token, job)
 
-    def check(self, workload: str, kind: StepKind, subject: str) -> str:
+    def check(self, workload: str, kind: StepKind, subject: str, told: Told = NOTHING) -> str:
         """Why an order could not be done now; empty when it could."""
         try:
-            self._require(Job(workload=workload, kind=kind, subject=subject))
+            self._require(Job(workload=workload, kind=kind, subject=subject, told=told))
         except ConfigError as error:
             return str(error)
         return ""
@@ -90,6 +102,8 @@ class Actuation:
             failed=ids(Phase.FAILED),
             manual_changes=self._changes.get(workload, 0),
             in_flight={r.replica_id: r.engine.outstanding for r in there if r.engine},
+            settings={r.replica_id: r.engine_spec.flags for r in there},
+            shares=dict(self.fleet.shares[workload].wanted),
         )
 
     def effects(self) -> dict[str, int]:
@@ -163,8 +177,8 @@ class Actuation:
     def _require(self, order: Job) -> None:
         if not order.undoes:
             deeds.require(self.fleet, order, self._room(order.workload))
-        elif (done := self._jobs.get(order.undoes)) is not None and done.kind is StepKind.ADD and done.effects:
-            deeds.spare(self.fleet, order.workload, done.subject)
+        elif (done := self._jobs.get(order.undoes)) is not None and done.effects:
+            deeds.require_back(self.fleet, done)
 
     def _room(self, workload: str) -> int | None:
         """For how many more replicas there is capacity, beside those ordered and not begun; None: no limit is set."""
@@ -182,6 +196,8 @@ class Actuation:
         done = self._jobs.get(order.undoes)
         if done is not None and done.due_ms is not None:
             self._set(order.undoes, done.failed("called off before it took effect"))
+        elif done is not None and done.kind is StepKind.RETUNE and done.state is StepState.RUNNING:
+            self._set(order.undoes, done.failed("taken back on its way"))
         return deeds.take_back(self.fleet, order, done) if done and done.effects else order.done("nothing was done")
 
     def _progressed(self, token: str) -> Job:

@@ -11,17 +11,25 @@ from pydantic import Field
 
 from connectors.twin.actuation import Actuation
 from connectors.twin.answers import Body, read_body
-from connectors.twin.orders import CannotDo, Faults
+from connectors.twin.orders import CannotDo, Faults, Told
 from contracts.events import StepKind
 from contracts.events.base import Name
 from contracts.ports import StepReport
 
 
 class CheckBody(Body):
-    """Body of `check`: what would be done, and to which replica (none for `add`)."""
+    """Body of `check`: what would be done, and to which replica (none for `add` and `weigh`); engine settings for
+    `retune`, shares of requests for `weigh`."""
 
     kind: StepKind
     subject: str = Field(default="", max_length=200)
+    settings: dict[Name, float] = Field(default={}, max_length=50)
+    by_replica: dict[Name, float] = Field(default={}, max_length=1000)
+
+    @property
+    def told(self) -> Told:
+        """What is said of the settings and shares."""
+        return Told(settings=self.settings, by_replica=self.by_replica)
 
 
 class ApplyBody(CheckBody):
@@ -85,7 +93,7 @@ class ActuationRoutes:
     async def _check(self, request: web.Request) -> web.Response:
         body = await read_body(request, CheckBody)
         await self._catch_up()
-        problem = self._actuation.check(request.match_info["workload"], body.kind, body.subject)
+        problem = self._actuation.check(request.match_info["workload"], body.kind, body.subject, body.told)
         return web.json_response({"problem": problem})
 
     async def _apply(self, request: web.Request) -> web.Response:
@@ -93,7 +101,7 @@ class ActuationRoutes:
 
         def order() -> StepReport:
             workload = request.match_info["workload"]
-            return self._actuation.apply(workload, body.kind, body.subject, body.token, body.fence)
+            return self._actuation.apply(workload, body.kind, body.subject, body.token, body.fence, body.told)
 
         return await self._ordered(request, order)
 
@@ -102,7 +110,8 @@ class ActuationRoutes:
 
         def order() -> StepReport:
             workload = request.match_info["workload"]
-            return self._actuation.undo(workload, body.kind, body.subject, body.done_token, body.token, body.fence)
+            names = (body.subject, body.done_token, body.token)
+            return self._actuation.undo(workload, body.kind, *names, body.fence, body.told)
 
         return await self._ordered(request, order)
 

@@ -1,4 +1,4 @@
-"""The twin's controller: adds, drains and removes simulated replicas over HTTP, as one would through a cloud's API."""
+"""The twin's controller: orders on simulated replicas over HTTP, as one would through a cloud's API."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class TwinController(Controller):
 
     async def dry_run(self, workload: str, step: PlanStep) -> str:
         """Empty when the step could be done now; else why not, an unknown workload among it."""
-        body = {"kind": step.kind, "subject": step.subject}
+        body = _body(step)
         return (await self._ask("POST", f"/actuation/{_part(workload)}/check", _Check, body)).problem
 
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
-        body = {"kind": step.kind, "subject": step.subject, "token": token, "fence": fence}
+        body = {**_body(step), "token": token, "fence": fence}
         await self._ask("POST", f"/actuation/{_part(workload)}/apply", StepReport, body)
 
     async def inspect(self, token: str) -> StepReport:
@@ -71,8 +71,7 @@ class TwinController(Controller):
 
     async def undo(self, workload: str, step: PlanStep, done_token: str, token: str, fence: int) -> None:
         """Take back what was done under `done_token`; an order that never arrived is called off."""
-        order = {"kind": step.kind, "subject": step.subject, "token": token, "fence": fence}
-        body = {**order, "done_token": done_token}
+        body = {**_body(step), "token": token, "fence": fence, "done_token": done_token}
         await self._ask("POST", f"/actuation/{_part(workload)}/undo", StepReport, body)
 
     async def _ask(self, method: str, path: str, answer: type[T], body: dict[str, Any] | None = None) -> T:
@@ -104,12 +103,20 @@ def plan(action: Action, seen: Observation) -> Plan:
     """The steps of an action on the fleet that was seen.
 
     Replicas are given up that hold the fewest requests, of equal ones the newest: all are drained, which can be taken
-    back, before the first is removed. Raises ConfigError when none would be left in service.
+    back, before the first is removed. Of those to be set anew, those that have the settings already, or do not serve,
+    are passed over. Raises ConfigError when none would be left in service, or nothing is to be done.
     """
     count, kind = action.spec.replicas, action.spec.kind
     serving = seen.serving
     if kind is ActionKind.SCALE_UP:
         steps = [PlanStep(kind=StepKind.ADD)] * count
+    elif kind is ActionKind.TUNE:
+        steps = _retunes(action, seen)
+    elif kind is ActionKind.ROUTE:
+        if away := action.spec.by_replica.keys() - set(serving):
+            what = f"shares for {', '.join(sorted(away))}, which do not serve"
+            raise ConfigError(what, where=action.target, fix="Wait for shares of the replicas that there are.")
+        steps = [PlanStep(kind=StepKind.WEIGH, by_replica=action.spec.by_replica)]
     else:
         if count >= len(serving):
             what = f"of {len(serving)} replicas in service, {count} cannot be given back: none would be left"
@@ -122,6 +129,25 @@ def plan(action: Action, seen: Observation) -> Plan:
         what = f"{count} replicas take {len(steps)} steps, more than {_MAX_STEPS}"
         raise ConfigError(what, where=action.target, fix="Ask for fewer replicas at once.")
     return Plan(steps=tuple(steps), replicas_before=len(serving), manual_changes=seen.manual_changes)
+
+
+def _retunes(action: Action, seen: Observation) -> list[PlanStep]:
+    settings = action.spec.settings
+    if len(seen.serving) < 2:
+        what = "a replica that is set anew restarts: none would be left in service"
+        raise ConfigError(what, where=action.target, fix="Add a replica first.")
+    named = [name for name in seen.serving if name in action.spec.by_replica]
+    chosen = [name for name in named if not settings.items() <= seen.settings.get(name, {}).items()]
+    if not chosen:
+        why = "have these settings already" if named else "do not serve"
+        what = f"{', '.join(named or action.spec.by_replica)} {why}"
+        raise ConfigError(what, where=action.target, fix="Wait for the next finding.")
+    return [PlanStep(kind=StepKind.RETUNE, subject=name, settings=settings) for name in chosen]
+
+
+def _body(step: PlanStep) -> dict[str, Any]:
+    """What an order says of its step."""
+    return step.model_dump(mode="json", include={"kind", "subject", "settings", "by_replica"})
 
 
 def _part(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectors.twin import retuning
 from connectors.twin.fleet import Fleet, Phase
 from connectors.twin.orders import CannotDo, Job
 from contracts.errors import ConfigError, Conflict
@@ -18,16 +19,39 @@ def require(fleet: Fleet, job: Job, room: int | None) -> None:
         if room is not None and room < 1:
             raise CannotDo("no capacity for one more replica", where=job.workload, fix="Ask again later.")
         return
+    if job.kind is StepKind.WEIGH:
+        _require_shares(fleet, job)
+        return
     there = {replica.replica_id: replica for replica in fleet.members(job.workload)}
     if job.subject not in there:
         raise ConfigError(f"no replica {job.subject!r}", where=job.workload, fix=f"Replicas: {', '.join(there)}.")
     if job.kind is StepKind.DRAIN and there[job.subject].phase is Phase.DRAINING:
         raise CannotDo(f"{job.subject} is draining already", where=job.workload, fix="Choose another replica.")
-    try:
-        fleet.fit(job.subject, job.kind)
-    except Conflict as error:
-        raise CannotDo(error.message, where=job.workload, fix=error.fix) from error
+    if job.kind is StepKind.RETUNE:
+        retuning.require(fleet, job)
+    else:
+        try:
+            fleet.fit(job.subject, job.kind)
+        except Conflict as error:
+            raise CannotDo(error.message, where=job.workload, fix=error.fix) from error
     spare(fleet, job.workload, job.subject)
+
+
+def require_back(fleet: Fleet, done: Job) -> None:
+    """Raise when the way back of what took effect could not be begun now: it would take the last one in service."""
+    serves = done.kind is StepKind.RETUNE and phase_of(fleet, done.subject) is Phase.READY
+    if done.kind is StepKind.ADD or serves:
+        spare(fleet, done.workload, done.subject)
+
+
+def _require_shares(fleet: Fleet, job: Job) -> None:
+    shares = job.told.by_replica
+    there = [replica.replica_id for replica in fleet.members(job.workload)]
+    if unknown := shares.keys() - set(there):
+        what = f"no replica {', '.join(map(repr, sorted(unknown)))}"
+        raise CannotDo(what, where=job.workload, fix=f"Replicas: {', '.join(there)}.")
+    if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+        raise CannotDo(f"{shares} are no shares", where=job.workload, fix="Give none below zero, and one above it.")
 
 
 def spare(fleet: Fleet, workload: str, replica_id: str) -> None:
@@ -43,12 +67,28 @@ def begin(fleet: Fleet, job: Job, *, doomed: bool) -> Job:
     if job.kind is StepKind.DRAIN:
         fleet.drain(job.subject)
         return job.begun(job.subject, "draining")
+    if job.kind is StepKind.RETUNE:
+        return retuning.begin(fleet, job)
+    if job.kind is StepKind.WEIGH:
+        shares = fleet.shares[job.workload]
+        job = job.model_copy(update={"before": dict(shares.wanted)})
+        shares.set(job.told.by_replica)
+        return job.begun("", "").done("shares are set")
     fleet.remove(job.subject)
     return job.begun(job.subject, "").done("gone")
 
 
 def take_back(fleet: Fleet, job: Job, done: Job) -> Job:
-    """Begin the way back of `done`, which took effect: an added replica retires, a drained one is restored."""
+    """Begin the way back of `done`, which took effect: an added replica retires, a drained one is restored, one that
+    was set anew restarts, shares are set back unless somebody has set others meanwhile."""
+    if done.kind is StepKind.WEIGH:
+        shares = fleet.shares[done.workload]
+        if shares.wanted != done.told.by_replica:
+            return job.done("others were set meanwhile")
+        shares.set(done.before)
+        return job.begun("", "").done("shares are as before")
+    if done.kind is StepKind.RETUNE:
+        return retuning.take_back(fleet, job, done, phase_of(fleet, done.subject))
     phase = phase_of(fleet, done.subject)
     job = job.model_copy(update={"subject": done.subject, "due_ms": None})
     if done.kind is StepKind.ADD:
@@ -70,6 +110,8 @@ def follow(fleet: Fleet, job: Job) -> Job:
     phase = phase_of(fleet, job.subject)
     if job.state is not StepState.RUNNING:
         return job
+    if job.kind is StepKind.RETUNE:
+        return retuning.follow(fleet, job, phase)
     if job.undoes:
         return _retire(fleet, job, phase)
     if job.kind is StepKind.ADD:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from connectors.twin.engine import Engine
 from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec, Source
 from connectors.twin.profiles import LLAMA_70B_4XH100
+from connectors.twin.shares import Shares
 from connectors.twin.spec import EngineSpec
 from connectors.twin.watch import Watch
 from contracts.errors import ConfigError, Conflict
@@ -52,7 +53,8 @@ def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
 @dataclass(eq=False)
 class Replica:
     """One server. `process_started_ms` and `ready_at_ms` are those of its present process, event ms; `engine` is None
-    while there is no process that serves. A `doomed` process dies when it should begin to serve. The machine of one
+    while there is no process that serves. `settings` are engine flags that it has beside those of its workload, from
+    its next process on. A `doomed` process dies when it should begin to serve. The machine of one
     with `lost_at_ms` is taken away then. `refused` counts requests beyond the model's length (HTTP 400),
     `models_listed` answers to `GET /v1/models`."""
 
@@ -69,6 +71,12 @@ class Replica:
     lost_at_ms: float | None = None
     refused: int = 0
     models_listed: int = 0
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def engine_spec(self) -> EngineSpec:
+        """What its next process is started with. Raises ConfigError where that cannot work."""
+        return self.workload.engine.having(self.settings)
 
     @property
     def listens(self) -> bool:
@@ -88,6 +96,7 @@ _FITS: dict[str, Callable[[Replica], bool]] = {
     "fail": lambda r: r.phase is not Phase.FAILED,
     "recover": lambda r: r.phase is Phase.FAILED,
     "freeze": lambda r: r.listens and not r.frozen,
+    "retune": lambda r: r.drained or not r.listens,
 }
 """Commands that do not fit every state of a replica."""
 
@@ -131,6 +140,7 @@ class Fleet:
         self.loads.update(sources or {})
         self._watch = watch
         self.router = {spec.name: RouterCounts() for spec in workloads}
+        self.shares = {spec.name: Shares() for spec in workloads}
         self.replicas: dict[str, Replica] = {}
         known = numbers or {}
         self.numbers = {name: known.get(name, 0) for name in self.workloads}
@@ -148,7 +158,7 @@ class Fleet:
                     self._settle(replica, request.arrival_ms)
                 counts = self.router[name]
                 counts.arrived += 1
-                chosen = least_outstanding(replicas)
+                chosen = self._chosen(name, replicas)
                 if chosen is None:
                     counts.unserved += 1
                     if self._watch is not None:
@@ -163,6 +173,16 @@ class Fleet:
             for replica in replicas:
                 self._settle(replica, to_ms)
         self.now_ms = max(self.now_ms, to_ms)
+
+    def _chosen(self, workload: str, replicas: Sequence[Replica]) -> Replica | None:
+        """Who takes the next request: whose turn it is by the shares, where there are some."""
+        shares = self.shares[workload]
+        if shares.wanted:
+            ready = [r for r in replicas if r.phase is Phase.READY and r.engine is not None]
+            place = shares.next([r.replica_id for r in ready])
+            if place is not None:
+                return ready[place]
+        return least_outstanding(replicas)
 
     def replica(self, replica_id: str) -> Replica:
         """A replica that is not gone; ConfigError names those there are."""
@@ -232,6 +252,14 @@ class Fleet:
         self._end_process(replica, self.now_ms)
         self._start_process(replica, delay_s)
         self._settle(replica, self.now_ms)
+
+    def retune(self, replica_id: str, settings: Mapping[str, float]) -> None:
+        """Restart the process with these engine flags beside those of the workload; Conflict for one that holds
+        requests, ConfigError for flags that cannot work."""
+        replica = self.fit(replica_id, "retune")
+        replica.workload.engine.having(settings)
+        replica.settings = dict(settings)
+        self.reset(replica_id)
 
     def freeze(self, replica_id: str) -> None:
         """The process hangs: connections open, pages never come, requests wait; the router does not notice."""
@@ -308,7 +336,7 @@ class Fleet:
             replica.phase, replica.doomed = Phase.FAILED, False
         elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
             replica.phase, replica.was_ready = Phase.READY, True
-            replica.engine = Engine(replica.workload.engine, self._watch)
+            replica.engine = Engine(replica.engine_spec, self._watch)
         elif replica.engine is not None:
             replica.engine.advance(at_ms)
 

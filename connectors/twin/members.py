@@ -12,8 +12,8 @@ from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import Source
 
-MEMBERS, NUMBERS = "members", "numbers"
-"""Sections of the journal: replicas by id, and the number of each workload's next one."""
+MEMBERS, NUMBERS, SHARES = "members", "numbers", "shares"
+"""Sections of the journal: replicas by id, the number of each workload's next one, and its shares, if it has some."""
 
 
 class Member(BaseModel):
@@ -28,6 +28,15 @@ class Member(BaseModel):
     was_ready: bool
     doomed: bool
     lost_at_ms: float | None = None
+    settings: dict[str, float] = {}
+
+
+class Sharing(BaseModel):
+    """The shares of one workload's requests as they are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    by_replica: dict[str, float]
 
 
 def restored_fleet(
@@ -51,13 +60,17 @@ def restored_fleet(
     for replica_id, member in journal.models(MEMBERS, Member).items():
         if member.workload in fleet.workloads:
             fleet.readmit(_replica(replica_id, member, fleet.workloads[member.workload], fleet.now_ms))
+    for workload, sharing in journal.models(SHARES, Sharing).items():
+        if workload in fleet.shares:
+            fleet.shares[workload].set(sharing.by_replica)
     return fleet
 
 
 def membership(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """The fleet's sections of the journal as they should be now."""
     present = {name: _member(r) for name, r in fleet.replicas.items() if r.phase is not Phase.GONE}
-    return {MEMBERS: present, NUMBERS: dict(fleet.numbers)}
+    shares = {name: {"by_replica": dict(each.wanted)} for name, each in fleet.shares.items() if each.wanted}
+    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares}
 
 
 def _member(replica: Replica) -> dict[str, Any]:
@@ -70,6 +83,7 @@ def _member(replica: Replica) -> dict[str, Any]:
         "was_ready": replica.was_ready,
         "doomed": replica.doomed,
         "lost_at_ms": replica.lost_at_ms,
+        "settings": dict(replica.settings),
     }
 
 
@@ -83,8 +97,9 @@ def _replica(replica_id: str, member: Member, spec: WorkloadSpec, now_ms: float)
         was_ready=member.was_ready,
         doomed=member.doomed,
         lost_at_ms=member.lost_at_ms,
+        settings=member.settings,
     )
     if member.phase in (Phase.READY, Phase.DRAINING):
         replica.process_started_ms, replica.ready_at_ms = now_ms - spec.startup_s * 1000.0, now_ms
-        replica.engine = Engine(spec.engine)
+        replica.engine = Engine(replica.engine_spec)
     return replica

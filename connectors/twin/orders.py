@@ -35,17 +35,31 @@ class Faults(_Value):
     lose: int = Field(default=0, ge=0)
 
 
+class Told(_Value):
+    """What an order says beside its kind and replica: engine settings by flag (`retune`), shares of requests by replica
+    (`weigh`)."""
+
+    settings: dict[str, float] = {}
+    by_replica: dict[str, float] = {}
+
+
+NOTHING = Told()
+
+
 class Job(_Value):
     """One order under its token. `undoes` is the token whose work it takes back, empty for an order to do something.
 
     `due_ms` is the event time at which it takes effect, None once it has. `effects` counts how often it changed the
-    fleet: never more than once.
+    fleet: never more than once. `before` is what a retune or a weigh found,
+    once it took effect: what its undo goes back to.
     """
 
     workload: str
     kind: StepKind
     subject: str = ""
     undoes: str = ""
+    told: Told = NOTHING
+    before: dict[str, float] = {}
     state: StepState = StepState.RUNNING
     due_ms: float | None = None
     effects: int = 0
@@ -54,6 +68,8 @@ class Job(_Value):
     def same_order(self, other: Job) -> bool:
         """Whether both ask for the same. The replica that an `add` or its undo is about is found out later."""
         if (self.workload, self.kind, self.undoes) != (other.workload, other.kind, other.undoes):
+            return False
+        if self.told != other.told:
             return False
         return self.kind is StepKind.ADD or self.subject == other.subject
 

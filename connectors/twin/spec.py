@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from connectors.twin.kv import blocks_of
 from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100, PROFILES, Profile, profile
 from contracts.errors import ConfigError
+
+FLAGS = ("max_num_seqs", "max_num_batched_tokens")
+"""Settings that one replica can be given by itself."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,25 @@ class EngineSpec:
             max_model_len=min(room, max(cls.max_model_len, longest_tokens)),
             hash_tokens=hash_tokens or BLOCK_TOKENS,
         )
+
+    def having(self, settings: Mapping[str, float]) -> EngineSpec:
+        """The same with other flags; ConfigError for one that there is not, and for values that cannot work."""
+        if unknown := settings.keys() - set(FLAGS):
+            what = f"no engine setting {', '.join(map(repr, sorted(unknown)))}"
+            raise ConfigError(what, where="twin", fix=f"There are {', '.join(FLAGS)}.")
+        if odd := {flag: value for flag, value in settings.items() if value != int(value) or value < 1}:
+            raise ConfigError(f"engine settings {odd}", where="twin", fix="Give whole numbers above zero.")
+        flags = {**self.flags, **settings}
+        return replace(
+            self,
+            max_num_seqs=int(flags["max_num_seqs"]),
+            max_num_batched_tokens=int(flags["max_num_batched_tokens"]),
+        )
+
+    @property
+    def flags(self) -> dict[str, float]:
+        """The settings of FLAGS as they are."""
+        return {flag: float(getattr(self, flag)) for flag in FLAGS}
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens <= self.max_num_seqs:

@@ -17,7 +17,7 @@ class FindingDef:
     high: float = inf
 
 
-KINDS: dict[str, int] = {"sizing": 15, "balance": 30, "routing": 900, "tuning": 3600}
+KINDS: dict[str, int] = {"sizing": 15, "balance": 30, "routing": 900, "tuning": 120}
 """Kinds of findings and how many seconds each speaks for: the next is due so much later. To rules and in bounds, that
 is the length of its window, so no two kinds have the same, and none that of an SLI's window."""
 
@@ -37,6 +37,7 @@ _ALL = (
     FindingDef(
         "duration_variation_ratio", "balance", "ratio", "Deviation of the durations of requests over their mean."
     ),
+    FindingDef("share_moved_ratio", "balance", "ratio", "Largest change of a replica's share that is asked for.", 1.0),
     FindingDef("waiting_share_ratio", "balance", "ratio", "Share of the outstanding requests that wait.", 1.0),
     FindingDef("pools_wanted", "routing", "pools", "Pools by length of the prompt; 1 where no split pays."),
     FindingDef("replicas_saved_by_pools", "routing", "replicas", "Replicas fewer than one pool for all needs."),
@@ -45,6 +46,11 @@ _ALL = (
     FindingDef("goodput_gain_ratio", "tuning", "ratio", "Goodput per GPU of the best setting above the present one's."),
     FindingDef("trials_made", "tuning", "trials", "Settings that were tried, the present one included."),
     FindingDef("trials_broken", "tuning", "trials", "Trials that broke the objective at the live rate."),
+    FindingDef("seqs_wanted", "tuning", "sequences", "`max_num_seqs` that the named replicas should have."),
+    FindingDef(
+        "batched_tokens_wanted", "tuning", "tokens", "`max_num_batched_tokens` that the named replicas should have."
+    ),
+    FindingDef("trial_stage", "tuning", "stage", "0 none; 1 try on one replica; 2 give to the rest; 3 take back.", 3.0),
 )
 
 FINDINGS: dict[str, FindingDef] = {each.name: each for each in _ALL}

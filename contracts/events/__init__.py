@@ -1,6 +1,16 @@
 """The messages on the topics, by family. Each is frozen, closed and versioned, and says who writes and reads it."""
 
-from contracts.events.acting import Action, AuditEntry, EndState, Outcome, Plan, PlanStep, StepKind, action_id
+from contracts.events.acting import (
+    Action,
+    AuditEntry,
+    EndState,
+    Outcome,
+    Plan,
+    PlanStep,
+    StepKind,
+    action_id,
+    target_of,
+)
 from contracts.events.base import Message
 from contracts.events.deciding import (
     ActionKind,
@@ -66,4 +76,5 @@ __all__ = [
     "Verdict",
     "WorkerState",
     "action_id",
+    "target_of",
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.events.base import Message, Name
-from contracts.events.deciding import ActionSpec, Mode
+from contracts.events.deciding import ActionKind, ActionSpec, Mode
 from contracts.laws.ids import cause_id
 
 
@@ -19,9 +19,10 @@ class _Part(BaseModel):
 class Action(Message):
     """An approved action. Topic `optiinfra.actions.v1`, key workload. Written by stage `arbiter`, read by the executor.
 
-    `target` is what it changes (`chat/replicas`): one action at a time. `preempts` names an action on the same target
-    that must be stopped and compensated first. `cause_ms` is the event time of the scrape behind it. An action that is
-    not begun by `start_by_ms` is refused as stale. The arbiter may say it again, unchanged, when no outcome comes.
+    `target` is what it changes (`chat/replicas`, see `target_of`): one action at a time. `preempts` names an action on
+    the same target that must be stopped and compensated first. `cause_ms` is the event time of the scrape behind it. An
+    action that is not begun by `start_by_ms` is refused as stale. The arbiter may say it again, unchanged, when no
+    outcome comes.
 
     `least_replicas` and `most_replicas` (None: no limit) are the workload's limits, for whoever sees the fleet itself:
     what takes replicas leaves at least the one, what adds some makes no more than the other, those that start counted.
@@ -63,6 +64,14 @@ def action_id(candidate_id: str, target: str) -> str:
     return cause_id("action", candidate_id, target)
 
 
+def target_of(workload: str, kind: ActionKind) -> str:
+    """What an action changes: `chat/replicas`, `chat/engine` or `chat/router`. A name that leaves no room for more is
+    cut, and told apart by its hash."""
+    room = 200 - len("/replicas")
+    name = workload if len(workload) <= room else f"{workload[:150]}~{cause_id(workload)}"
+    return f"{name}/{kind.part}"
+
+
 class EndState(StrEnum):
     """How an action ended. `verified`: its effect was seen. `undone`: taken back. `held_unverified`: left as it is,
     and people are told. `refused`: nothing was done. `failed`: it could not be done, and nothing of it is left."""
@@ -75,20 +84,37 @@ class EndState(StrEnum):
 
 
 class StepKind(StrEnum):
-    """What a controller can do in one step. Its undo is the way back: add → retire, drain → restore."""
+    """What a controller can do in one step. Its undo is the way back: add → retire, drain → restore.
+
+    `retune` drains a replica, restarts it with other engine settings, and is done when it serves again; its undo
+    restarts it with those that it had before. `weigh` sets the shares of requests; its undo sets those before.
+    """
 
     ADD = "add"
     DRAIN = "drain"
     REMOVE = "remove"
+    RETUNE = "retune"
+    WEIGH = "weigh"
 
 
 class PlanStep(_Part):
-    """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add). A
-    `final` step cannot be taken back: it comes after the trial, when the guards have held."""
+    """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add) or all
+    are meant (weigh). A `final` step cannot be taken back: it comes after the trial, when the guards have held.
+    `settings` are those of a retune (flags not named stay as they are), `by_replica` the shares of a weigh."""
 
     kind: StepKind
     subject: str = ""
     final: bool = False
+    settings: dict[Name, float] = Field(default={}, max_length=50)
+    by_replica: dict[Name, float] = Field(default={}, max_length=1000)
+
+    @model_validator(mode="after")
+    def _what_its_kind_needs(self) -> Self:
+        if bool(self.settings) != (self.kind is StepKind.RETUNE):
+            raise ValueError(f"a retune has settings, and a {self.kind} came with {self.settings or 'none'}")
+        if bool(self.by_replica) != (self.kind is StepKind.WEIGH):
+            raise ValueError(f"a weigh has shares, and a {self.kind} came with {self.by_replica or 'none'}")
+        return self
 
 
 class Plan(_Part):

@@ -17,15 +17,29 @@ class _Part(BaseModel):
 
 
 class ActionKind(StrEnum):
-    """What can be done to a workload."""
+    """What can be done to a workload: more or fewer replicas; other engine settings for some of its replicas, each
+    restarted with them; other shares of the requests for its replicas."""
 
     SCALE_UP = "scale_up"
     SCALE_DOWN = "scale_down"
+    TUNE = "tune"
+    ROUTE = "route"
 
     @property
     def takes_capacity(self) -> bool:
-        """Whether it leaves less capacity than before: such actions never rest on missing data."""
-        return self is ActionKind.SCALE_DOWN
+        """Whether it leaves less capacity than before, if only while a replica restarts: such actions never rest on
+        missing data."""
+        return self in (ActionKind.SCALE_DOWN, ActionKind.TUNE)
+
+    @property
+    def scales(self) -> bool:
+        """Whether it changes how many replicas there are."""
+        return self in (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN)
+
+    @property
+    def part(self) -> str:
+        """The part of a workload that it changes: actions on one part go one after the other."""
+        return {ActionKind.TUNE: "engine", ActionKind.ROUTE: "router"}.get(self, "replicas")
 
 
 class Mode(StrEnum):
@@ -49,14 +63,45 @@ class Effect(_Part):
     settle_s: float = Field(default=0.0, ge=0, le=86_400)
 
 
+SHARES_SUM_TO = 1e-6
+"""How far shares of requests may be from one in sum: what floating point leaves of 1000 of them."""
+
+
 class ActionSpec(_Part):
     """A typed action with its numbers worked out. `undo_guards` must hold on fresh evidence before an undo may take
-    capacity away; an undo that gives capacity back needs none."""
+    capacity away; an undo that gives capacity back needs none.
+
+    A TUNE has `settings`, engine flags by their names in vLLM (`max_num_seqs`), and names the replicas that are to have
+    them in `by_replica`, each with 1. A ROUTE has the share of requests of every replica in `by_replica`, one in sum.
+    """
 
     kind: ActionKind
-    replicas: int = Field(ge=1, le=1000, description="how many replicas to add or to take away")
+    replicas: int = Field(ge=1, le=1000, description="how many replicas to add, to take away or to change")
     effect: Effect
     undo_guards: tuple[Bound, ...] = ()
+    settings: dict[Name, float] = Field(default={}, max_length=50)
+    by_replica: dict[Name, float] = Field(default={}, max_length=1000)
+
+    @model_validator(mode="after")
+    def _what_its_kind_needs(self) -> Self:
+        if bool(self.settings) != (self.kind is ActionKind.TUNE):
+            raise ValueError(f"a tune has engine settings, and a {self.kind} came with {self.settings or 'none'}")
+        if self.kind.scales:
+            if self.by_replica:
+                raise ValueError(f"a {self.kind} names no replicas: its controller chooses them")
+            return self
+        if len(self.by_replica) != self.replicas:
+            raise ValueError(f"{len(self.by_replica)} replicas are named, and `replicas` says {self.replicas}")
+        if self.kind is ActionKind.TUNE and set(self.by_replica.values()) != {1.0}:
+            raise ValueError("the replicas of a tune are named with 1: whoever is not named is not changed")
+        if self.kind is ActionKind.ROUTE and not _are_shares(self.by_replica):
+            raise ValueError("the shares of a route are none below zero and one in sum")
+        return self
+
+
+def _are_shares(by_replica: dict[str, float]) -> bool:
+    shares = by_replica.values()
+    return min(shares) >= 0 and abs(sum(shares) - 1) <= SHARES_SUM_TO
 
 
 class Fact(_Part):

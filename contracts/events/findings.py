@@ -18,6 +18,8 @@ class Finding(Message):
     At least once; a repeat carries the same id. `values` are those of its `kind` in `optiinfra catalog findings`; one
     that is not known is left out, never zero. `freshness_s` is how old the evidence behind it was at `at_ms`,
     `cause_ms` the event time of the scrape that made the newest of it. `words` explain it to people, decide nothing.
+    `by_replica` is one number for each replica that it speaks of: the share of requests that it should have (balance),
+    or 1 for each whose settings are to be changed (tuning).
     """
 
     TYPE: ClassVar[str] = "optiinfra.findings.v1"
@@ -29,6 +31,7 @@ class Finding(Message):
     freshness_s: float = Field(default=0.0, ge=0)
     values: dict[str, float] = {}
     words: str = Field(default="", max_length=2000)
+    by_replica: dict[Name, float] = Field(default={}, max_length=1000)
 
     @model_validator(mode="after")
     def _known(self) -> Finding:

@@ -192,9 +192,14 @@ class Ear:
         return (at_ms - self.begin_ms) / 1000.0
 
 
+def _scaled(deeds: Iterable[Deed]) -> list[Deed]:
+    """Those that changed how many replicas there are."""
+    return [deed for deed in deeds if deed.began_s is not None and ActionKind(deed.kind).scales]
+
+
 def turns_per_day(deeds: list[Deed], begin_s: int, end_s: int) -> float:
     """How often a day the policy turned from adding to taking away or back, of what was done in the scored span."""
-    kinds = [deed.kind for deed in deeds if deed.began_s is not None and begin_s <= deed.decided_s < end_s]
+    kinds = [deed.kind for deed in _scaled(deeds) if begin_s <= deed.decided_s < end_s]
     turns = sum(was != now for was, now in pairwise(kinds))
     return turns * 86_400 / (end_s - begin_s) if end_s > begin_s else 0.0
 
@@ -203,7 +208,7 @@ def heeded(notices: list[Notice], deeds: Iterable[Deed], startup_s: int) -> tupl
     """Each announced loss with what the platform itself ordered about that time."""
     orders = [
         (deed.began_s, deed.replicas if deed.kind == ActionKind.SCALE_UP else -deed.replicas)
-        for deed in deeds
+        for deed in _scaled(deeds)
         if deed.began_s is not None
     ]
 

@@ -38,7 +38,7 @@ def rows(result: PipelineResult) -> list[Row]:
 
     found = []
     for deed in sorted(result.deeds, key=lambda deed: deed.decided_s):
-        sign = "−" if ActionKind(deed.kind).takes_capacity else "+"
+        sign = {ActionKind.SCALE_UP: "+", ActionKind.SCALE_DOWN: "−"}.get(ActionKind(deed.kind), "")
         ended = None if deed.ended_s is None else deed.ended_s
         found.append(
             Row(

@@ -58,6 +58,8 @@ class SceneController(Controller):
         )
 
     async def plan(self, action: Action, seen: Observation) -> Plan:
+        if not action.spec.kind.scales:
+            raise self._no_engines(f"a {action.spec.kind}")
         return plan(action, seen)
 
     async def dry_run(self, workload: str, step: PlanStep) -> str:
@@ -133,6 +135,8 @@ class SceneController(Controller):
     def _require(self, step: PlanStep) -> None:
         """Raise when an order could not be begun now."""
         scene = self._scene
+        if step.kind in (StepKind.RETUNE, StepKind.WEIGH):
+            raise self._no_engines(f"a {step.kind}")
         if step.kind is StepKind.ADD:
             return
         replica = scene.replica(step.subject)
@@ -148,6 +152,11 @@ class SceneController(Controller):
         if self._scene.names(Phase.SERVING) == (replica.name,):
             what = f"{replica.name} is the last replica in service"
             raise ConfigError(what, where=self._workload, fix="Add another one first.")
+
+    def _no_engines(self, what: str) -> ConfigError:
+        words = f"{what} cannot be done here: a fluid scene has no engine settings and no router"
+        fix = "Leave rules of this kind out of a replay, or try them on the twin (optiinfra up)."
+        return ConfigError(words, where=self._workload, fix=fix)
 
     def _unfit(self, replica: Replica, fix: str) -> ConfigError:
         return ConfigError(f"{replica.name} is {replica.phase}", where=self._workload, fix=fix)

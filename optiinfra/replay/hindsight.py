@@ -75,13 +75,13 @@ def past_of(scene: Scene) -> Past:
 
 
 def judged(deeds: Sequence[Deed], past: Past, touched: Callable[[str, int], Sequence[Replica]]) -> tuple[Deed, ...]:
-    """The deeds with `needed` filled in: None where nothing was done, and where the trace ends too soon to tell.
+    """The deeds with `needed` filled in: None where no replica came or went, and where the trace ends too soon to tell.
     `touched`: the replicas of an action's first steps."""
     grown_s = [deed.began_s for deed in deeds if deed.kind == ActionKind.SCALE_UP and deed.began_s is not None]
     found = []
     for deed in deeds:
         needed = None
-        if deed.began_s is not None:
+        if deed.began_s is not None and ActionKind(deed.kind).scales:
             replicas = touched(deed.action_id, deed.replicas)
             up = deed.kind == ActionKind.SCALE_UP
             needed = up_needed(replicas, past) if up else down_needed(replicas, grown_s, past)

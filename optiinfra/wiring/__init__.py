@@ -17,6 +17,7 @@ _ENTRIES: dict[str, Entry] = {
     "slis": sensing.stage("slis"),
     "latest": sensing.stage("latest"),
     "sizing": sensing.stage("sizing"),
+    "steering": sensing.stage("steering"),
     "rules": acting.rules,
     "reviewer": acting.reviewer,
     "arbiter": sensing.stage("arbiter"),

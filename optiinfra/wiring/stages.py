@@ -18,6 +18,7 @@ from optiinfra.wiring.common import settings_of
 if TYPE_CHECKING:
     from agents.core.arbiter_settings import ArbiterSettings, Limits
     from agents.performance.core.sizing_state import SizingSettings
+    from agents.performance.core.steering_state import SteeringSettings
     from rules.book import EngineSeat, MakeEngine, RuleBook
 
 GRACE_WALL_S = 1.5
@@ -47,7 +48,7 @@ def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     settings = settings_of(orders)
     limits = SliSettings(objectives=dict(settings.workloads), default=settings.objectives)
     made = [*sensing(replace(limits, grace_s=max(limits.grace_s, GRACE_WALL_S * orders.anchor.speed)))]
-    made += finding(sizing_settings(orders))
+    made += finding(sizing_settings(orders), steering_settings(orders))
     book = make_book(settings)
     made.append(rules_stage(orders, book, engine_seat("python", _nobody_listens)))
     made += deciding(arbiter_settings(orders))
@@ -87,6 +88,30 @@ def sizing_settings(orders: ChildOrders) -> SizingSettings:
         targets={name: each.attainment_target_ratio for name, each in settings.workloads.items()},
         default_bounds=_bounds(settings.limits, simulated=simulated),
         bounds=own,
+        max_age_s=evidence_age_s(orders),
+    )
+
+
+def steering_settings(orders: ChildOrders) -> SteeringSettings:
+    """What stage `steering` is told of the workloads: what they promise, and how their replicas were started."""
+    from agents.performance.core.steering_state import SteeringSettings
+    from agents.performance.core.trials import Setting
+
+    settings = settings_of(orders)
+    engines = {
+        name: Setting(each.max_num_seqs, each.max_num_batched_tokens, each.tensor_parallel)
+        for name, each in settings.engines.items()
+    }
+    if not settings.targets:
+        from optiinfra.wiring.sensing import twin_workloads
+
+        for spec in twin_workloads(settings):
+            flags, gpus = spec.engine, int(spec.engine.profile.name.rpartition("/tp")[2])
+            engines.setdefault(spec.name, Setting(flags.max_num_seqs, flags.max_num_batched_tokens, gpus))
+    return SteeringSettings(
+        engines=engines,
+        objectives=dict(settings.workloads),
+        default=settings.objectives,
         max_age_s=evidence_age_s(orders),
     )
 

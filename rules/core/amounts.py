@@ -1,12 +1,14 @@
-"""The numbers of an action, worked out from the evidence of the moment: how many replicas, and what to expect of it."""
+"""The numbers of an action, worked out from the evidence of the moment: how many replicas or which, what they are to
+be set to, and what to expect of it."""
 
 from __future__ import annotations
 
 from math import ceil, floor
 
-from contracts.catalog.findings import span_s
-from contracts.events import ActionSpec, Effect
+from contracts.catalog.findings import KINDS, span_s
+from contracts.events import ActionKind, ActionSpec, Effect
 from contracts.laws.bounds import Bound
+from rules.core.actions import ActionClause, Setting
 from rules.core.asking import Amount, Span, Target
 from rules.core.conditions import Evidence
 from rules.core.language import window_name
@@ -40,6 +42,33 @@ def replicas(amount: Amount, evidence: Evidence) -> int:
     return min(max(whole, amount.least), most)
 
 
+def setting(wanted: Setting, evidence: Evidence) -> float:
+    """A value of an engine setting, a whole number, by fresh `evidence`. Raises Lacking."""
+    if wanted.exactly is not None:
+        return float(wanted.exactly)
+    assert wanted.finding and wanted.least and wanted.most  # noqa: S101, PT018 — the schema asks for all three
+    return float(min(max(round(_value(wanted.finding, span_s(wanted.finding), evidence)), wanted.least), wanted.most))
+
+
+def named(action: ActionClause, evidence: Evidence) -> dict[str, float]:
+    """The replicas that an action names: 1 for each that is to be set anew, or their shares of requests, one in sum.
+    Empty where their number is enough. Raises Lacking."""
+    kind = action.named_by
+    if not kind:
+        return {}
+    reading = evidence.get(KINDS[kind])
+    found = {} if reading is None else reading.by_replica
+    if action.kind is ActionKind.TUNE:
+        chosen = {replica: 1.0 for replica, value in found.items() if value > 0}
+    else:
+        total = sum(found.values())
+        whole = total > 0 and min(found.values()) >= 0
+        chosen = {replica: value / total for replica, value in found.items()} if whole else {}
+    if not chosen:
+        raise Lacking(f"the finding {kind} names no replicas, and the action is about those that it names")
+    return chosen
+
+
 def seconds(span: Span, evidence: Evidence) -> float:
     """How long, by fresh `evidence`; where the finding is missing, what the span says of that."""
     if span.exactly is not None:
@@ -67,11 +96,14 @@ def bound(target: Target, added: int, evidence: Evidence) -> Bound:
 
 def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
     """The rule's action with all its numbers, by fresh `evidence`. Raises Lacking."""
-    count = replicas(rule.amount, evidence)
-    effect = rule.effect
+    action, effect = rule.action, rule.effect
+    by_replica = named(action, evidence)
+    count = len(by_replica) if action.replicas is None else replicas(action.replicas, evidence)
     return ActionSpec(
-        kind=rule.action.kind,
+        kind=action.kind,
         replicas=count,
+        settings={flag: setting(wanted, evidence) for flag, wanted in (action.settings or {}).items()},
+        by_replica=by_replica,
         effect=Effect(
             expect=bound(effect.expect, count, evidence),
             by_s=seconds(effect.by, evidence),

@@ -1,4 +1,4 @@
-"""What a rule asks for: how many replicas, what is expected of them and by when, and what must hold meanwhile.
+"""Numbers that a rule asks for: how many replicas, what is expected of it and by when, and what must hold meanwhile.
 
 How many, and by when, may rest on what agents find. What verifies and guards an action may not: that is what users and
 scrapes see, or an agent would grade its own work.
@@ -12,7 +12,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from contracts.catalog.findings import FINDINGS
-from contracts.events import ActionKind
 from contracts.laws.bounds import Comparator
 from rules.core.language import (
     COMPARATORS,
@@ -181,13 +180,6 @@ class Target(Clause):
         """How the SLI is compared, and with what."""
         name, level = one_comparator(self)
         return COMPARATORS[name], level
-
-
-class ActionClause(Clause):
-    """What a rule asks for: a kind of action and how many replicas."""
-
-    kind: ActionKind
-    replicas: Amount
 
 
 class EffectClause(Clause):

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from contracts.events import ActionKind
 from contracts.laws.bounds import Comparator
 from contracts.objectives import Latency
 from rules.core.language import Condition, OnMissing, window_name
@@ -72,24 +73,24 @@ def meaning(rules: Mapping[str, Rule], conditions: Mapping[str, Condition]) -> I
         if not any(answers) or all(answers):
             which = "fires" if not any(answers) else "does not fire"
             yield (*here, "tests"), f"rule {name!r} has no test in which it {which}", "Write one: a rule proves itself."
-        if rule.action.kind.takes_capacity:
+        kind = rule.action.kind
+        if kind is not ActionKind.SCALE_UP:
+            what = "takes capacity" if kind.takes_capacity else "moves requests"
             if rule.undo is not None:
-                yield (
-                    (*here, "undo"),
-                    "the undo of this action gives capacity back and is always allowed",
-                    "Remove `undo`.",
-                )
+                back = "gives capacity back" if kind is ActionKind.SCALE_DOWN else "sets back what was before"
+                yield (*here, "undo"), f"the undo of this action {back} and is always allowed", "Remove `undo`."
             if not rule.effect.guards or not rule.effect.settle:
                 fix = "Add `guards` on SLIs that an idle workload has too, and `settle`."
-                yield (*here, "effect"), "an action that takes capacity is tried before it is final", fix
-            elif all(guard.window for guard in rule.effect.guards):
+                yield (*here, "effect"), f"an action that {what} is tried before it is final", fix
+            elif kind is ActionKind.SCALE_DOWN and all(guard.window for guard in rule.effect.guards):
                 fix = "Add one with `window: latest`: a window tells minutes later what the action does to users."
                 yield (
                     (*here, "effect", "guards"),
                     "an action that takes capacity has no guard that sees it at once",
                     fix,
                 )
-            yield from _on_data(here, rule, conditions)
+            if kind.takes_capacity:
+                yield from _on_data(here, rule, conditions)
         elif rule.undo is None:
             fix = "Add `undo: {guards: [...]}`: what must hold before capacity is taken back."
             yield here, "the undo of this action takes capacity", fix

@@ -22,7 +22,8 @@ class Seen(BaseModel):
     `order_ms` is the end of the window as it was told; `end_ms`, from which age counts, is never past the moment at
     which it was read: a scraper whose clock is ahead must not look fresh for longer. `told` has the ids of all messages
     with this end: of two the later one stands, and a repeat changes nothing. A finding tells no coverage (None): what
-    an agent did not know it leaves out.
+    an agent did not know it leaves out. `by_replica` is what a finding says of each replica, where a rule's action
+    rests on that.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +35,7 @@ class Seen(BaseModel):
     coverage_ratio: float | None
     told: tuple[str, ...]
     values: dict[str, float] = {}
+    by_replica: dict[str, float] = {}
 
     def value(self, name: str) -> float | None:
         """The value of an SLI or finding, None when it is missing."""
@@ -55,8 +57,8 @@ def newer(before: Seen | None, sli: Told) -> bool:
     return sli.end_ms == before.order_ms and sli.id not in before.told
 
 
-def seen(before: Seen | None, sli: Told, wanted: frozenset[str], at_ms: int) -> Seen:
-    """What is kept of a message that is newer."""
+def seen(before: Seen | None, sli: Told, wanted: frozenset[str], at_ms: int, *, named: bool = False) -> Seen:
+    """What is kept of a message that is newer; `named`: also what it says of each replica."""
     same_end = before is not None and before.order_ms == sli.end_ms
     return Seen(
         order_ms=sli.end_ms,
@@ -66,6 +68,7 @@ def seen(before: Seen | None, sli: Told, wanted: frozenset[str], at_ms: int) -> 
         coverage_ratio=sli.coverage_ratio if isinstance(sli, Sli) else None,
         told=(*(before.told if before and same_end else ()), sli.id),
         values={name: value for name in _in_order(wanted) if (value := sli.value(name)) is not None},
+        by_replica=dict(sorted(sli.by_replica.items())) if named and isinstance(sli, Finding) else {},
     )
 
 

@@ -107,7 +107,8 @@ def look(
         told = watch
     else:
         before, told = None, WatchState(at_ms=at_ms)
-    evidence = told.evidence | {message.size_s: seen(before, message, wanted, at_ms)}
+    kept = seen(before, message, wanted, at_ms, named=message.size_s in ruleset.named)
+    evidence = told.evidence | {message.size_s: kept}
     return _evaluate(ruleset, settings, told, at_ms, evidence, told.tick_ms)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from contracts.catalog.findings import FINDINGS, KINDS, span_s
 from contracts.catalog.slis import SLIS
-from rules.core.asking import ActionClause, Amount, EffectClause, Target, UndoClause
+from rules.core.actions import ActionClause, FindingKind
+from rules.core.asking import EffectClause, Target, UndoClause
 from rules.core.language import WINDOWS, Clause, Condition, Doc, Duration, Ident, Number, Whole, window_name, wrong
 
 Names = Annotated[tuple[Ident, ...], Field(max_length=50)]
@@ -40,10 +42,12 @@ def place_of_value(text: str) -> tuple[str, int]:
 class Given(Clause):
     """Values from a moment on. Each is told again whenever its window ends, until it is given anew; null is missing.
 
-    A finding of which every number is null is told no more: its agent is down, and its last word grows old."""
+    A finding of which every number is null is told no more: its agent is down, and its last word grows old.
+    `by_replica` has the replicas that a kind of finding names, and what it says of each."""
 
     at: Duration
     values: Annotated[dict[str, Number | None], Field(min_length=1, max_length=100)]
+    by_replica: Annotated[dict[FindingKind, dict[str, Number]], Field(max_length=10)] = {}
 
     @field_validator("values")
     @classmethod
@@ -54,8 +58,7 @@ class Given(Clause):
 
     @model_validator(mode="after")
     def _on_an_edge(self) -> Self:
-        for text in self.values:
-            _, size_s = place_of_value(text)
+        for text, size_s in self._sizes():
             if size_s and self.at % size_s:
                 told = ", ".join(f"{n * size_s}s" for n in range(3))
                 finding = size_s in KINDS.values()
@@ -66,19 +69,27 @@ class Given(Clause):
                 )
         return self
 
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for text in self.values:
+            yield text, place_of_value(text)[1]
+        for kind in self.by_replica:
+            yield f"by_replica of {kind}", KINDS[kind]
+
 
 class Expect(Clause):
-    """When the rule first fires, and with how many replicas; or that it never does."""
+    """When the rule first fires, and with how many replicas, which settings or which of them; or that it never does."""
 
     fires_at: Duration | None = None
     fires: Literal["never"] | None = None
     replicas: Annotated[Whole, Field(ge=1)] | None = None
+    settings: dict[str, Number] | None = None
+    by_replica: dict[str, Number] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.fires_at is None) == (self.fires is None):
             raise wrong("a test expects `fires_at: 10s` or `fires: never`", fix="Write one of them.")
-        if self.fires and self.replicas:
+        if self.fires and any(each is not None for each in (self.replicas, self.settings, self.by_replica)):
             raise wrong("what never fires has no replicas", fix="Leave them out.")
         return self
 
@@ -123,11 +134,6 @@ class Rule(Clause):
     def targets(self) -> tuple[Target, ...]:
         """Every bound that it speaks of beside its conditions."""
         return (*self.effect.targets, *(self.undo.guards if self.undo else ()))
-
-    @property
-    def amount(self) -> Amount:
-        """How many replicas it asks for."""
-        return self.action.replicas
 
 
 class Pack(Clause):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from contracts.catalog.findings import span_s
+from contracts.catalog.findings import KINDS, span_s
 from contracts.laws.bounds import Bound
 from rules.core.language import Condition, OnMissing
 from rules.core.pack import Pack, Rule
@@ -69,13 +69,14 @@ class ReadyRule:
 class RuleSet:
     """All packs in force. `rules` stand highest priority first. `starters` are the conditions of some rule's `all` or
     `any`: where none of them holds, nothing can fire. `wanted` has the SLIs and numbers of findings
-    that are spoken of, by window size in seconds."""
+    that are spoken of, by window size in seconds; `named` what the findings speak for that name replicas of actions."""
 
     packs: tuple[Pack, ...]
     conditions: tuple[ReadyCondition, ...]
     rules: tuple[ReadyRule, ...]
     starters: frozenset[str]
     wanted: dict[int, frozenset[str]]
+    named: frozenset[int]
 
     @cached_property
     def all_off(self) -> dict[str, bool]:
@@ -117,12 +118,16 @@ def make_ruleset(packs: Sequence[Pack]) -> RuleSet:
     wanted: dict[int, set[str]] = {0: {REPLICAS}}
     for sli, size_s in _spoken_of(packs):
         wanted.setdefault(size_s, set()).add(sli)
+    named = frozenset(KINDS[kind] for pack in packs for rule in pack.rules.values() if (kind := rule.action.named_by))
+    for size_s in named:
+        wanted.setdefault(size_s, set())
     return RuleSet(
         packs=tuple(packs),
         conditions=tuple(conditions),
         rules=tuple(sorted(rules, key=lambda each: -each.rule.priority)),
         starters=frozenset(key for each in rules for key in (*each.shape.all, *each.shape.any)),
         wanted={size_s: frozenset(slis) for size_s, slis in wanted.items()},
+        named=named,
     )
 
 
@@ -156,8 +161,7 @@ def _spoken_of(packs: Sequence[Pack]) -> Iterable[tuple[str, int]]:
         for condition in pack.conditions.values():
             yield condition.name, condition.size_s
         for rule in pack.rules.values():
-            if rule.amount.name:
-                yield rule.amount.name, rule.amount.size_s
+            yield from rule.action.spoken_of
             if rule.effect.by.finding:
                 yield rule.effect.by.finding, span_s(rule.effect.by.finding)
             for target in rule.targets:

@@ -127,18 +127,21 @@ class Job:
     step: PlanStep
     state: StepState = StepState.RUNNING
     effects: int = 1
+    done_ms: int | None = None
+    undoes: str = ""
 
 
 @dataclass
 class FakeController(Controller):
     """One workload. `fates` are used up one an order; then all are taken. `permitted` is asked before each order that
-    takes capacity, and its answer kept: `unpermitted` must stay empty."""
+    takes capacity, and its answer kept: `unpermitted` must stay empty. A replica that restarts does not serve."""
 
     honours_tokens: bool = True
     away: bool = False
     manual_changes: int = 0
     fates: list[Fate] = field(default_factory=list)
     permitted: Callable[[PlanStep, bool], bool] = lambda step, undo: True
+    now_ms: Callable[[], int] = lambda: 0
     jobs: dict[str, Job] = field(default_factory=dict)
     late: dict[str, Job] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
@@ -148,7 +151,13 @@ class FakeController(Controller):
 
     async def observe(self, workload: str) -> Observation:
         self._there()
-        return Observation(at_ms=0, serving=("chat-0", "chat-1", "chat-2"), manual_changes=self.manual_changes)
+        serving = tuple(name for name in ("chat-0", "chat-1", "chat-2") if name not in self.restarting())
+        return Observation(at_ms=0, serving=serving, manual_changes=self.manual_changes)
+
+    def restarting(self) -> set[str]:
+        """The replicas that are away to be set anew, or to be set back."""
+        jobs = (job for job in self.jobs.values() if job.step.kind is StepKind.RETUNE)
+        return {job.step.subject for job in jobs if job.state is StepState.RUNNING}
 
     async def plan(self, action: Action, seen: Observation) -> Plan:
         self._there()
@@ -159,8 +168,9 @@ class FakeController(Controller):
         return ""
 
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
-        if step.kind is not StepKind.ADD and not self.permitted(step, False):
+        if step.kind not in (StepKind.ADD, StepKind.WEIGH) and not self.permitted(step, False):
             self.unpermitted.append(f"{step.kind} {step.subject}")
+        self._alone(step)
         self._order(token, Job(step))
 
     async def inspect(self, token: str) -> StepReport:
@@ -175,8 +185,14 @@ class FakeController(Controller):
         serves = done is not None and done.state is not StepState.FAILED
         if step.kind is StepKind.ADD and serves and not self.permitted(step, True):
             self.unpermitted.append("undo of add")
-        self._order(token, Job(step))
+        self._alone(step)
+        self._order(token, Job(step, undoes=done_token))
         self.late.pop(done_token, None)
+
+    def _alone(self, step: PlanStep) -> None:
+        """No two replicas are away to be set anew."""
+        if step.kind is StepKind.RETUNE and (others := self.restarting() - {step.subject}):
+            self.unpermitted.append(f"{step.subject} while {', '.join(others)} restarts")
 
     def progress(self, states: Sequence[StepState]) -> None:
         """What was late arrives, and running jobs come to the next of `states`."""
@@ -185,14 +201,14 @@ class FakeController(Controller):
             self._take(token, job)
         running = [job for job in self.jobs.values() if job.state is StepState.RUNNING]
         for job, state in zip(running, states, strict=False):
-            job.state = state
+            job.state, job.done_ms = state, self.now_ms()
 
     def finish(self) -> None:
         """All that runs is done."""
         self.progress(())
         for job in self.jobs.values():
             if job.state is StepState.RUNNING:
-                job.state = StepState.DONE
+                job.state, job.done_ms = StepState.DONE, self.now_ms()
 
     def _order(self, token: str, job: Job) -> None:
         self._there()
@@ -214,6 +230,9 @@ class FakeController(Controller):
 
     def _take(self, token: str, job: Job) -> None:
         known = self.jobs.setdefault(token, job)
+        done = self.jobs.get(job.undoes)
+        if done is not None and done.state is StepState.RUNNING and job.step.kind is StepKind.RETUNE:
+            done.state = StepState.FAILED  # taken back on its way
         if known is not job and not self.honours_tokens:
             known.effects += 1
 

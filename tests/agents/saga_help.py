@@ -1,4 +1,4 @@
-"""One good action in each direction, its records and looks at it, for tests that change one thing."""
+"""One good action of each kind, its records and looks at it, for tests that change one thing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from contracts.events import (
     Sli,
     SliValue,
     StepKind,
+    target_of,
 )
 from contracts.laws.bounds import Bound, Comparator
 from contracts.ledger import ActionRecord, Mark, Phase
@@ -45,12 +46,25 @@ DOWN = ActionSpec(
     replicas=1,
     effect=Effect(expect=replicas_up(Comparator.LE, 2), by_s=240, guards=(QUIET,), settle_s=30),
 )
+TUNE = ActionSpec(
+    kind=ActionKind.TUNE,
+    replicas=2,
+    effect=Effect(expect=replicas_up(Comparator.GE, 3), by_s=240, guards=(QUIET,), settle_s=30),
+    settings={"max_num_seqs": 64.0},
+    by_replica={"chat-0": 1.0, "chat-1": 1.0},
+)
+ROUTE = ActionSpec(
+    kind=ActionKind.ROUTE,
+    replicas=3,
+    effect=Effect(expect=replicas_up(Comparator.GE, 3), by_s=120, guards=(QUIET,), settle_s=30),
+    by_replica={"chat-0": 0.5, "chat-1": 0.25, "chat-2": 0.25},
+)
 
 
 def action(spec: ActionSpec = UP, **changes: Any) -> Action:
     values: dict[str, Any] = {
         "workload": WORKLOAD,
-        "target": f"{WORKLOAD}/replicas",
+        "target": target_of(WORKLOAD, spec.kind),
         "candidate_id": f"candidate-{spec.kind}",
         "decision_id": "decision-1",
         "rule": "a-rule",
@@ -68,6 +82,10 @@ def action(spec: ActionSpec = UP, **changes: Any) -> Action:
 def plan_for(spec: ActionSpec) -> Plan:
     if spec.kind is ActionKind.SCALE_UP:
         steps = [PlanStep(kind=StepKind.ADD)] * spec.replicas
+    elif spec.kind is ActionKind.TUNE:
+        steps = [PlanStep(kind=StepKind.RETUNE, subject=name, settings=spec.settings) for name in spec.by_replica]
+    elif spec.kind is ActionKind.ROUTE:
+        steps = [PlanStep(kind=StepKind.WEIGH, by_replica=spec.by_replica)]
     else:
         names = [f"chat-{n}" for n in range(spec.replicas)]
         steps = [PlanStep(kind=StepKind.DRAIN, subject=name) for name in names]

@@ -235,6 +235,7 @@ FULL: tuple[Message, ...] = (
         freshness_s=0.5,
         values={"replicas_wanted": 4.0, "replicas_short": 1.0},
         words="4 replicas: 14 req/s expected after the start-up",
+        by_replica={"chat-0": 1.0},
     ),
     Sli(
         workload="chat",

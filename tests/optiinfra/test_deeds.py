@@ -9,6 +9,7 @@ import pytest
 
 from contracts.events import (
     Action,
+    ActionSpec,
     Answer,
     AuditEntry,
     CandidateSet,
@@ -25,6 +26,7 @@ from optiinfra.live import LATENCY_EDGES_S, LiveState
 from optiinfra.report import WorkloadReport, attainment_of
 from optiinfra.story import case_of, tell
 from optiinfra.view_deeds import deeds_lines, short
+from tests.agents.saga_help import ROUTE, TUNE
 from tests.contracts.test_schemas import FULL
 
 M = TypeVar("M", bound=Message)
@@ -120,6 +122,20 @@ def test_a_story_tells_every_part_with_its_numbers() -> None:
         "replicas_up: 3 before, 4 after",
     ):
         assert part in told
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (TUNE, "proposed to set max_num_seqs 64 on 2 replicas (chat-0, chat-1) of chat, because"),
+        (ROUTE, "set the shares of requests (chat-0 50%, chat-1 25%, chat-2 25%) for 3 replicas of chat, because"),
+    ],
+    ids=["tune", "route"],
+)
+def test_a_story_of_settings_or_shares_names_them(spec: ActionSpec, said: str) -> None:
+    candidate = APPROVED.candidate.model_copy(update={"spec": spec})
+    told = "\n".join(tell(case_of([APPROVED.model_copy(update={"candidate": candidate})])))
+    assert said in told
 
 
 def test_a_refusal_is_told_with_all_its_reasons() -> None:

@@ -38,7 +38,7 @@ class Loop:
         return {"OPTIINFRA_RULES": str(self.rules)} | ({"OPTIINFRA_KAFKA": self._kafka} if self._kafka else {})
 
     async def start(self) -> None:
-        shutil.copy(next(BUILT_IN.glob("*.yaml")), self.rules)
+        shutil.copy(BUILT_IN / "performance.yaml", self.rules)
         await self.up.start("--speed", "20", environment=self.environment)
         await self.up.running(has("scraper", "executor", "rules", "arbiter"))
 

@@ -150,11 +150,30 @@ def dumped(model: BaseModel | None) -> Any:
     return None if model is None else model.model_dump()
 
 
+def steered(second: int, rng: random.Random) -> list[Message]:
+    """What stage `steering` finds in this second: shares that should move, and replicas to be set anew."""
+    found: list[Message] = []
+    if second % 30 == 0:
+        uneven = {"imbalance_ratio": rng.choice((0.1, 0.5, 0.5, 0.5)), "share_moved_ratio": 0.05}
+        shares = {"chat-0": 0.25, "chat-1": 0.375, "chat-2": 0.375}
+        found.append(_finding("balance", second, shares, uneven))
+    if second % 120 == 0:
+        stage = float(rng.choice((0, 1, 2, 3)))
+        wanted = {"trial_stage": stage, "seqs_wanted": 128.0, "batched_tokens_wanted": 512.0}
+        found.append(_finding("tuning", second, {"chat-0": 1.0} if stage else {}, wanted))
+    return found
+
+
+def _finding(kind: str, second: int, by_replica: dict[str, float], values: dict[str, float]) -> Finding:
+    at_ms = START_MS + second * 1000
+    return Finding(workload=WORKLOAD, kind=kind, at_ms=at_ms, cause_ms=at_ms, values=values, by_replica=by_replica)
+
+
 def random_log(seed: int, seconds: int = 400) -> list[Message]:
     """A workload's log: windows and latest values that rise and fall, findings of an agent that is down for a while,
     gaps, repeats, disorder, messages that do not count, a scraper whose clock is ahead for a while, and ticks that now
     and then fail to come."""
-    rng, agent = random.Random(seed), random.Random(f"agent {seed}")
+    rng, agent, steering = random.Random(seed), random.Random(f"agent {seed}"), random.Random(f"steering {seed}")
     down_from, down_s = agent.choice((0, agent.randrange(seconds))), agent.choice((30, 150, seconds))
     wanted = 3
     log: list[Message] = []
@@ -183,6 +202,9 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
                 burn = None if load < 1 else max(0.0, load - 10)
                 log.append(sli(second, 60, cause_s=second + 3, ttft_burn_rate=burn, **values))
                 log.append(sli(second, 60, revision=1, ttft_burn_rate=20.0, **values))
+            if second % 300 == 0:
+                log.append(sli(second, 300, cause_s=second + 3, ttft_burn_rate=max(0.0, load - 10)))
+        log += steered(second, steering)
         if second % 15 == 0 and not down_from <= second < down_from + down_s:
             wanted = wanted if agent.random() < 0.7 else max(1, wanted + agent.choice((-2, 2)))
             found = {"replicas_short": max(0.0, wanted - 3.0), "replicas_spare": max(0.0, 3.0 - wanted)}

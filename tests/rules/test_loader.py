@@ -161,7 +161,10 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"priority": 65536}, "priority: input should be less than or equal to 65535"),
     ({"priority": "9"}, "priority: input should be a valid integer"),
     ({"version": True}, "version: input should be a valid integer"),
-    ({"action": {"kind": "scale", "replicas": 1}}, "kind: 'scale' is not known. There is 'scale_up' or 'scale_down'."),
+    (
+        {"action": {"kind": "scale", "replicas": 1}},
+        "kind: 'scale' is not known. There is 'scale_up', 'scale_down', 'tune' or 'route'.",
+    ),
     ({"action": {"kind": "scale_up", "replicas": 0}}, "replicas: input should be greater than or equal to 1"),
     (amount(sli="replicas_up"), "a number that is worked out needs `sli` and `most`."),
     (amount(sli="replicas_up", most=1, least=2), "most 1 is below least 2"),

@@ -96,7 +96,7 @@ def test_the_docs_name_every_window_and_field() -> None:
     assert [word for word in (*words, "settle", "300s", "latest", "keep") if f"`{word}" not in text] == []
 
 
-def test_the_built_in_packs_scale_to_the_forecast_and_on_burn_queue_and_slack_beneath_it() -> None:
+def test_the_built_in_packs_scale_on_forecast_burn_queue_and_slack_and_set_engines_and_shares() -> None:
     kinds = {rule.name: rule.rule.action.kind for rule in RuleBook().rules.rules}
     assert kinds == {
         "scale-up-to-forecast": ActionKind.SCALE_UP,
@@ -105,12 +105,16 @@ def test_the_built_in_packs_scale_to_the_forecast_and_on_burn_queue_and_slack_be
         "scale-up-on-lasting-queue": ActionKind.SCALE_UP,
         "scale-up-on-queue": ActionKind.SCALE_UP,
         "scale-down-on-slack": ActionKind.SCALE_DOWN,
+        "take-back-engine-setting": ActionKind.TUNE,
+        "roll-out-engine-setting": ActionKind.TUNE,
+        "try-engine-setting": ActionKind.TUNE,
+        "rebalance": ActionKind.ROUTE,
     }
 
 
 def test_the_built_in_packs_lie_in_the_package() -> None:
     assert BUILT_IN.parent.name == "rules"
-    assert [file.name for file in pack_files()] == ["performance.yaml"]
+    assert [file.name for file in pack_files()] == ["performance.yaml", "tuning.yaml"]
 
 
 def test_guards_of_what_takes_capacity_can_be_seen_on_an_idle_workload() -> None:
@@ -157,4 +161,4 @@ def test_check_tells_all_errors_of_all_files_and_gives_no_packs_then(tmp_path: P
     assert check([tmp_path / "c.yaml"]).errors == (
         f"rules: no such file: {tmp_path / 'c.yaml'}. Correct the path of the pack.",
     )
-    assert [each.pack for each in check().packs] == ["performance"]
+    assert [each.pack for each in check().packs] == ["performance", "tuning"]

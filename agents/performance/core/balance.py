@@ -65,7 +65,8 @@ class Balance:
     `imbalance`: 0 to 1. `variation`: deviation of durations over their mean, None where it is not known.
     `waiting_share`: of outstanding requests. `least_outstanding`: send by what is outstanding, not by weight.
     `weights`: share of the requests by replica, summing to 1; those of before where nothing is to be done. `goal`: the
-    shares to which further steps lead. `worst` has `worst_ratio` times the mean load for its capacity.
+    shares to which further steps lead. `worst` has `worst_ratio` times the mean load for its capacity. `moved`: by how
+    much the share that changes most does.
     """
 
     imbalance: float
@@ -77,6 +78,7 @@ class Balance:
     goal: Mapping[str, float]
     worst: str
     worst_ratio: float
+    moved: float
 
     def values(self) -> dict[str, float]:
         """The numbers of a finding of kind `balance`."""
@@ -85,6 +87,7 @@ class Balance:
             "imbalance_ratio": self.imbalance,
             "busiest_load_ratio": self.worst_ratio,
             "waiting_share_ratio": self.waiting_share,
+            "share_moved_ratio": self.moved,
         }
 
     def explain(self) -> str:
@@ -148,6 +151,7 @@ def balance(
         goal=dict(zip(names, goal, strict=True)),
         worst=names[worst],
         worst_ratio=loads[worst] / mean if mean > 0 else 1.0,
+        moved=max(abs(there - here) for here, there in zip(now, weights, strict=True)),
     )
 
 

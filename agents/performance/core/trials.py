@@ -24,7 +24,8 @@ class Measured:
 
     `goodput_rps`: the most requests a second at which the objective was kept. `ttft_ratio`, `itl_ratio`: at the rate of
     live traffic, the latency at the objective's quantile over its limit; above 1 the objective is broken.
-    `running`: requests in the batch at the live rate, on average. `noise_ratio`: the relative standard error of each.
+    `running`: requests in the batch at the live rate, on average. `noise_ratio`: the relative standard error of each;
+    `latency_noise_ratio`: of the two latencies, where that is another.
     """
 
     goodput_rps: float
@@ -32,6 +33,7 @@ class Measured:
     itl_ratio: float
     running: float = 0.0
     noise_ratio: float = 0.03
+    latency_noise_ratio: float | None = None
 
     @property
     def kept(self) -> bool:

@@ -189,14 +189,16 @@ class Tuner:
         """Logarithms of goodput per GPU, and of TTFT and inter-token latency over their limits."""
         places = self._space.places([each.setting for each in past])
         noises = np.array([max(each.measured.noise_ratio, 1e-3) for each in past])
+        told = [each.measured.latency_noise_ratio for each in past]
+        slips = np.array([noise if own is None else max(own, 1e-3) for own, noise in zip(told, noises, strict=True)])
         rates = np.array([log(max(each.per_gpu_rps, 1e-6)) for each in past])
         rates = np.maximum(rates, rates[0] - WORST)
         shares = [(each.measured.ttft_ratio, each.measured.itl_ratio) for each in past]
         ttft, itl = np.clip(np.log(np.maximum(np.array(shares), 1e-3)), -WORST, WORST).T
         return (
             guess(places, rates, noises, self._places, Prior(float(rates[0]), GOODPUT)),
-            guess(places, ttft, noises, self._places, Prior(float(ttft[0]), TTFT)),
-            guess(places, itl, noises, self._places, Prior(float(itl[0]), ITL)),
+            guess(places, ttft, slips, self._places, Prior(float(ttft[0]), TTFT)),
+            guess(places, itl, slips, self._places, Prior(float(itl[0]), ITL)),
         )
 
     def _roomy(self, past: Sequence[Tried]) -> Mask:

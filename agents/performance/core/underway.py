@@ -64,7 +64,9 @@ class Underway(BaseModel):
 
 
 def said(state: Underway, action: Action, up: int | None) -> Underway:
-    """An action was approved; one that is known changes nothing."""
+    """An action was approved; one that is known, or that leaves the number of replicas as it is, changes nothing."""
+    if not action.spec.kind.scales:
+        return state
     if action.id in state.ended or any(flight.action_id == action.id for flight in state.flights):
         return state
     adds = action.spec.kind is ActionKind.SCALE_UP

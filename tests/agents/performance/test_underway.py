@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from agents.performance.core.underway import IDS_LIMIT, LOST_S, STARTUPS_LIMIT, Underway, answered, ended, overdue, said
-from contracts.events import EndState
+from contracts.events import ActionSpec, EndState
 from tests.agents.performance.sizing_desk import action, ms, outcome
+from tests.agents.saga_help import ROUTE, TUNE
+from tests.agents.saga_help import action as saga_action
 
 ADD = action(2, 0)
 
@@ -23,6 +25,14 @@ def test_what_was_ordered_before_anybody_was_seen_to_answer_is_counted_from_thos
     assert seen.counts(4) == (4, 1)
     assert [flight.goal for flight in seen.flights] == [6, None]
     assert ended(ended(seen, outcome(ADD, 60)), outcome(action(-1, 5, "two"), 60)).counts(5) == (5, 0)
+
+
+@pytest.mark.parametrize("spec", [TUNE, ROUTE], ids=["tune", "route"])
+def test_settings_and_shares_leave_the_count_as_it_is(spec: ActionSpec) -> None:
+    state = said(Underway(), ADD, 4)
+    other = saga_action(spec)
+    assert said(state, other, 4) is state
+    assert ended(state, outcome(other, 60)).counts(5) == state.counts(5)
 
 
 def test_what_drains_is_neither_ready_nor_starting() -> None:

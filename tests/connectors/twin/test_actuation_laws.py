@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from connectors.twin.fleet import Fleet, Phase, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import LoadSpec
 from connectors.twin.members import restored_fleet
-from connectors.twin.orders import Faults
+from connectors.twin.orders import NOTHING, Faults, Told
 from contracts.errors import OptiInfraError
 from contracts.events import StepKind
 from contracts.ports import StepState
@@ -35,6 +36,16 @@ class Order:
     replica: int
     fence: int
     undoes: int | None = None
+    seqs: int = 32
+
+    @property
+    def told(self) -> Told:
+        """What it says of settings and shares."""
+        if self.kind is StepKind.RETUNE:
+            return Told(settings={"max_num_seqs": float(self.seqs)})
+        if self.kind is StepKind.WEIGH:
+            return Told(by_replica={f"chat-{self.replica}": 1.0, "chat-0": float(self.seqs)})
+        return NOTHING
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ ORDERS = st.builds(
     replica=st.integers(0, 5),
     fence=st.integers(1, 3),
     undoes=st.none() | st.integers(0, 5),
+    seqs=st.sampled_from([16, 32]),
 )
 FAULTS = st.builds(
     Faults,
@@ -91,9 +103,18 @@ class CountingFleet(Fleet):
         super().remove(replica_id)
         self.deeds["remove"] += 1
 
+    def retune(self, replica_id: str, settings: Mapping[str, float]) -> None:
+        super().retune(replica_id, settings)
+        self.deeds["retune"] += 1
+
 
 def members(fleet: Fleet) -> dict[str, Phase]:
     return {r.replica_id: r.phase for r in fleet.members("chat")}
+
+
+def restarted(was: Phase, now: Phase) -> bool:
+    """A new process holds no requests: one that waited only for that restarts with its settings."""
+    return was is Phase.DRAINING and now is Phase.STARTING
 
 
 class World:
@@ -116,6 +137,8 @@ class World:
         was, effects = members(self.twin.fleet), self.twin.effects()
         seen = {token: self.twin.inspect(token) for token in effects}
         notices = self.twin.notices(0)
+        shares = self.twin.observe("chat").shares
+        given = {r.replica_id: r.settings for r in self.twin.fleet.members("chat")}
         next_line = b'{"tokens":{"0":{"workload":"chat","kind":"add","subject":""}},"numbers":{"chat":99}}\n'
         with self.path.open("ab") as file:
             file.write(next_line[:torn_bytes])
@@ -124,7 +147,11 @@ class World:
         # A new process holds no requests: what was draining is drained, and what was retiring may then be gone.
         for name in was.keys() - now.keys():
             assert was[name] is Phase.DRAINING
-        assert now == {name: was[name] for name in now}
+        assert all(phase is was[name] or restarted(was[name], phase) for name, phase in now.items())
+        assert {r.replica_id: r.settings for r in self.twin.fleet.members("chat")}.items() >= {
+            name: given_ for name, given_ in given.items() if name in now and now[name] is was[name]
+        }.items()
+        assert self.twin.observe("chat").shares == shares
         assert self.twin.notices(0) == notices
         assert self.twin.effects() == effects
         for token, report in seen.items():
@@ -133,14 +160,14 @@ class World:
 
     def order(self, order: Order) -> None:
         token = f"t{order.number}" if order.undoes is None else f"u{order.number}"
-        subject = "" if order.kind is StepKind.ADD else f"chat-{order.replica}"
+        subject = "" if order.kind in (StepKind.ADD, StepKind.WEIGH) else f"chat-{order.replica}"
         before, state = members(self.twin.fleet), self.twin.inspect(token)
         effects = self.twin.effects().get(token, 0)
         try:
             if order.undoes is None:
-                self.twin.apply("chat", order.kind, subject, token, order.fence)
+                self.twin.apply("chat", order.kind, subject, token, order.fence, order.told)
             else:
-                self.twin.undo("chat", order.kind, subject, f"t{order.undoes}", token, order.fence)
+                self.twin.undo("chat", order.kind, subject, f"t{order.undoes}", token, order.fence, order.told)
         except OptiInfraError:
             assert members(self.twin.fleet) == before, "a refused order changes nothing"
             assert self.twin.inspect(token) == state
@@ -194,8 +221,10 @@ class World:
         done = self.deeds - self.by_hand
         retired = told[True, StepKind.ADD]
         assert done["add"] == told[False, StepKind.ADD]
-        assert done["restore"] == told[True, StepKind.DRAIN]
-        assert 0 <= done["drain"] - told[False, StepKind.DRAIN] <= retired
+        anew, back = told[False, StepKind.RETUNE], told[True, StepKind.RETUNE]
+        assert 0 <= done["restore"] - told[True, StepKind.DRAIN] <= back
+        assert 0 <= done["drain"] - told[False, StepKind.DRAIN] - anew <= retired + back
+        assert done["retune"] <= anew + back
         assert 0 <= done["remove"] - told[False, StepKind.REMOVE] <= retired
         there = set(members(self.twin.fleet))
         assert not there & self.gone, "no name is used twice"
@@ -230,9 +259,10 @@ def test_an_order_whose_line_was_torn_never_happened_and_its_repeat_is_the_first
     done = world.deeds - deeds  # by the life that was torn off, and by the new one for what came before it
     now = members(world.twin.fleet)
     assert world.twin.effects() == effects
-    assert all(was[name] is phase for name, phase in now.items())
+    assert all(was[name] is phase or restarted(was[name], phase) for name, phase in now.items())
     assert all(was[name] is Phase.DRAINING for name in was.keys() - now.keys())
-    world.deeds = deeds + Counter(remove=len(was.keys() - now.keys()))
+    again = sum(restarted(was[name], phase) for name, phase in now.items())
+    world.deeds = deeds + Counter(remove=len(was.keys() - now.keys()), retune=again)
     assert done["add"] <= 1
     world.twin = world.opened()
     world.order(last)

@@ -78,6 +78,48 @@ def test_no_plan_leaves_nobody_in_service_or_has_more_steps_than_a_plan_may(
         plan(action(kind, count), seen(*(f"chat-{n}" for n in range(there))))
 
 
+SETTINGS = {"max_num_seqs": 16.0}
+
+
+def named(kind: ActionKind, **by_replica: float) -> Action:
+    """An action on the replicas `chat_0` and so on."""
+    names = {name.replace("_", "-"): value for name, value in by_replica.items()}
+    settings = SETTINGS if kind is ActionKind.TUNE else {}
+    one = action(ActionKind.SCALE_UP, 1)
+    fields = {"kind": kind, "replicas": len(names), "settings": settings, "by_replica": names}
+    return one.model_copy(update={"spec": one.spec.model_copy(update=fields)})
+
+
+def test_a_tune_is_a_step_for_each_replica_that_serves_and_has_other_settings() -> None:
+    there = seen("chat-0", "chat-1", "chat-2", settings={"chat-1": {"max_num_seqs": 16.0, "max_num_batched_tokens": 1}})
+    made = plan(named(ActionKind.TUNE, chat_0=1, chat_1=1, chat_9=1), there)
+    assert made.steps == (PlanStep(kind=StepKind.RETUNE, subject="chat-0", settings=SETTINGS),)
+    assert (made.replicas_before, made.manual_changes) == (3, 7)
+
+
+def test_a_route_is_one_step() -> None:
+    made = plan(named(ActionKind.ROUTE, chat_0=0.5, chat_1=0.5), seen("chat-0", "chat-1"))
+    assert made.steps == (PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 0.5, "chat-1": 0.5}),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "said"),
+    [
+        (named(ActionKind.TUNE, chat_0=1), seen("chat-0"), "none would be left in service"),
+        (named(ActionKind.TUNE, chat_9=1), seen("chat-0", "chat-1"), "chat-9 do not serve"),
+        (
+            named(ActionKind.TUNE, chat_0=1),
+            seen("chat-0", "chat-1", settings={"chat-0": SETTINGS}),
+            "chat-0 have these settings already",
+        ),
+        (named(ActionKind.ROUTE, chat_0=0.5, chat_9=0.5), seen("chat-0"), "shares for chat-9, which do not serve"),
+    ],
+)
+def test_what_cannot_be_done_or_is_done_already_has_no_plan(asked: Action, there: Observation, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plan(asked, there)
+
+
 @pytest_asyncio.fixture
 async def twin(tmp_path: Path) -> AsyncIterator[Running]:
     async with serving(tmp_path) as running:
@@ -129,6 +171,28 @@ async def test_both_ways_back(twin: Running, controller: Controller) -> None:
     await controller.undo("chat", DRAIN, "t3", "t4", 1)
     assert (await done(controller, "t4")).detail.startswith("in rotation")
     assert await twin.phases() == {"chat-0": "ready", "chat-1": "ready", "code-0": "ready"}
+
+
+async def test_settings_and_shares_and_their_ways_back(twin: Running, controller: Controller) -> None:
+    before = await controller.observe("chat")
+    assert (before.settings["chat-0"]["max_num_seqs"], before.shares) == (64.0, {})
+    (retune,) = (await controller.plan(named(ActionKind.TUNE, chat_0=1), before)).steps
+    assert await controller.dry_run("chat", retune) == ""
+    await controller.apply("chat", retune, "t1", 1)
+    assert "last replica" in await controller.dry_run("chat", retune.model_copy(update={"subject": "chat-1"}))
+    assert (await done(controller, "t1")).state is StepState.DONE
+    assert (await controller.observe("chat")).settings["chat-0"]["max_num_seqs"] == 16.0
+    await controller.undo("chat", retune, "t1", "u1", 1)
+    assert (await done(controller, "u1")).detail == "serves as before"
+    weigh = PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 0.75, "chat-1": 0.25})
+    await controller.apply("chat", weigh, "t2", 1)
+    assert (await controller.observe("chat")).shares == weigh.by_replica
+    await controller.undo("chat", weigh, "t2", "u2", 1)
+    assert (await controller.observe("chat")).shares == {}
+    assert await twin.effects() == dict.fromkeys(("t1", "u1", "t2", "u2"), 1)
+    assert "no engine setting 'seqs'" in await controller.dry_run(
+        "chat", retune.model_copy(update={"settings": {"seqs": 1.0}})
+    )
 
 
 async def test_refusals_are_conflicts_for_old_fences_and_config_errors_for_the_rest(controller: Controller) -> None:

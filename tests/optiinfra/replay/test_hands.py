@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import ConfigError, Conflict
-from contracts.events import PlanStep, StepKind
+from contracts.events import ActionSpec, PlanStep, StepKind
 from contracts.ports import StepReport, StepState
 from optiinfra.replay.hands import SceneController
 from optiinfra.replay.replicas import Phase
 from optiinfra.replay.scene import Scene
-from tests.agents.saga_help import DOWN, UP, action
+from tests.agents.saga_help import DOWN, ROUTE, TUNE, UP, action, plan_for
 from tests.optiinfra.replay.test_scene import scene
 
 ADD = PlanStep(kind=StepKind.ADD)
@@ -140,3 +140,16 @@ async def test_another_workload_and_an_unknown_replica_are_refused(hands: SceneC
         await hands.observe("code")
     with pytest.raises(ConfigError, match="no replica 'chat-9'"):
         await hands.apply("chat", drain("chat-9"), "t", 1)
+
+
+@pytest.mark.parametrize("spec", [TUNE, ROUTE], ids=["tune", "route"])
+async def test_a_fluid_scene_has_neither_settings_nor_shares_and_says_so(
+    hands: SceneController, spec: ActionSpec
+) -> None:
+    (step, *_) = plan_for(spec).steps
+    with pytest.raises(ConfigError, match="a fluid scene has no engine settings and no router"):
+        await hands.plan(action(spec), await hands.observe("chat"))
+    with pytest.raises(ConfigError, match="a fluid scene has no engine settings"):
+        await hands.apply("chat", step, "t", 1)
+    assert "no engine settings" in await hands.dry_run("chat", step)
+    assert await state(hands, "t") is StepState.UNKNOWN

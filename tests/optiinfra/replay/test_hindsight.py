@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optiinfra.replay.account import Deed
+from optiinfra.replay.account import Deed, turns_per_day
 from optiinfra.replay.hindsight import Past, down_needed, false_positives, judged, past_of, up_needed
 from optiinfra.replay.lateness import late_each, queue_of
 from optiinfra.replay.replicas import Replica
@@ -151,6 +151,20 @@ def test_what_did_nothing_is_not_judged() -> None:
     fleet, _ = ran(CALM, {})
     (told,) = judged([deed(began_s=None)], past_of(fleet), lambda action_id, steps: ())
     assert told.needed is None
+
+
+@pytest.mark.parametrize("kind", ["tune", "route"])
+def test_what_changed_no_number_of_replicas_is_not_judged(kind: str) -> None:
+    fleet, _ = ran(CALM, {})
+    (told,) = judged([deed(kind=kind)], past_of(fleet), lambda action_id, steps: ())
+    assert told.needed is None
+
+
+@pytest.mark.parametrize(("between", "turns"), [("tune", 1), ("route", 1), ("scale_up", 1), ("scale_down", 1)])
+def test_settings_and_shares_are_no_turns(between: str, turns: int) -> None:
+    kinds = ("scale_up", between, "scale_down")
+    deeds = [deed(kind=kind, decided_s=60.0 * n) for n, kind in enumerate(kinds)]
+    assert turns_per_day(deeds, 0, 86_400) == turns
 
 
 def test_every_action_of_the_whole_policy_is_judged_by_its_own_replicas() -> None:

@@ -1,0 +1,145 @@
+"""What stage `steering` knows of a workload, and what it is told beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from agents.performance.core.canary import Canary, Terms
+from agents.performance.core.capacity import CapacityModel
+from agents.performance.core.minutes import Minutes
+from agents.performance.core.trials import Measured, Setting
+from agents.performance.core.usage import Usage, Why
+from contracts.objectives import Objectives
+
+
+@dataclass(frozen=True)
+class SteeringSettings:
+    """`engines`: the settings that the replicas of a workload were launched with, as far as is known. `objectives`: by
+    workload, `default` where none is named.
+
+    Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
+    stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
+    tick too; a workload without SLIs for `forget_s` is dropped.
+    """
+
+    engines: Mapping[str, Setting] = field(default_factory=dict)
+    objectives: Mapping[str, Objectives] = field(default_factory=dict)
+    default: Objectives = field(default_factory=Objectives)
+    terms: Terms = field(default_factory=Terms)
+    max_age_s: float = 30.0
+    gone_s: float = 300.0
+    ahead_s: float = 5.0
+    park_s: float = 60.0
+    forget_s: float = 3600.0
+
+    def objectives_of(self, workload: str) -> Objectives:
+        """What the workload promises."""
+        return self.objectives.get(workload, self.default)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Heard(_Part):
+    """The newest latest SLI of a replica: when it ends, whether the replica answered, and its requests. `load`,
+    `waiting` and `scrapes` are sums since the last look at the balance."""
+
+    end_ms: int
+    up: bool
+    now: float = 0.0
+    load: float = 0.0
+    waiting: float = 0.0
+    scrapes: int = 0
+
+
+class Whole(_Part):
+    """The newest latest SLI of the workload: its end, the replicas listed, those that answered, and what made it."""
+
+    end_ms: int
+    listed: int
+    up: int
+    cause_ms: int
+
+
+class Learnt(_Part):
+    """A setting that was tried: what it showed (None where it was taken back before anything was seen), whether it was
+    kept, and until when it is not tried again."""
+
+    setting: Setting
+    measured: Measured | None = None
+    kept: bool
+    until_ms: int
+
+
+class Phase(StrEnum):
+    """Of a trial: none; a canary has the setting; the rest is to have it; the canary is to lose it."""
+
+    IDLE = "idle"
+    TRYING = "trying"
+    ROLLING = "rolling"
+    BACK = "back"
+
+
+class Trial(_Part):
+    """A canary and what was seen of it since `since_ms`: its `requests` beside those of the rest, minutes that were
+    `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`). `verdict` says
+    why it was kept or is taken back."""
+
+    setting: Setting
+    canary: str
+    why: Why
+    since_ms: int
+    requests: Canary
+    usage: Usage = Usage()
+    capacity: CapacityModel = CapacityModel()
+    telling: int = 0
+    paced: tuple[float, float] = (0.0, 0.0)
+    verdict: str = ""
+
+
+class TuningState(_Part):
+    """`present`: the setting that was given to all (None: the one that they were launched with), and `given`: the
+    replicas that were given it, or that nobody could give it; a new one starts as it is launched. `busy`: the action
+    under way, and until when it is waited for; `ended`: those that have, newest last. `told`: what was told last, with
+    the time of it."""
+
+    phase: Phase = Phase.IDLE
+    present: Setting | None = None
+    given: tuple[str, ...] = ()
+    trial: Trial | None = None
+    usage: Usage = Usage()
+    capacity: CapacityModel = CapacityModel()
+    past: tuple[Learnt, ...] = ()
+    busy: str = ""
+    busy_until_ms: int = 0
+    ended: tuple[str, ...] = ()
+    told_ms: int = 0
+    told: tuple[int, tuple[str, ...]] = (0, ())
+
+
+class BalanceState(_Part):
+    """`shares`: those that were set last. `capacity`: what each replica was seen to do. `looked_ms`: the last look."""
+
+    shares: dict[str, float] = {}
+    capacity: dict[str, CapacityModel] = {}
+    looked_ms: int = 0
+    ended: tuple[str, ...] = ()
+
+
+class SteeringState(_Part):
+    """Per workload: `heard_ms` is the end of the newest SLI, `tick_ms` the newest tick, `replicas` and `whole` who
+    answers, and then what each of its parts knows."""
+
+    workload: str
+    heard_ms: int
+    tick_ms: int | None = None
+    replicas: dict[str, Heard] = {}
+    whole: Whole | None = None
+    minutes: Minutes = Minutes()
+    tuning: TuningState = TuningState()
+    balance: BalanceState = BalanceState()

@@ -1,0 +1,252 @@
+"""The tuning part of stage `steering`: a trial of engine settings in life, as a small state machine.
+
+    idle ── an action set one replica anew, verified ──> trying
+    trying ── no worse than the rest, and of use ──> rolling ── the rest was set, verified ──> idle, with that setting
+    trying ── worse, of no use, or not settled ──> back ── the canary was set back, verified ──> idle, barred for a day
+
+What it asks for it says in a finding, and rules ask the executor: nothing is taken for done before an outcome says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.performance.core.canary import Canary
+from agents.performance.core.judging import gain, judged, so_far, verdict_of, watched
+from agents.performance.core.minutes import Minute, replica_seen
+from agents.performance.core.proposing import UNKNOWN, measured_of, propose
+from agents.performance.core.steering_state import Learnt, Phase, SteeringSettings, Trial, TuningState
+from agents.performance.core.trials import Setting
+from agents.performance.core.usage import Why, reasons
+from contracts.events import Action, ActionKind, EndState, Outcome
+
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+PHASES, LOST_MS = 6, 900_000
+"""How often an action may use up its times for each replica, and how long after that it is waited for."""
+ROOM = 0.8
+"""Share of the batches of the others that may be full when a replica is taken out to be set anew."""
+IDS_LIMIT, PAST_LIMIT = 50, 20
+SEQS, TOKENS = "max_num_seqs", "max_num_batched_tokens"
+ONE, REST, BACK = 1.0, 2.0, 3.0
+"""Stages that a finding asks for: try on one replica, give to the rest, take back."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a look came to: the numbers of the finding, the replicas that are to be set anew, and why."""
+
+    values: Mapping[str, float]
+    replicas: tuple[str, ...]
+    words: str
+
+
+class Tuning:
+    """The fold of one workload's tuning, with the settings."""
+
+    def __init__(self, settings: SteeringSettings) -> None:
+        self._settings = settings
+
+    def present(self, state: TuningState, workload: str) -> Setting | None:
+        """The setting that replicas have, as far as is known."""
+        return state.present or self._settings.engines.get(workload)
+
+    def said(self, state: TuningState, action: Action) -> TuningState:
+        """An action that sets engines anew was approved: until it has ended nothing else is asked for."""
+        if action.spec.kind is not ActionKind.TUNE or action.id in state.ended or action.id == state.busy:
+            return state
+        effect, times = action.spec.effect, PHASES * len(action.spec.by_replica)
+        until_ms = action.start_by_ms + round(1000 * times * (effect.settle_s + effect.by_s)) + LOST_MS
+        return state.model_copy(update={"busy": action.id, "busy_until_ms": until_ms})
+
+    def ended(self, state: TuningState, outcome: Outcome) -> TuningState:
+        """An action is over."""
+        spec, ident = outcome.action.spec, outcome.action.id
+        if spec.kind is not ActionKind.TUNE or ident in state.ended:
+            return state
+        busy = "" if state.busy == ident else state.busy
+        state = state.model_copy(update={"ended": (*state.ended, ident)[-IDS_LIMIT:], "busy": busy})
+        present = self.present(state, outcome.key)
+        if present is None:
+            return state
+        to = Setting(
+            round(spec.settings.get(SEQS, present.max_num_seqs)),
+            round(spec.settings.get(TOKENS, present.max_num_batched_tokens)),
+            present.tensor_parallel,
+        )
+        names = tuple(sorted(spec.by_replica))
+        held = outcome.end_state is EndState.HELD_UNVERIFIED and state.trial is not None
+        if outcome.end_state is EndState.VERIFIED or (held and outcome.steps_applied >= len(names)):
+            return self._verified(state, outcome, present, to, names)
+        if state.trial is None and to == present:
+            return _given(state, names)  # not insisted on
+        undone = outcome.end_state is EndState.UNDONE
+        if state.phase is Phase.IDLE and to != present:
+            if outcome.end_state is EndState.HELD_UNVERIFIED and len(names) == 1:
+                state = self._begun(state, outcome, present, to, names[0])
+                return judged(state, Phase.BACK, "nobody saw what it did when it was set")
+            return _learnt(
+                state, Learnt(setting=to, kept=False, until_ms=outcome.at_ms + (DAY_MS if undone else HOUR_MS))
+            )
+        if state.phase is Phase.ROLLING and undone:
+            return judged(state, Phase.BACK, "what had to hold while the rest was set did not")
+        return state  # asked for again: the finding stands
+
+    def _verified(
+        self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, names: Sequence[str]
+    ) -> TuningState:
+        trial, until_ms = state.trial, outcome.at_ms + DAY_MS
+        if trial is None:
+            if to == present:
+                return _given(state, names)
+            if len(names) == 1:
+                return self._begun(state, outcome, present, to, names[0])
+            return TuningState(present=to, given=tuple(names), past=state.past, ended=state.ended)
+        objectives = self._settings.objectives_of(outcome.key)
+        if to == trial.setting and any(name != trial.canary for name in names):
+            measured = measured_of(state.usage, state.capacity.estimate(), objectives)
+            state = _learnt(state, Learnt(setting=present, measured=measured, kept=True, until_ms=until_ms))
+            return state.model_copy(
+                update={
+                    "phase": Phase.IDLE,
+                    "present": to,
+                    "given": tuple(sorted({trial.canary, *names})),
+                    "trial": None,
+                    "usage": trial.usage,
+                    "capacity": trial.capacity,
+                    "past": tuple(each for each in state.past if each.setting != to),
+                }
+            )
+        if to == present and trial.canary in names:
+            measured = measured_of(trial.usage, trial.capacity.estimate(), objectives)
+            state = _learnt(state, Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms))
+            return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
+        return state
+
+    def _begun(self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, canary: str) -> TuningState:
+        objectives = self._settings.objectives_of(outcome.key)
+        asked = [each.why for each in reasons(state.usage, present, objectives) if each.setting == to]
+        trial = Trial(
+            setting=to,
+            canary=canary,
+            why=asked[0] if asked else Why.FIRST,
+            since_ms=outcome.at_ms,
+            requests=Canary(self._settings.terms),
+        )
+        return state.model_copy(update={"phase": Phase.TRYING, "trial": trial})
+
+    def minute(self, state: TuningState, workload: str, end_ms: int, parts: Mapping[str, Minute]) -> TuningState:
+        """A minute of the replicas is closed."""
+        present = self.present(state, workload)
+        if present is None:
+            return state
+        target, trial = self._settings.objectives_of(workload).attainment_target_ratio, state.trial
+        canary = trial.canary if trial is not None else ""
+        rest = {name: each for name, each in parts.items() if name != canary}
+        if rest and trial is None:
+            # While a trial runs, and the rest is set anew, nobody knows whose doing a minute is.
+            capacity = state.capacity.seen(replica_seen(rest, end_ms), target)
+            usage = state.usage.seen(rest.values(), end_ms, present)
+            return state.model_copy(update={"usage": usage, "capacity": capacity})
+        if trial is None or state.phase is not Phase.TRYING or canary not in parts or not rest:
+            return state
+        if end_ms - 60_000 < trial.since_ms:
+            return state
+        return state.model_copy(update={"trial": watched(trial, end_ms, parts[canary], rest, present, target)})
+
+    def look(
+        self, state: TuningState, workload: str, at_ms: int, answering: Mapping[str, float], *, whole: bool
+    ) -> tuple[TuningState, Asked]:
+        """What to ask for now. `answering`: requests of each replica, least first; `whole`: they are all there are."""
+        past = tuple(each for each in state.past if each.until_ms > at_ms)
+        state = state.model_copy(update={"past": past}) if len(past) != len(state.past) else state
+        if state.busy and at_ms > state.busy_until_ms:
+            state = state.model_copy(update={"busy": ""})
+        present, trial = self.present(state, workload), state.trial
+        if present is None:
+            return state, Asked({}, (), UNKNOWN)
+        if trial is not None and state.phase is Phase.TRYING:
+            state = verdict_of(state, trial, at_ms)
+            trial = state.trial
+        if trial is None:
+            return state, self._idle(state, workload, present, answering, whole=whole)
+        values = {"trial_stage": 0.0, **_numbers(state)} | gain(trial)
+        if state.busy:
+            return state, Asked(values, (), f"an action sets replicas anew; {trial.verdict}")
+        if state.phase is Phase.TRYING:
+            words = f"{trial.canary} tries {trial.setting} beside {present}: {so_far(trial)}"
+            return state, Asked(values, (), words)
+        if state.phase is Phase.BACK:
+            if trial.canary not in answering:
+                return state, Asked(values, (), f"{trial.canary} does not answer; {trial.verdict}")
+            return state, Asked(values | _wanted(BACK, present), (trial.canary,), trial.verdict)
+        words = f"{trial.setting} for the rest: {trial.verdict}"
+        if crowd := _crowd(present, answering):
+            return state, Asked(values, (), f"not now: {crowd}; {words}")
+        rest = tuple(sorted(name for name in answering if name != trial.canary))
+        return state, Asked(values | (_wanted(REST, trial.setting) if rest else {}), rest, words)
+
+    def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
+        """Without a trial whose canary is not there any more; what it showed until then settled nothing."""
+        trial = state.trial
+        if any(name not in known for name in state.given):
+            state = state.model_copy(update={"given": tuple(name for name in state.given if name in known)})
+        if trial is None or trial.canary in known or state.phase is Phase.ROLLING:
+            return state
+        until_ms = trial.since_ms + (DAY_MS if state.phase is Phase.BACK else HOUR_MS)
+        state = _learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms))
+        return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
+
+    def _idle(
+        self, state: TuningState, workload: str, present: Setting, answering: Mapping[str, float], *, whole: bool
+    ) -> Asked:
+        capacity = state.capacity.estimate()
+        found = propose(present, state.usage, capacity, state.past, self._settings.objectives_of(workload))
+        values = {"trial_stage": 0.0, **_numbers(state)}
+        if capacity.rps is not None and found.measured is not None:
+            values["goodput_per_gpu_rps"] = capacity.rps / present.tensor_parallel
+        strays = tuple(sorted(name for name in answering if name not in state.given)) if state.present else ()
+        crowd = _crowd(present, answering)
+        if strays and not state.busy and not crowd:
+            words = f"{present} for {', '.join(strays)}, launched since it was given to the others: launch with it"
+            return Asked(values | _wanted(REST, present), strays, words)
+        if found.reason is None or state.busy:
+            return Asked(values, (), found.words)
+        if not whole or len(answering) < 2:
+            return Asked(values, (), f"not now: a canary needs another replica beside it; {found.words}")
+        if crowd:
+            return Asked(values, (), f"not now: {crowd}; {found.words}")
+        stage, named = state.told
+        same = stage == ONE and named[0] in answering
+        canary = named[0] if same else next(iter(answering))
+        return Asked(values | _wanted(ONE, found.reason.setting), (canary,), found.words)
+
+
+def _learnt(state: TuningState, learnt: Learnt) -> TuningState:
+    others = tuple(each for each in state.past if each.setting != learnt.setting)
+    return state.model_copy(update={"past": (*others, learnt)[-PAST_LIMIT:]})
+
+
+def _crowd(present: Setting, answering: Mapping[str, float]) -> str:
+    """Why no replica can be spared while it restarts; empty where one can."""
+    held, room = sum(answering.values()), ROOM * present.max_num_seqs * (len(answering) - 1)
+    return f"{held:.0f} requests, and one replica fewer has room for {room:.0f}" if held > room else ""
+
+
+def _given(state: TuningState, names: Sequence[str]) -> TuningState:
+    if state.present is None or set(names) <= set(state.given):
+        return state
+    return state.model_copy(update={"given": tuple(sorted({*state.given, *names}))})
+
+
+def _wanted(stage: float, setting: Setting) -> dict[str, float]:
+    return {
+        "trial_stage": stage,
+        "seqs_wanted": float(setting.max_num_seqs),
+        "batched_tokens_wanted": float(setting.max_num_batched_tokens),
+    }
+
+
+def _numbers(state: TuningState) -> dict[str, float]:
+    broken = sum(not each.kept for each in state.past)
+    return {"trials_made": float(len(state.past)), "trials_broken": float(broken)}
