@@ -103,7 +103,6 @@ def replica_seen(parts: Mapping[str, Minute], end_ms: int) -> ReplicaSeen:
         generation_tokens=mean("generation_tokens"),
         done=sum(each.ttft.total for each in parts.values()) / count,
         in_time=sum(each.ttft.good for each in parts.values()) / count,
-        at_s=end_ms / 1000,
         kv_usage_ratio=sum(known) / len(known) if known else None,
     )
 
