@@ -28,7 +28,7 @@ IDS_LIMIT = 50
 def minute(state: BalanceState, end_ms: int, parts: Mapping[str, Minute], target: float) -> BalanceState:
     """A minute of the replicas is closed."""
     seen = {
-        name: state.capacity.get(name, CapacityModel()).seen(replica_seen({name: each}, end_ms), target)
+        name: state.capacity.get(name, CapacityModel()).seen(replica_seen({name: each}), target)
         for name, each in parts.items()
     }
     return state.model_copy(update={"capacity": state.capacity | seen})

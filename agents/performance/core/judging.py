@@ -35,7 +35,7 @@ def watched(
         update={
             "requests": trial.requests.see(Seen(done, good, sums[0], sums[1])),
             "usage": trial.usage.seen((own,), end_ms, trial.setting),
-            "capacity": trial.capacity.seen(replica_seen({trial.canary: own}, end_ms), target),
+            "capacity": trial.capacity.seen(replica_seen({trial.canary: own}), target),
             "telling": trial.telling + told,
             "paced": (trial.paced[0] + own.finished, trial.paced[1] + mean) if told else trial.paced,
         }

@@ -86,7 +86,7 @@ def minute_of(sli: Sli, target: float) -> Minute | None:
     )
 
 
-def replica_seen(parts: Mapping[str, Minute], end_ms: int) -> ReplicaSeen:
+def replica_seen(parts: Mapping[str, Minute]) -> ReplicaSeen:
     """What the mean of these replicas did in a minute."""
     count = len(parts)
 

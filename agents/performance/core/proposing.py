@@ -21,7 +21,7 @@ LEAST_MINUTES = 20.0
 SURE_RATIO = 0.5
 """Error of a capacity, above which nothing rests on it where its limit was not seen."""
 LATENCY_NOISE = 0.05
-"""Of a quantile over an hour of requests: an assumption, half of what minutes of one load differ by."""
+"""Of a quantile over an hour of requests: an assumption, not measured."""
 UNKNOWN = "the engine settings of these replicas are not known: name them under engines in optiinfra.yaml"
 
 

@@ -145,7 +145,7 @@ class Tuning:
         rest = {name: each for name, each in parts.items() if name != canary}
         if rest and trial is None:
             # While a trial runs, and the rest is set anew, nobody knows whose doing a minute is.
-            capacity = state.capacity.seen(replica_seen(rest, end_ms), target)
+            capacity = state.capacity.seen(replica_seen(rest), target)
             usage = state.usage.seen(rest.values(), end_ms, present)
             return state.model_copy(update={"usage": usage, "capacity": capacity})
         if trial is None or state.phase is not Phase.TRYING or canary not in parts or not rest:
