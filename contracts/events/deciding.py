@@ -51,12 +51,20 @@ class Effect(_Part):
 
 class ActionSpec(_Part):
     """A typed action with its numbers worked out. `undo_guards` must hold on fresh evidence before an undo may take
-    capacity away; an undo that gives capacity back needs none."""
+    capacity away; an undo that gives capacity back needs none. One that `stacks` may begin while earlier scale-ups of
+    the target are still starting: its number leaves out what they add. ValueError where it is no scale-up."""
 
     kind: ActionKind
     replicas: int = Field(ge=1, le=1000, description="how many replicas to add or to take away")
     effect: Effect
     undo_guards: tuple[Bound, ...] = ()
+    stacks: bool = False
+
+    @model_validator(mode="after")
+    def _only_scale_ups_stack(self) -> Self:
+        if self.stacks and self.kind is not ActionKind.SCALE_UP:
+            raise ValueError(f"a {self.kind} does not stack: only scale-ups begin while others are under way")
+        return self
 
 
 class Fact(_Part):

@@ -184,10 +184,18 @@ class Target(Clause):
 
 
 class ActionClause(Clause):
-    """What a rule asks for: a kind of action and how many replicas."""
+    """What a rule asks for: a kind of action and how many replicas. A scale-up whose number leaves out what is ordered
+    already may say that it `stacks`."""
 
     kind: ActionKind
     replicas: Amount
+    stacks: bool = False
+
+    @model_validator(mode="after")
+    def _only_scale_ups_stack(self) -> Self:
+        if self.stacks and self.kind is not ActionKind.SCALE_UP:
+            raise wrong(f"a {self.kind} does not stack", fix="Leave `stacks` out: it is for scale-ups.")
+        return self
 
 
 class EffectClause(Clause):
