@@ -13,6 +13,7 @@ from agents.checkpoints import Checkpoint, passed
 from agents.core.moves import Call, Draft, View, Wait
 from agents.core.saga import after_call, next_move
 from agents.core.steps import open_tokens
+from agents.core.undo import taken_back
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
 from contracts.events import Plan, Refusal
@@ -178,8 +179,15 @@ class Carrier:
             barred_why=barred_why,
             stop=sight.stop,
             behind=sight.behind,
+            gone=await self._gone(record),
             honours_tokens=honours,
         )
+
+    async def _gone(self, record: ActionRecord) -> int:
+        """How many replicas of the actions beside one that is to be verified were taken back."""
+        beside = record.action.beside if record.phase is Phase.VERIFYING else ()
+        others = [await self._ledger.get(action_id) for action_id in beside]
+        return sum(taken_back(each) for each in others if each is not None)
 
     async def _save(self, old: ActionRecord, new: ActionRecord, fence: int) -> bool:
         """Write it. False when somebody else has: then it is theirs."""

@@ -1,7 +1,7 @@
 """The executor: every approved action is kept in the ledger, carried to a named end state, and told.
 
 It holds nothing that matters: whoever is started in its place continues from the ledger. Actions of different targets
-go on side by side, those of one target one after the other, and what is told waits for none of them.
+go on side by side, those of one target give their orders one after the other, and what is told waits for none of them.
 """
 
 from __future__ import annotations

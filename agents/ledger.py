@@ -133,6 +133,7 @@ class RedisLedger(Ledger):
             limits.per_hour,
             self._wall_ms(),
             NARROW[action.mode] if by_mode else -1,
+            _flag(action.spec.stacks),
             lease_of=action.target,
         )
         if word == "refused":
@@ -166,6 +167,7 @@ class RedisLedger(Ledger):
             action.target,
             self._wall_ms(),
             *self._keep,
+            _flag(record.followed),
             lease_of=action.target,
         )
         return word == "ok"

@@ -7,10 +7,10 @@ on the wall clock that it is given, which in a replay is the time of the data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from agents.audit import chained, unplaced
+from agents.ledger_store import Lease, LedgerStore
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
 from contracts.errors import LedgerLost
 from contracts.events import Action, AuditEntry, Control, ControlKind, Refusal
@@ -20,38 +20,6 @@ from contracts.ports import Claim, Ledger
 _FLEET: Final = "-"
 _FENCES_PER_S: Final = 1_000_000
 _HOUR_MS: Final = 3_600_000
-
-
-@dataclass(frozen=True)
-class _Lease:
-    owner: str
-    action_id: str
-    fence: int
-    until_ms: int
-
-
-@dataclass
-class LedgerStore:
-    """What is kept; any number of `MemoryLedger` may work on one. Wall times in ms.
-
-    `targets` names the action that was let in on a target and has not ended, `begun` when each action of the last hour
-    was let in, `ended` when each record that is still kept ended.
-    """
-
-    epoch: str = ""
-    after_loss: bool = False
-    reconciled: bool = False
-    fence: int = 0
-    records: dict[str, KeptRecord] = field(default_factory=dict)
-    under_way: dict[str, None] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)
-    unpublished: dict[str, None] = field(default_factory=dict)
-    targets: dict[str, str] = field(default_factory=dict)
-    begun: dict[str, int] = field(default_factory=dict)
-    leases: dict[str, _Lease] = field(default_factory=dict)
-    switches: dict[str, KeptSwitch] = field(default_factory=dict)
-    audit: list[AuditEntry] = field(default_factory=list)
-    told: int = 0
 
 
 class MemoryLedger(Ledger):
@@ -125,24 +93,26 @@ class MemoryLedger(Ledger):
         barred, why = self._barred(action, phase)
         if barred is not None and phase is Phase.RECORDED:
             return Claim(refusal=barred, detail=why)
+        followed = action.id in store.followed
+        takes_again = followed and phase is Phase.UNDOING
         lease = self._lease(action.target)
-        mine = lease is not None and (lease.owner, lease.action_id) == (owner, action.id)
-        if lease is not None and not mine:
-            held = f"{action.target} is held by {lease.owner} for action {lease.action_id}"
-            return Claim(refusal=Refusal.IN_FLIGHT, detail=held)
-        holder = store.targets.get(action.target)
-        if holder not in (None, action.id):
-            return Claim(refusal=Refusal.IN_FLIGHT, detail=f"action {holder} is under way on {action.target}")
-        if holder is None:
+        if (taken := self._taken(action, owner, lease, alone=takes_again or not followed)) is not None:
+            return taken
+        if takes_again:
+            store.targets[action.target] = action.id
+            del store.followed[action.id]
+        elif not followed and action.target not in store.targets:
             if (full := self._full(limits, now_ms)) is not None:
                 return full
             store.targets[action.target] = action.id
             store.begun = {each: ms for each, ms in store.begun.items() if ms > now_ms - _HOUR_MS} | {action.id: now_ms}
-        if lease is None:
+        if lease is None or lease.action_id != action.id or takes_again:
             store.fence += 1
-        fence = store.fence if lease is None else lease.fence
+            fence = store.fence
+        else:
+            fence = lease.fence
         until_ms = now_ms + max(1, round(limits.lease_s * 1000))
-        store.leases[action.target] = _Lease(owner, action.id, fence, until_ms)
+        store.leases[action.target] = Lease(owner, action.id, fence, until_ms)
         return Claim(fence, barred, why)
 
     async def release(self, target: str, owner: str) -> None:
@@ -169,6 +139,10 @@ class MemoryLedger(Ledger):
         elif not mine:
             return False
         store.records[action.id] = new
+        if (ends or record.followed) and store.targets.get(action.target) == action.id:
+            del store.targets[action.target]
+        if record.followed:
+            store.followed[action.id] = action.target
         if ends:
             self._end(record, lease)
         what = record.end_state.value if ends and record.end_state else record.phase.value
@@ -246,6 +220,19 @@ class MemoryLedger(Ledger):
             return Refusal.ADVISORY_MODE, mode.why
         return None, ""
 
+    def _taken(self, action: Action, owner: str, lease: Lease | None, *, alone: bool) -> Claim | None:
+        """Who keeps this owner from the lease, or this action from its target where it needs that `alone`."""
+        store, target, words = self._store, action.target, ""
+        holder = store.targets.get(target)
+        if lease is not None and lease.owner != owner:
+            words = f"{target} is held by {lease.owner} for action {lease.action_id}"
+        elif alone and holder not in (None, action.id):
+            words = f"action {holder} is under way on {target}"
+        elif alone and holder is None and not action.spec.stacks and action.id not in store.followed:
+            other = next((each for each, place in store.followed.items() if place == target), "")
+            words = f"action {other} is followed on {target}" if other else ""
+        return Claim(refusal=Refusal.IN_FLIGHT, detail=words) if words else None
+
     def _full(self, limits: ClaimLimits, now_ms: int) -> Claim | None:
         """Why the fleet takes no further action now; None when it does."""
         busy = len(self._store.targets)
@@ -258,17 +245,16 @@ class MemoryLedger(Ledger):
             return Claim(refusal=Refusal.RATE_LIMIT, detail=detail)
         return None
 
-    def _lease(self, target: str) -> _Lease | None:
+    def _lease(self, target: str) -> Lease | None:
         lease = self._store.leases.get(target)
         return lease if lease is not None and lease.until_ms > self._wall_ms() else None
 
-    def _end(self, record: ActionRecord, lease: _Lease | None) -> None:
+    def _end(self, record: ActionRecord, lease: Lease | None) -> None:
         store, action, now_ms = self._store, record.action, self._wall_ms()
         del store.under_way[action.id]
         store.ended[action.id] = now_ms
         store.unpublished[action.id] = None
-        if store.targets.get(action.target) == action.id:
-            del store.targets[action.target]
+        store.followed.pop(action.id, None)
         if lease is not None and lease.action_id == action.id:
             del store.leases[action.target]
         keep, keep_ms = self._keep

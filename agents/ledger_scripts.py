@@ -8,82 +8,10 @@ hash), or a word of the script's own. The commands are those of Redis 6.2.
 
 from __future__ import annotations
 
-from typing import Final
-
-KEYS: Final = {
-    "epoch": "hash",
-    "fence": "string",
-    "records": "hash",
-    "under_way": "zset",
-    "ended": "zset",
-    "unpublished": "zset",
-    "targets": "hash",
-    "begun": "zset",
-    "switches": "hash",
-    "audit": "list",
-    "told": "string",
-    "lease": "hash",
-}
-"""Keys of the ledger and their types; the last is a target's own, and only some scripts are given it.
-
-    epoch        which ledger this is: id, whether it was begun after a loss, whether that loss is reconciled
-    fence        the newest fence
-    records      action id → record, with who wrote it
-    under_way    ids of records that have not ended, by audit number
-    ended        ids of those that have, by wall time: for trimming
-    unpublished  ids of ended ones whose outcome is not published, by audit number
-    targets      target → the action that was let in and has not ended
-    begun        ids of actions that were let in, by wall time: for the hourly limit
-    switches     fleet, kill:<workload>, mode:<workload> → what a person has set
-    audit        the lines, in order
-    told         the number of the newest line that was published
-    lease        owner, action, fence of a target; gone when it lapses
-"""
-
-_TYPES = ", ".join(f"'{kind}'" for kind in KEYS.values())
-
-_BEGIN = f"""
-local {", ".join(name.upper() for name in KEYS)} = unpack(KEYS)
-local types = {{{_TYPES}}}
-for i, key in ipairs(KEYS) do
-  local has = redis.call('TYPE', key).ok
-  if has ~= 'none' and has ~= types[i] then return {{'junk', key, 'it is a ' .. has .. ', not a ' .. types[i]}} end
-end
-
-local function decode(text)
-  local ok, value = pcall(cjson.decode, text)
-  return ok and type(value) == 'table' and value or nil
-end
-
-local newest = {{number = redis.call('LLEN', AUDIT), hash = ''}}
-if newest.number > 0 then
-  local line = decode(redis.call('LINDEX', AUDIT, -1))
-  if not line or type(line.hash) ~= 'string' then return {{'junk', AUDIT, 'its last line is no audit line'}} end
-  newest.hash = line.hash
-end
-"""
-"""What all scripts begin with."""
-
-_OPENED = (
-    _BEGIN
-    + """
-local epoch = redis.call('HGET', EPOCH, 'id')
-if not epoch or ARGV[1] ~= '' and epoch ~= ARGV[1] or redis.call('EXISTS', FENCE) == 0 then return {'lost'} end
-"""
-)
-"""ARGV[1]: the epoch that the caller has opened; empty for a visitor, who takes the ledger that there is."""
-
-_UNMOVED = """
-if newest.number ~= tonumber(ARGV[2]) or newest.hash ~= ARGV[3] then
-  return {'moved', tostring(newest.number), newest.hash}
-end
-"""
-
-_CHAINED = _OPENED + _UNMOVED
-"""ARGV[2], [3]: number and hash of the line that the new one, ARGV[4], was chained to."""
+from agents.ledger_keys import BEGIN, CHAINED, OPENED, UNMOVED
 
 OPEN = (
-    _BEGIN
+    BEGIN
     + """
 local id, after_loss, reconciled = unpack(redis.call('HMGET', EPOCH, 'id', 'after_loss', 'reconciled'))
 local new_id, known, expected = ARGV[1], ARGV[5], ARGV[6] == '1'
@@ -92,7 +20,7 @@ if redis.call('EXISTS', FENCE) == 0 then id = false end
 local unnoticed = id and expected and known ~= '' and id ~= known and after_loss ~= '1'
 if id and not unnoticed then return {'ok', id, (after_loss == '1' and reconciled ~= '1') and '1' or '0'} end
 """
-    + _UNMOVED
+    + UNMOVED
     + """
 redis.call('HSET', EPOCH, 'id', id or new_id, 'after_loss', expected and '1' or '0', 'reconciled', '0')
 local fence = tonumber(redis.call('GET', FENCE) or '0') or 0
@@ -105,7 +33,7 @@ return {'begun', id or new_id, ARGV[6]}
 """A new epoch's id; (chain); the epoch known before; expected; the least fence; the thrown switch."""
 
 RECONCILED = (
-    _OPENED
+    OPENED
     + """
 redis.call('HSET', EPOCH, 'reconciled', '1')
 return {'ok'}
@@ -113,7 +41,7 @@ return {'ok'}
 )
 
 RECORD = (
-    _CHAINED
+    CHAINED
     + """
 local id, kept = ARGV[5], ARGV[6]
 local stands = redis.call('HGET', RECORDS, id)
@@ -127,11 +55,11 @@ return {'ok'}
 """(chain); id; record."""
 
 CLAIM = (
-    _OPENED
+    OPENED
     + """
 local id, target, workload, owner = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, in_flight, per_hour = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local wall_ms, mode_rank = tonumber(ARGV[9]), tonumber(ARGV[10])
+local wall_ms, mode_rank, stacks = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
 local function refused(code, detail) return {'refused', code, detail} end
 
 local stands = redis.call('HGET', RECORDS, id)
@@ -167,17 +95,26 @@ elseif not has_ordered and mode_rank >= 0 and mode.rank and mode.rank > mode_ran
 end
 if code ~= '' and not has_begun then return refused(code, detail) end
 
+local followed = redis.call('HEXISTS', FOLLOWED, id) == 1
+local takes_again = followed and phase == 'undoing'
 local held = redis.call('HMGET', LEASE, 'owner', 'action', 'fence')
-local mine = held[1] == owner and held[2] == id and held[3]
-if held[1] and not mine then
+local mine = held[1] == owner and held[2] == id and not takes_again and held[3]
+if held[1] and held[1] ~= owner then
   return refused('in_flight', target .. ' is held by ' .. held[1] .. ' for action ' .. tostring(held[2]))
 end
 local holder = redis.call('HGET', TARGETS, target)
-if holder and holder ~= id then
+if holder and holder ~= id and (takes_again or not followed) then
   return refused('in_flight', 'action ' .. holder .. ' is under way on ' .. target)
 end
 -- one that was let in is not counted again
-if not holder then
+local is_new = not holder and not followed
+if is_new then
+  local others = stacks and {} or redis.call('HGETALL', FOLLOWED)
+  for i = 2, #others, 2 do
+    if others[i] == target then
+      return refused('in_flight', 'action ' .. others[i - 1] .. ' is followed on ' .. target)
+    end
+  end
   local busy = redis.call('HLEN', TARGETS)
   if busy >= in_flight then
     return refused('fleet_limit', busy .. ' actions are under way in the fleet, the limit is ' .. in_flight)
@@ -196,7 +133,11 @@ if not fence then
   redis.call('INCR', FENCE)
   fence = redis.call('GET', FENCE)
 end
-if not holder then
+if takes_again then
+  redis.call('HSET', TARGETS, target, id)
+  redis.call('HDEL', FOLLOWED, id)
+end
+if is_new then
   redis.call('HSET', TARGETS, target, id)
   redis.call('ZREMRANGEBYSCORE', BEGUN, '-inf', string.format('%.0f', wall_ms - 3600000))
   redis.call('ZADD', BEGUN, ARGV[9], id)
@@ -207,17 +148,17 @@ return {'ok', fence, code, detail}
 """
 )
 """Action id, target, workload, owner; lease in ms; limits: in flight, an hour; wall ms; how narrow the action's mode is
-(-1: a person approved it)."""
+(-1: a person approved it); whether it stacks."""
 
-RELEASE = _OPENED + "if redis.call('HGET', LEASE, 'owner') == ARGV[2] then redis.call('DEL', LEASE) end return {'ok'}"
+RELEASE = OPENED + "if redis.call('HGET', LEASE, 'owner') == ARGV[2] then redis.call('DEL', LEASE) end return {'ok'}"
 """Owner."""
 
 ADVANCE = (
-    _CHAINED
+    CHAINED
     + """
 local id, kept, version, owner, fence = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local ends, target, wall_ms = ARGV[10] == '1', ARGV[11], tonumber(ARGV[12])
-local keep, keep_ms = tonumber(ARGV[13]), tonumber(ARGV[14])
+local keep, keep_ms, follows = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15] == '1'
 
 local stands = redis.call('HGET', RECORDS, id)
 if not stands then return {'stale'} end
@@ -240,11 +181,13 @@ elseif not mine then
 end
 
 redis.call('HSET', RECORDS, id, kept)
+if (ends or follows) and redis.call('HGET', TARGETS, target) == id then redis.call('HDEL', TARGETS, target) end
+if follows then redis.call('HSET', FOLLOWED, id, target) end
 if ends then
+  redis.call('HDEL', FOLLOWED, id)
   redis.call('ZREM', UNDER_WAY, id)
   redis.call('ZADD', ENDED, ARGV[12], id)
   redis.call('ZADD', UNPUBLISHED, newest.number + 1, id)
-  if redis.call('HGET', TARGETS, target) == id then redis.call('HDEL', TARGETS, target) end
   if held[2] == id then redis.call('DEL', LEASE) end
   local function trim(old)
     for _, each in ipairs(old) do
@@ -262,13 +205,14 @@ redis.call('RPUSH', AUDIT, ARGV[4])
 return {'ok'}
 """
 )
-"""(chain); id, record, its version; owner, fence; ends; target; wall ms; ended records to keep: how many, ms."""
+"""(chain); id, record, its version; owner, fence; ends; target; wall ms; ended records to keep: how many, ms; whether
+it is followed from now on."""
 
-PUBLISHED = _OPENED + "redis.call('ZREM', UNPUBLISHED, ARGV[2]) return {'ok'}"
+PUBLISHED = OPENED + "redis.call('ZREM', UNPUBLISHED, ARGV[2]) return {'ok'}"
 """Action id."""
 
 SWITCH = (
-    _CHAINED
+    CHAINED
     + """
 local field, value = ARGV[5], ARGV[6]
 local new = decode(value)
@@ -292,14 +236,14 @@ return {'ok'}
 )
 """(chain); field; what is set; the same where a loss stands, which only a resume takes back."""
 
-SWITCHES = _OPENED + "return {'ok', unpack(redis.call('HMGET', SWITCHES, ARGV[2], ARGV[3], ARGV[4]))}"
+SWITCHES = OPENED + "return {'ok', unpack(redis.call('HMGET', SWITCHES, ARGV[2], ARGV[3], ARGV[4]))}"
 """Three fields."""
 
-GET = _OPENED + "return {'ok', redis.call('HGET', RECORDS, ARGV[2])}"
+GET = OPENED + "return {'ok', redis.call('HGET', RECORDS, ARGV[2])}"
 """Action id."""
 
 _LIST = (
-    _OPENED
+    OPENED
     + """
 local found = {'ok'}
 for _, id in ipairs(redis.call('ZRANGE', WHICH, 0, -1)) do
@@ -313,7 +257,7 @@ UNDER_WAY = _LIST.replace("WHICH", "UNDER_WAY")
 UNPUBLISHED = _LIST.replace("WHICH", "UNPUBLISHED")
 
 AUDIT = (
-    _OPENED
+    OPENED
     + """
 local found = redis.call('LRANGE', AUDIT, ARGV[2], ARGV[3])
 table.insert(found, 1, 'ok')
@@ -323,7 +267,7 @@ return found
 """First and last line, from 0."""
 
 AUDIT_TOLD = (
-    _OPENED
+    OPENED
     + """
 local told = tonumber(redis.call('GET', TOLD) or '0')
 if not told then return {'junk', TOLD, 'it is no number'} end
@@ -332,7 +276,7 @@ return {'ok', string.format('%.0f', math.min(told, newest.number))}
 )
 
 TELL_AUDIT = (
-    _OPENED
+    OPENED
     + """
 local told = tonumber(redis.call('GET', TOLD) or '0')
 if not told then return {'junk', TOLD, 'it is no number'} end

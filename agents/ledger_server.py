@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from agents.ledger_scripts import KEYS
+from agents.ledger_keys import KEYS
 from contracts.errors import ConfigError, LedgerLost, OptiInfraError, Unavailable
 
 Reply = list[bytes | None]

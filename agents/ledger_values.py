@@ -79,6 +79,7 @@ def switches_of(workload: str, fleet: KeptSwitch | None, kill: KeptSwitch | None
 
 
 def told(record: ActionRecord) -> str:
-    """What the audit line of a change says: why, and how far each step has come."""
+    """What the audit line of a change says: why, how far each step has come, and whether the target is free again."""
     steps = [f"step {n} {mark.value}" for n, mark in enumerate(record.marks, 1) if mark is not Mark.UNTOUCHED]
-    return "; ".join(part for part in (", ".join(record.reasons), record.detail, ", ".join(steps)) if part)
+    free = "its target is free" if record.followed else ""
+    return "; ".join(part for part in (", ".join(record.reasons), record.detail, ", ".join(steps), free) if part)

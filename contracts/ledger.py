@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.events.acting import Action, EndState, Plan
-from contracts.events.deciding import Mode
+from contracts.events.deciding import ActionKind, Mode
 from contracts.laws.ids import cause_id
 
 
@@ -73,6 +73,13 @@ class ActionRecord(_Part):
     goal_met: bool | None = None
     ended_ms: int | None = None
 
+    @property
+    def followed(self) -> bool:
+        """Whether it is only looked after: a scale-up of which the controller has taken every order, and nothing is to
+        be taken back. It gives no more orders, so that its target is free."""
+        adds = self.action.spec.kind is ActionKind.SCALE_UP and self.phase in (Phase.APPLYING, Phase.VERIFYING)
+        return adds and bool(self.marks) and all(mark in (Mark.APPLIED, Mark.DONE) for mark in self.marks)
+
     def token(self, step: int, *, undo: bool = False) -> str:
         """The idempotency token of a step or of its undo: the same after any crash."""
         return step_token(self.action.id, step, undo=undo)
@@ -95,6 +102,6 @@ class Switches(_Part):
 class ClaimLimits(_Part):
     """What the ledger checks when an action is to begin, for the whole fleet in one script; wall seconds."""
 
-    in_flight: int = Field(default=4, ge=1, description="actions under way in the whole fleet")
+    in_flight: int = Field(default=4, ge=1, description="actions in the whole fleet that hold a target")
     per_hour: int = Field(default=60, ge=1, description="actions begun in the last hour of wall time, whole fleet")
     lease_s: float = Field(default=10.0, gt=0)

@@ -165,6 +165,10 @@ class Ledger(Protocol):
         refused by limits, and one that is being undone is not refused by the kill switch either. Where the kill switch
         refuses an action that has begun, the claim holds both: the refusal, and the fence under which it is to be taken
         back or ended.
+
+        A followed action claims the lease without the target: its owner may hold that for another action, and moves
+        the lease from one to the other under a higher fence each time. Beside followed ones only an action that stacks
+        is let in. One that is to be undone needs the target again, under a higher fence, and waits for its holder.
         """
         ...
 
@@ -173,7 +177,8 @@ class Ledger(Protocol):
         ...
 
     async def advance(self, record: ActionRecord, *, owner: str, fence: int, actor: str, at_ms: int) -> bool:
-        """Write `record`, whose version is one above what stands there, and its audit line in one step.
+        """Write `record`, whose version is one above what stands there, and its audit line in one step. One that is
+        followed or has ended gives up its target in the same step.
 
         False when the version or the fence is not the newest: somebody else works on it, and this writer must stop.
         The same write by the same holder again is True and adds nothing. Fence 0 stands for no lease: it can end a

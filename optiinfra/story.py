@@ -152,10 +152,11 @@ def _decision(decision: Decision, approvals: Sequence[Approval]) -> list[str]:
 
 
 def _deed(action: Action, audit: Sequence[AuditEntry]) -> list[str]:
-    lines = [
-        f"{clock(action.at_ms)}  Action {short(action.id)} went to the executor, approved by {action.approved_by}"
-        + (f"; it stops {short(action.preempts)} first." if action.preempts else ".")
-    ]
+    others = f"; it stops {short(action.preempts)} first" if action.preempts else ""
+    if action.beside:
+        others = f"; it goes beside {', '.join(map(short, action.beside))}"
+    went = f"Action {short(action.id)} went to the executor, approved by {action.approved_by}{others}."
+    lines = [f"{clock(action.at_ms)}  {went}"]
     for before, entry in zip([None, *audit], audit, strict=False):
         if before is not None and (before.what, before.detail) == (entry.what, entry.detail):
             continue  # every save of a hold is a line of the log, and nothing new

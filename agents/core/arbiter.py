@@ -150,7 +150,8 @@ class Arbiter:
             *why.of_mode(state, mode, judgement, settings),
         ]
         if found.replicas is not None and state.replicas is not None:
-            given = grant(kind, candidate.spec.replicas, state.replicas, settings.limits_of(state.workload))
+            limits = settings.limits_of(state.workload)
+            given = grant(kind, candidate.spec.replicas, state.replicas, limits, state.starting)
             reasons += why.of_grant(kind, given)
         ranked = why.ranked(reasons)
         answer = why.answer_of(ranked)

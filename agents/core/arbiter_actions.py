@@ -22,6 +22,9 @@ from contracts.events import (
 DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
 """How an action ends that has changed the fleet, if only for a while: the target rests after it."""
 
+BROUGHT_NOTHING = (EndState.UNDONE, EndState.FAILED, EndState.REFUSED)
+"""How a scale-up ends of which no replica is left."""
+
 PHASES = 6
 """How often an action may use up its `by_s`: applying, trial, finishing and verifying, and twice in an undo."""
 
@@ -46,6 +49,7 @@ def acted(
         mode=decision.mode,
         approved_by=approved_by,
         preempts=aside.action_id if aside else "",
+        beside=() if aside else tuple(flight.action_id for flight in state.flights),
         least_replicas=limits.least_replicas,
         most_replicas=limits.max_replicas,
         at_ms=state.now_ms,
@@ -57,7 +61,9 @@ def acted(
     turns = spec.replicas if spec.kind is ActionKind.TUNE else 1  # one replica after the other
     allowed_s = spec.effect.settle_s + PHASES * turns * spec.effect.by_s + settings.overdue_s
     flight = Flight(action=action, overdue_ms=action.start_by_ms + round(allowed_s * 1000))
-    return state.model_copy(update={"flights": (*state.flights, flight)}), action
+    adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
+    ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else None
+    return state.model_copy(update={"flights": (*state.flights, flight), "ordered": ordered}), action
 
 
 def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
@@ -68,7 +74,11 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     at_ms = min(outcome.at_ms, state.now_ms)
     flights = tuple(flight for flight in state.flights if flight.action_id != action.id)
     ended = state.ended.add([action.id], at_ms, state.now_ms)
-    state = state.model_copy(update={"flights": flights, "ended": ended})
+    known = any(flight.action_id == action.id for flight in state.flights)
+    ordered = state.ordered
+    if known and ordered is not None and outcome.end_state in BROUGHT_NOTHING:
+        ordered = max(0, ordered - action.spec.replicas)
+    state = state.model_copy(update={"flights": flights, "ended": ended, "ordered": ordered if flights else None})
     if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):
         # The executor saw a person's hand on the fleet; the event that tells of it may still be on its way.
         state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})

@@ -122,7 +122,7 @@ def _approve(
     people are not: a person decides now."""
     spec = case.decision.candidate.spec
     replicas = case.replicas if state.replicas is None else state.replicas
-    given = grant(spec.kind, spec.replicas, replicas, settings.limits_of(state.workload))
+    given = grant(spec.kind, spec.replicas, replicas, settings.limits_of(state.workload), state.starting)
     found = [
         *of_count(state, settings),
         *of_target(case.decision.candidate, state, settings),

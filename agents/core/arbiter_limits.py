@@ -22,8 +22,8 @@ class Grant:
     words: str = ""
 
 
-def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits) -> Grant:
-    """What the limits leave of `wanted` where `replicas` answer now.
+def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits, starting: int = 0) -> Grant:
+    """What the limits leave of `wanted` where `replicas` answer now, and `starting` more were ordered.
 
     >>> grant(ActionKind.SCALE_UP, 3, 4, Limits(max_replicas=6))
     Grant(replicas=2, words='2 of 3 granted: 4 replicas answer, maximum 6')
@@ -41,8 +41,8 @@ def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits) -> Grant
         return Grant(0, words)
     if kind is ActionKind.SCALE_UP:
         most = limits.max_replicas
-        left = wanted if most is None else min(wanted, most - replicas)
-        bounds = f"maximum {most}"
+        left = wanted if most is None else min(wanted, most - replicas - starting)
+        bounds = f"{starting} start, maximum {most}" if starting else f"maximum {most}"
     else:
         least = limits.least_replicas
         step = max(1, floor(replicas * limits.max_step_down_ratio + _ROUNDING))

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from agents.core.arbiter_limits import Grant
 from agents.core.arbiter_settings import ArbiterSettings
-from agents.core.arbiter_state import ArbiterState, Flight
+from agents.core.arbiter_state import FLIGHTS_LIMIT, ArbiterState, Flight
 from contracts.events import (
     ActionKind,
     Answer,
@@ -164,6 +164,15 @@ _RESTS_AFTER = {
 """After which kinds an action of a kind waits for its cooldown."""
 
 
+def stacked(candidate: Candidate, state: ArbiterState) -> bool:
+    """Whether a candidate may begin beside what is under way: one that stacks, on scale-ups alone, each of which is
+    still within its time. Nobody adds to what nobody knows."""
+    flights = [flight for flight in state.flights if flight.kind.part == candidate.spec.kind.part]
+    if not candidate.spec.stacks or not 0 < len(flights) < FLIGHTS_LIMIT:
+        return False
+    return all(flight.kind is ActionKind.SCALE_UP and not flight.repeated for flight in flights)
+
+
 def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
     """Nobody has counted the replicas lately: what is granted on such a number may be wrong both ways."""
     age_s = None if state.replicas_ms is None else (state.now_ms - state.replicas_ms) / 1000
@@ -173,15 +182,18 @@ def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]
 
 
 def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
-    """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way."""
+    """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way. What
+    is put on top of scale-ups that are under way rests by its rule's own cooldown alone."""
     limits, kind, aside = settings.limits_of(state.workload), candidate.spec.kind, preempted(candidate, state)
-    if ahead := [each for each in state.flights if each is not aside and waits_for(kind, each.kind)]:
+    on_top = stacked(candidate, state)
+    ahead = [each for each in state.flights if each is not aside and waits_for(kind, each.kind)]
+    if ahead and not on_top:
         flight = ahead[-1]
         action = flight.action
         words = f"{flight.kind} of {action.rule} is under way, priority {action.priority}: action {action.id}"
         yield Reason(Refusal.IN_FLIGHT, words)
     cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s
-    lasts = {each: state.last_ms[each] for each in _RESTS_AFTER[kind] if each in state.last_ms}
+    lasts = {each: state.last_ms[each] for each in _RESTS_AFTER[kind] if each in state.last_ms and not on_top}
     if lasts:
         last = max(lasts, key=lambda each: (lasts[each], each))
         if cooling(lasts[last], cooldown_s, state.now_ms):

@@ -22,6 +22,8 @@ IDS_LIMIT = 200
 OPEN_LIMIT = 8
 CLOSED_LIMIT = 16
 PENDING_LIMIT = 16
+FLIGHTS_LIMIT = 20
+"""Actions of one workload that may be under way at once: a scale-up every half minute of a start-up of ten."""
 
 
 class _Part(BaseModel):
@@ -95,7 +97,8 @@ class Seen(_Part):
 
 class ArbiterState(_Part):
     """Per workload; event times in ms. `killed` says who stopped all action and why; None while it goes on.
-    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`.
+    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`;
+    `ordered` how many there are to be once the scale-ups under way have ended, None where there are none.
 
     What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
     out those.
@@ -113,6 +116,7 @@ class ArbiterState(_Part):
     last_ms: dict[ActionKind, int] = {}
     replicas: int | None = None
     replicas_ms: int | None = None
+    ordered: int | None = None
     pending: tuple[CandidateSet, ...] = ()
     flights: tuple[Flight, ...] = ()
     cases: tuple[Case, ...] = ()
@@ -120,6 +124,15 @@ class ArbiterState(_Part):
     heard: Seen = Seen()
     events: Seen = Seen()
     ended: Seen = Seen()
+
+    @property
+    def starting(self) -> int:
+        """Replicas that scale-ups under way have still to bring, by what was ordered and what answers: no more than
+        they add, since replicas may have been lost meanwhile."""
+        if self.ordered is None or self.replicas is None:
+            return 0
+        added = sum(flight.action.spec.replicas for flight in self.flights if flight.kind is ActionKind.SCALE_UP)
+        return min(added, max(0, self.ordered - self.replicas))
 
     def case(self, decision_id: str) -> Case | None:
         """The case of a decision, open or closed."""

@@ -47,7 +47,8 @@ class View:
     `now_ms` is the time of the data, on which deadlines run; `stamp_ms` the clock's, which is ahead of it and dates
     what was done. `seen` and `draft` are None while the controller is away, and a token that could not be inspected has
     no entry in `reports`. `barred` is what people have set against it once it has begun, `barred_why` in whose words.
-    `stop` says why something else wants it stopped, `behind` whom it waits for.
+    `stop` says why something else wants it stopped, `behind` whom it waits for; `gone` is how many replicas of the
+    actions beside it were taken back, or are being.
     """
 
     now_ms: int
@@ -62,6 +63,7 @@ class View:
     barred_why: str = ""
     stop: str = ""
     behind: str = ""
+    gone: int = 0
     honours_tokens: bool = True
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.events import Action, ActionKind, Plan, Refusal, StepKind
+from contracts.laws.bounds import Bound
 from contracts.ports import Observation
 
 
@@ -79,6 +80,15 @@ def counted(plan: Plan, action: Action, seen: Observation) -> Action:
         value = len(seen.serving) + sum(step.kind is StepKind.ADD for step in plan.steps)
     effect = action.spec.effect.model_copy(update={"expect": expect.model_copy(update={"value": float(value)})})
     return action.model_copy(update={"spec": action.spec.model_copy(update={"effect": effect})})
+
+
+def eased(action: Action, gone: int) -> Bound:
+    """What an action may expect where `gone` replicas of those beside it were taken back: its rule may have counted
+    them. Each of its own is still asked after, so that this makes nobody else's replica count for one of them."""
+    expect = action.spec.effect.expect
+    if not gone or action.spec.kind.takes_capacity or expect.sli != "replicas_up":
+        return expect
+    return expect.model_copy(update={"value": expect.value - gone})
 
 
 def beyond(plan: Plan, action: Action, seen: Observation) -> tuple[Refusal, str] | None:

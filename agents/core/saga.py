@@ -26,7 +26,7 @@ from agents.core.moves import (
     refused,
     told,
 )
-from agents.core.plans import beyond, counted, flaw
+from agents.core.plans import beyond, counted, eased, flaw
 from agents.core.steps import carry, clear, deadline_ms, finals, ordered, undoing, way_back
 from agents.core.undo import take_back
 from contracts.events import EndState, Refusal
@@ -178,11 +178,13 @@ def _verifying(record: ActionRecord, view: View) -> Move:
     spec = record.action.spec
     effect = spec.effect
     since = newer(view.evidence, record.applied_ms or record.phase_since_ms)
-    expect = holds(since, effect.expect, view.now_ms, view.max_age_s)
+    bound = eased(record.action, view.gone)
+    expect = holds(since, bound, view.now_ms, view.max_age_s)
     goal = None if effect.goal is None else holds(since, effect.goal, view.now_ms, view.max_age_s)
     over = view.now_ms >= deadline_ms(record)
     facts = {"expect_met": expect, "goal_met": goal}
-    words = told(view, (effect.expect, *(() if effect.goal is None else (effect.goal,))))
+    words = told(view, (bound, *(() if effect.goal is None else (effect.goal,))))
+    words += f"; {view.gone} replicas beside its own were taken back" if view.gone else ""
     if expect and (effect.goal is None or goal or over):
         missed = (Why.GOAL_NOT_MET,) if effect.goal is not None and not goal else ()
         return ended(record, view, EndState.VERIFIED, Why.EXPECT_MET, *missed, detail=words, **facts)

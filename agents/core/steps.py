@@ -18,14 +18,13 @@ from agents.core.moves import (
     Wait,
     Why,
     changed,
-    ended,
     halted,
     held,
     marked,
     newer,
     told,
 )
-from contracts.events import ActionKind, EndState, StepKind
+from contracts.events import ActionKind, StepKind
 from contracts.laws.bounds import Evidence, all_hold, holds, value_of
 from contracts.ledger import ActionRecord, Mark, Phase
 from contracts.ports import StepState
@@ -198,9 +197,8 @@ def _overdue(record: ActionRecord, view: View) -> Move:
         if way_back(record, view):
             return undoing(record, view, why, detail=words)
         return held(record, view, why, detail=words)
+    # That enough replicas answer does not say that its own are among them: others may start beside it.
     expect = holds(newer(view.evidence, record.applied_ms or 0), spec.effect.expect, view.now_ms, view.max_age_s)
-    if expect and all(mark in (Mark.APPLIED, Mark.DONE) for mark in record.marks):
-        return ended(record, view, EndState.VERIFIED, Why.EXPECT_MET, detail=words, expect_met=True)
     if expect is None:
         return held(record, view, why, Why.NO_EVIDENCE, detail=words)
     guards = spec.undo_guards

@@ -43,6 +43,13 @@ def take_back(record: ActionRecord, view: View) -> Move:
     return _order(record, view, number)
 
 
+def taken_back(record: ActionRecord) -> int:
+    """How many of the replicas that an action added were taken away again, or may be by now."""
+    adds = () if record.plan is None else zip(record.plan.steps, record.marks, strict=True)
+    back = (Mark.UNDO_INTENDED, Mark.UNDO_APPLIED, Mark.UNDONE)
+    return sum(step.kind is StepKind.ADD and mark in back for step, mark in adds)
+
+
 def _left(record: ActionRecord) -> tuple[list[int], set[str]]:
     """The steps that are still to be taken back, the last first, and the replicas whose removal was ordered: a removal
     is not taken back, and its drain neither."""

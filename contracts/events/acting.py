@@ -19,10 +19,10 @@ class _Part(BaseModel):
 class Action(Message):
     """An approved action. Topic `optiinfra.actions.v1`, key workload. Written by stage `arbiter`, read by the executor.
 
-    `target` is what it changes (`chat/replicas`, see `target_of`): one action at a time. `preempts` names an action on
-    the same target that must be stopped and compensated first. `cause_ms` is the event time of the scrape behind it. An
-    action that is not begun by `start_by_ms` is refused as stale. The arbiter may say it again, unchanged, when no
-    outcome comes.
+    `target` is what it changes (`chat/replicas`, see `target_of`): one action at a time gives orders to it. `preempts`
+    names an action of the same target that must be stopped and compensated first, `beside` earlier scale-ups of it that
+    were under way. `cause_ms` is the event time of the scrape behind it. One that is not begun by `start_by_ms` is
+    refused as stale. The arbiter may say it again, unchanged, when no outcome comes.
 
     `least_replicas` and `most_replicas` (None: no limit) are the workload's limits, for whoever sees the fleet itself:
     what takes replicas leaves at least the one, what adds some makes no more than the other, those that start counted.
@@ -40,6 +40,7 @@ class Action(Message):
     mode: Mode
     approved_by: Name = Field(description="`mode:autonomous`, or the person who approved")
     preempts: str = ""
+    beside: tuple[Name, ...] = Field(default=(), max_length=100)
     least_replicas: int = Field(default=0, ge=0)
     most_replicas: int | None = None
     at_ms: int

@@ -69,7 +69,8 @@ SHARES_SUM_TO = 1e-6
 
 class ActionSpec(_Part):
     """A typed action with its numbers worked out. `undo_guards` must hold on fresh evidence before an undo may take
-    capacity away; an undo that gives capacity back needs none.
+    capacity away; an undo that gives capacity back needs none. One that `stacks` may begin while earlier scale-ups of
+    the target are still starting: its number leaves out what they add.
 
     A TUNE has `settings`, engine flags by their names in vLLM (`max_num_seqs`), and names the replicas that are to have
     them in `by_replica`, each with 1. A ROUTE has the share of requests of every replica in `by_replica`, one in sum.
@@ -79,11 +80,14 @@ class ActionSpec(_Part):
     replicas: int = Field(ge=1, le=1000, description="how many replicas to add, to take away or to change")
     effect: Effect
     undo_guards: tuple[Bound, ...] = ()
+    stacks: bool = False
     settings: dict[Name, float] = Field(default={}, max_length=50)
     by_replica: dict[Name, float] = Field(default={}, max_length=1000)
 
     @model_validator(mode="after")
     def _what_its_kind_needs(self) -> Self:
+        if self.stacks and self.kind is not ActionKind.SCALE_UP:
+            raise ValueError(f"a {self.kind} does not stack: only scale-ups begin while others are under way")
         if bool(self.settings) != (self.kind is ActionKind.TUNE):
             raise ValueError(f"a tune has engine settings, and a {self.kind} came with {self.settings or 'none'}")
         if self.kind.scales:

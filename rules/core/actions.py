@@ -74,16 +74,22 @@ _EXAMPLES = {
 class ActionClause(Clause):
     """What a rule asks for. `scale_up` and `scale_down`: how many `replicas`. `tune`: engine `settings` by their flags,
     for the replicas that the newest finding of kind `replicas_of` names. `route`: the shares of requests that the
-    newest finding of kind `shares_of` has for its replicas. Where that finding names none, nothing is proposed."""
+    newest finding of kind `shares_of` has for its replicas. Where that finding names none, nothing is proposed.
+
+    A scale-up whose number leaves out what is ordered already may say that it `stacks`.
+    """
 
     kind: ActionKind
     replicas: Amount | None = None
     replicas_of: FindingKind | None = None
     settings: Annotated[dict[Ident, Setting], Field(min_length=1, max_length=50)] | None = None
     shares_of: FindingKind | None = None
+    stacks: bool = False
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
+        if self.stacks and self.kind is not ActionKind.SCALE_UP:
+            raise wrong(f"a {self.kind} does not stack", fix="Leave `stacks` out: it is for scale-ups.")
         needs = _NEEDS[self.kind]
         for name, example in _EXAMPLES.items():
             told = getattr(self, name) is not None

@@ -112,4 +112,5 @@ def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
             settle_s=effect.settle,
         ),
         undo_guards=tuple(bound(each, count, evidence) for each in rule.undo.guards) if rule.undo else (),
+        stacks=rule.action.stacks,
     )

@@ -61,7 +61,8 @@ class Scribe:
         asks, seen = rng.choice([1, 1, 2, 5]), 4 if replicas is None else replicas
         made = make(asks=asks, seen=seen, rule=rule, priority=priority, **more)
         soon = made.spec.effect.model_copy(update={"by_s": 2.0})  # so that some are overdue before the log ends
-        return made.model_copy(update={"spec": made.spec.model_copy(update={"effect": soon})})
+        stacks = make is up and rng.random() < 0.4
+        return made.model_copy(update={"spec": made.spec.model_copy(update={"effect": soon, "stacks": stacks})})
 
     def candidates(self) -> CandidateSet:
         replicas = self.rng.choice([3, 4, 4, 5, 5, 6, 7] * 2 + [None, 0, 1, 9])

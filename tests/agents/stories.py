@@ -15,6 +15,12 @@ def scale_up(scene: Scene, number: int, *, by_s: float = 600, wants: int | None 
     return decided(scene, UP.model_copy(update={"effect": effect, "replicas": replicas}), number)
 
 
+def beside(told: Action, *others: Action) -> Action:
+    """The same, decided while others were under way."""
+    spec = told.spec.model_copy(update={"stacks": True})
+    return told.model_copy(update={"spec": spec, "beside": tuple(each.id for each in others)})
+
+
 def scale_down(scene: Scene, number: int, *, settle_s: float = 4) -> Action:
     expect = replicas_up(Comparator.LE, scene.replicas() - 1)
     effect = DOWN.effect.model_copy(update={"expect": expect, "by_s": 600, "settle_s": settle_s})

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from agents.core.arbiter_settings import Limits
-from contracts.events import Answer, EndState, Refusal, Severity
+from agents.core.arbiter_state import FLIGHTS_LIMIT
+from contracts.events import Answer, Candidate, EndState, Refusal, Severity
 from tests.agents.arbiter_desk import Desk, answer, down, ended, found, judged, limited, settings, tick, up
 
 R = Refusal
@@ -22,6 +23,89 @@ def test_a_higher_priority_that_does_the_opposite_pushes_an_action_aside() -> No
     assert third.reasons == (R.IN_FLIGHT,), "one that is being pushed aside has to end first"
     desk.send(ended(lower, EndState.UNDONE, at_s=25))
     assert [flight.action_id for flight in desk.state.flights] == [higher.id]
+
+
+def stacking(**change: Any) -> Candidate:
+    return up(**change).model_copy(update={"spec": up(**change).spec.model_copy(update={"stacks": True})})
+
+
+def test_a_scale_up_that_stacks_begins_beside_others_and_names_them() -> None:
+    desk = Desk(limited(max_replicas=20))
+    first = desk.begin(up())
+    second = desk.begin(stacking(rule="forecast"), at_s=15)
+    third = desk.begin(stacking(rule="forecast"), at_s=30)
+    assert [each.beside for each in (first, second, third)] == [(), (first.id,), (first.id, second.id)]
+    assert not any(each.preempts for each in (first, second, third))
+    desk.send(ended(first, at_s=40))
+    fourth = desk.begin(stacking(rule="forecast"), at_s=45)
+    assert fourth.beside == (second.id, third.id), "and it rests by its rule's own cooldown alone"
+    desk.send(*(ended(each, at_s=50) for each in (second, third, fourth)))
+    assert desk.decide(judged(found(stacking(), at_s=60))).reasons == (R.COOLDOWN,), "one alone rests as any other"
+
+
+@pytest.mark.parametrize("other", [up(rule="burn", priority=999), down()])
+def test_what_does_not_stack_waits_until_all_scale_ups_have_ended(other: Candidate) -> None:
+    desk = Desk(limited(max_replicas=20, up_cooldown_s=0.0, down_cooldown_s=0.0))
+    both = [desk.begin(up()), desk.begin(stacking(rule="forecast"), at_s=15)]
+    for number, each in enumerate(both):
+        assert desk.decide(judged(found(other, at_s=20 + number))).reasons == (R.IN_FLIGHT,)
+        if number == 0:
+            desk.send(ended(each, at_s=20 + number))
+    desk.send(ended(both[1], at_s=30))
+    assert desk.decide(judged(found(other, at_s=31))).answer is Answer.APPROVED
+
+
+def test_several_scale_ups_are_not_pushed_aside() -> None:
+    desk = Desk(limited(max_replicas=20, down_cooldown_s=0.0))
+    first, second = desk.begin(up()), desk.begin(stacking(rule="forecast"), at_s=15)
+    urgent = down(rule="urgent", priority=999)
+    assert desk.decide(judged(found(urgent, at_s=20))).reasons == (R.IN_FLIGHT,)
+    desk.send(ended(first, at_s=25))
+    assert desk.begin(urgent, at_s=30).preempts == second.id, "the last one is, as ever"
+
+
+def test_nothing_stacks_on_a_scale_down() -> None:
+    desk = Desk()
+    desk.begin(down(priority=950))
+    assert desk.decide(judged(found(stacking(), at_s=15))).reasons == (R.IN_FLIGHT,)
+
+
+def test_nothing_stacks_on_an_action_that_is_overdue() -> None:
+    desk = Desk(limited(max_replicas=20))
+    desk.begin(up())
+    late_s = 30 + 6 * 120 + 301
+    desk.send(tick(late_s))
+    assert desk.decide(judged(found(stacking(), at_s=late_s + 1))).reasons == (R.IN_FLIGHT,)
+
+
+def test_so_many_scale_ups_may_be_under_way_at_once() -> None:
+    desk = Desk(limited(max_replicas=100))
+    for number in range(FLIGHTS_LIMIT):
+        desk.begin(stacking(rule="forecast"), at_s=number)
+    decision = desk.decide(judged(found(stacking(rule="forecast"), at_s=FLIGHTS_LIMIT)))
+    assert decision.reasons == (R.IN_FLIGHT,)
+
+
+def test_replicas_that_start_count_for_the_maximum() -> None:
+    desk = Desk()  # four answer, eight are the maximum
+    first = desk.begin(stacking(asks=3))
+    second = desk.begin(stacking(asks=3, rule="forecast"), at_s=15)
+    assert second.spec.replicas == 1, "seven are ordered"
+    decision = desk.decide(judged(found(stacking(), at_s=30)))
+    assert (decision.reasons, decision.detail[0]) == (
+        (R.AT_MAXIMUM,),
+        "0 of 1 granted: 4 replicas answer, 4 start, maximum 8",
+    )
+    desk.send(ended(first, EndState.FAILED, at_s=40))
+    assert desk.begin(stacking(asks=9), at_s=45).spec.replicas == 3
+
+
+def test_replicas_that_were_lost_meanwhile_are_not_taken_for_starting_ones() -> None:
+    desk = Desk()
+    desk.begin(stacking(asks=2))
+    decision = desk.decide(judged(asked := found(stacking(asks=9, seen=1, rule="forecast"), at_s=15, replicas=1)))
+    assert asked.replicas == 1
+    assert decision.replicas == 5, "one answers, two start, eight are the maximum"
 
 
 def test_the_same_priority_pushes_nothing_aside() -> None:

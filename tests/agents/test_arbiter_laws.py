@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.core.arbiter_reasons import ORDER
 from agents.core.arbiter_settings import ArbiterSettings
-from agents.core.arbiter_state import AHEAD_MS, CLOSED_LIMIT, IDS_LIMIT, OPEN_LIMIT, PENDING_LIMIT
+from agents.core.arbiter_state import AHEAD_MS, CLOSED_LIMIT, FLIGHTS_LIMIT, IDS_LIMIT, OPEN_LIMIT, PENDING_LIMIT
 from agents.stages import stages
 from contracts.codec import decode, encode
 from contracts.events import (
@@ -134,7 +134,12 @@ class Auditor:
             if cause.decision_id != action.decision_id:  # it stands in the place of what was asked, and asks the same
                 assert asked.spec.replicas == decision.candidate.spec.replicas
         others = list(self.flying.values())
-        if others:
+        ups = all(other.spec.kind is ActionKind.SCALE_UP for other in others)
+        assert action.beside == (() if action.preempts else tuple(self.flying))
+        if action.spec.stacks and ups:
+            assert action.preempts == ""
+            assert not self.repeated & self.flying.keys()
+        elif others:
             (other,) = others
             assert action.preempts == other.id
             assert action.spec.kind is not other.spec.kind
@@ -262,7 +267,7 @@ def test_what_is_remembered_is_bounded(seed: int) -> None:
     assert len([case for case in kept["cases"] if not case["closed"]]) <= OPEN_LIMIT
     assert len([case for case in kept["cases"] if case["closed"]]) <= CLOSED_LIMIT
     assert max(len(kept[name]["ids"]) for name in ("decided", "heard", "events", "ended")) <= IDS_LIMIT
-    assert len(kept["flights"]) <= 2
+    assert len(kept["flights"]) <= FLIGHTS_LIMIT
     assert state is not None
     assert len(state.model_dump_json()) < 120_000
 
@@ -272,7 +277,7 @@ def test_the_recordings_meet_every_reason_and_every_end() -> None:
     reasons: Counter[str] = Counter()
     answers: Counter[str] = Counter()
     alerts: Counter[str] = Counter()
-    preempting = by_people = again = 0
+    preempting = by_people = again = beside = 0
     for seed in range(len(SETTINGS) * 10):
         with_settings, log = recorded(seed)
         desk = Desk(with_settings)
@@ -281,6 +286,7 @@ def test_the_recordings_meet_every_reason_and_every_end() -> None:
         answers.update(decision.answer for decision in desk.decisions)
         alerts.update(alert.name for alert in desk.alerts if isinstance(alert, Alert))
         preempting += sum(bool(action.preempts) for action in desk.actions)
+        beside += sum(len(action.beside) > 1 for action in desk.actions)
         again += len(desk.actions) - len({action.id for action in desk.actions})
         by_people += sum(not action.approved_by.startswith("mode:") for action in desk.actions)
     assert set(reasons) == set(ORDER), "the other codes are the executor's"
@@ -288,4 +294,5 @@ def test_the_recordings_meet_every_reason_and_every_end() -> None:
     assert set(alerts) == {"approval_unknown", "control_ignored", "action_overdue"}
     assert again >= 5
     assert preempting >= 5
+    assert beside >= 5
     assert by_people >= 20

@@ -13,7 +13,7 @@ import pytest
 from agents.checkpoints import CHECKPOINTS
 from contracts.events import Action, EndState, Outcome
 from tests.agents.executor_process import Scene, a_scene
-from tests.agents.stories import scale_down, scale_up
+from tests.agents.stories import beside, scale_down, scale_up
 
 VICTIMS = ("executor", "redis", "twin")
 EVERY_ACTION = {"recorded", "claimed", "planned_saved", "outcome_published", "outcome_told", "audit_published"}
@@ -112,6 +112,42 @@ STORIES = {
 def test_a_kill_at_any_point_changes_nothing_but_the_time_it_takes(scene: Scene, story: str, victim: str) -> None:
     names, wants = STORIES[story]
     run_kills(scene, names, story, victim, wants)
+
+
+def stack(scene: Scene, number: int, kill: tuple[str, str] | None = None) -> list[str]:
+    """A scale-up whose orders were taken, another one beside it, and the first is taken back: the points from there."""
+    scene.load = 2.0
+    scene.turn()
+    before = scene.replicas()
+    scene.passed.clear()
+    first = scale_up(scene, 2 * number, by_s=40, wants=99)
+    scene.act(first)
+    scene.until_passed("applied_saved")
+    scene.passed.clear()
+    if kill is not None:
+        scene.kill_at(*kill)
+    second = beside(scale_up(scene, 2 * number + 1), first)
+    scene.act(second)
+    ends = [scene.until_ended(each) for each in (second, first)]
+    assert [each.end_state for each in ends] == [EndState.VERIFIED, EndState.UNDONE], f"{kill}: {ends}"
+    passed = list(scene.passed)
+    for done, end in zip((second, first), ends, strict=True):
+        assert {each.id for each in scene.of(Outcome) if each.action.id == done.id} == {end.id}
+    settled(scene, second, ends[0], before + 1)
+    restore(scene, "scale_up", number)
+    return passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_kill_while_one_action_stands_on_another_changes_nothing_either(scene: Scene, victim: str) -> None:
+    names = EVERY_ACTION | APPLIED | UNDO | {"verifying_saved", "verified_saved", "undone_saved"}
+    assert set(stack(scene, 0)) == names
+    for number, name in enumerate(sorted(names), 1):
+        deaths = scene.deaths
+        stack(scene, number, kill=(name, victim))
+        scene.turn()
+        assert scene.deaths == deaths + 1, f"{victim} at {name}"
 
 
 def test_the_stories_pass_every_point_but_the_ends_that_others_tell() -> None:

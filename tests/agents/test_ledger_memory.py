@@ -12,12 +12,13 @@ import pytest
 
 from agents.audit import verify
 from agents.ledger import RedisLedger
-from agents.ledger_memory import LedgerStore, MemoryLedger
+from agents.ledger_memory import MemoryLedger
+from agents.ledger_store import LedgerStore
 from contracts.errors import LedgerLost
 from contracts.events import ControlKind, EndState, Mode
-from contracts.ledger import ClaimLimits, Phase, Switches
+from contracts.ledger import ClaimLimits, Mark, Phase, Switches
 from contracts.ports import Ledger
-from tests.agents import test_ledger, test_ledger_claims, test_ledger_switches
+from tests.agents import test_ledger, test_ledger_claims, test_ledger_followed, test_ledger_switches
 from tests.agents.ledger_help import LIMITS, WALL_S, Wall, action, control, ended, later
 from tests.agents.redis_process import RedisProcess
 
@@ -28,7 +29,7 @@ WAITS = "test_a_lease_that_lapsed_goes_to_the_next_under_a_higher_fence"
 
 def behaviours() -> Iterator[Any]:
     """Every test of the ledger on Redis that asks for nothing but a ledger, with each of its parameters."""
-    for module in (test_ledger, test_ledger_claims, test_ledger_switches):
+    for module in (test_ledger, test_ledger_claims, test_ledger_followed, test_ledger_switches):
         for name, test in vars(module).items():
             marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
             names = [_names(mark.args[0]) for mark in marks]
@@ -152,26 +153,38 @@ async def test_nothing_is_done_without_open_but_one_may_look_and_stop() -> None:
 
 
 async def tell(ledger: Ledger, wall: Wall, seed: int) -> list[object]:
-    """A random story on two targets and two owners; everything that was answered."""
+    """A random story on two targets and two owners, with scale-ups that stack among others; everything answered."""
     chance, answers = random.Random(seed), []
-    limits = ClaimLimits(in_flight=2, per_hour=6, lease_s=1000)
+    limits = ClaimLimits(in_flight=2, per_hour=9, lease_s=1000)
     fences: dict[str, int] = {}
-    for step in range(120):
+    for step in range(250):
         # Redis counts leases by its own clock: here they last longer than the story.
         wall.now_s += chance.random() * 0.5
-        number = chance.randrange(6)
+        number = chance.randrange(12)
         told = action(number, target=f"chat/replicas-{number % 2}")
+        told = told.model_copy(update={"spec": told.spec.model_copy(update={"stacks": number % 3 > 0})})
         owner = chance.choice(("anna", "bob"))
         record = await ledger.get(told.id)
-        match chance.choice(("record", "claim", "claim", "advance", "advance", "end", "release", "switch", "publish")):
+        doings = ("record", "claim", *["carry"] * 5, "advance", "end", "release", "switch", "publish")
+        match chance.choice(doings):
             case "record":
                 answers.append(await ledger.record(told, at_ms=step))
             case "claim" if record:
                 claim = await ledger.claim(record, owner, limits, at_ms=step)
                 answers.append(claim)
                 fences[owner] = claim.fence
+            case "carry" if record and record.phase is not Phase.ENDED:
+                claim = await ledger.claim(record, owner, limits, at_ms=step)
+                marks = (Mark.APPLIED, chance.choice((Mark.INTENDED, Mark.APPLIED, Mark.DONE)))
+                new = later(record, chance.choice((Phase.APPLYING, Phase.APPLYING, Phase.UNDOING)), marks=marks)
+                if chance.random() < 0.2:
+                    new = ended(record)
+                answers.append(claim)
+                answers.append(await ledger.advance(new, owner=owner, fence=claim.fence, actor=owner, at_ms=step))
             case "advance" if record and record.phase is not Phase.ENDED:
-                new = later(record, chance.choice((Phase.PLANNED, Phase.APPLYING, Phase.UNDOING)))
+                marks = (chance.choice((Mark.INTENDED, Mark.APPLIED, Mark.DONE)), Mark.APPLIED)
+                phase = chance.choice((Phase.PLANNED, Phase.APPLYING, Phase.APPLYING, Phase.VERIFYING, Phase.UNDOING))
+                new = later(record, phase, marks=marks)
                 fence = fences.get(owner, 0)
                 answers.append(await ledger.advance(new, owner=owner, fence=fence, actor=owner, at_ms=step))
             case "end" if record and record.phase is not Phase.ENDED:
@@ -180,9 +193,9 @@ async def tell(ledger: Ledger, wall: Wall, seed: int) -> list[object]:
             case "release":
                 await ledger.release(told.target, owner)
             case "switch":
-                kind = chance.choice(tuple(ControlKind))
-                mode = chance.choice(tuple(Mode)) if kind is ControlKind.MODE else None
-                said = control(kind, NOW_MS + chance.randrange(5), mode=mode)
+                kind = chance.choice((*ControlKind, *[ControlKind.RESUME] * 4))
+                mode = chance.choice((*Mode, *[Mode.AUTONOMOUS] * 3)) if kind is ControlKind.MODE else None
+                said = control(kind, NOW_MS + step // 2 + chance.randrange(5), mode=mode)
                 answers.append(await ledger.switch(said, fleet=chance.random() < 0.3, again=chance.random() < 0.5))
                 answers.append(await ledger.switches("chat"))
             case "publish" if record:
@@ -204,3 +217,13 @@ async def test_the_same_story_told_to_both_gets_the_same_answers(
     async with RedisLedger(redis_url, wall=wall) as ledger:
         assert await ledger.open(expected=False, at_ms=1)
         assert await tell(ledger, wall, seed) == in_memory
+
+
+async def test_the_stories_free_targets_let_others_in_beside_and_refuse_what_does_not_stack() -> None:
+    """Else their answers would agree on little."""
+    told: list[str] = []
+    for seed in range(6):
+        wall = Wall()
+        told += map(str, await tell(await made(wall), wall, seed))
+    counts = [sum(words in each for each in told) for words in ("its target is free", "is followed on", "is under way")]
+    assert min(counts) >= 3, counts

@@ -47,6 +47,12 @@ def test_a_plain_number_needs_no_sli() -> None:
     assert proposed(rule(action={"kind": "scale_up", "replicas": 2})).replicas == 2
 
 
+def test_a_scale_up_may_say_that_it_stacks() -> None:
+    asked = {"kind": "scale_up", "replicas": 2}
+    assert not proposed(rule(action=asked)).stacks
+    assert proposed(rule(action=asked | {"stacks": True})).stacks
+
+
 def expecting(level: object, comparison: str = "at_least") -> dict[str, Any]:
     return {"expect": {"sli": "replicas_up", "window": "latest", comparison: level}, "by": "60s"}
 

@@ -48,10 +48,14 @@ class Underway(BaseModel):
     startups_s: tuple[float, ...] = ()
 
     def counts(self, up: int) -> tuple[int, int]:
-        """Replicas that serve and are to stay, and those ordered that do not serve yet, where `up` answer."""
+        """Replicas that serve and are to stay, and those ordered that do not serve yet, where `up` answer.
+
+        No more are to come than the flights add: what is missing beyond that was lost meanwhile.
+        """
         if not self.flights or self.ordered is None:
             return up, 0
-        return min(up, self.ordered), max(0, self.ordered - up)
+        coming = sum(max(0, flight.change) for flight in self.flights)
+        return min(up, self.ordered), min(coming, max(0, self.ordered - up))
 
     def startup_s(self, supposed_s: float) -> tuple[float, str]:
         """The start-up to reckon with, p90 of those seen, and what that rests on."""
@@ -72,6 +76,8 @@ def said(state: Underway, action: Action, up: int | None) -> Underway:
     adds = action.spec.kind is ActionKind.SCALE_UP
     change = action.spec.replicas if adds else -action.spec.replicas
     base = state.ordered if state.flights else up
+    if base is not None and up is not None:
+        base = sum(state.counts(up))
     ordered = None if base is None else max(0, base + change)
     allowed_s = action.spec.effect.settle_s + PHASES * action.spec.effect.by_s + LOST_S
     flight = Flight(
@@ -115,8 +121,7 @@ def ended(state: Underway, outcome: Outcome) -> Underway:
         return state
     others = tuple(each for each in state.flights if each.action_id != ident)
     if outcome.end_state in TAKEN_BACK:
-        ordered = None if state.ordered is None else max(0, state.ordered - flight.change)
-        return state.model_copy(update={"flights": others, "ordered": ordered})
+        return _never(state, flight)
     began_ms = outcome.began_ms
     if began_ms is None or flight.goal is None:
         return state.model_copy(update={"flights": others})
@@ -127,7 +132,8 @@ def ended(state: Underway, outcome: Outcome) -> Underway:
     if outcome.end_state is EndState.HELD_UNVERIFIED:
         until_ms = outcome.at_ms + round(LOST_S * 1000)
         held = flight.model_copy(update={"began_ms": began_ms, "until_ms": until_ms})
-        return state.model_copy(update={"flights": (*others, held)})
+        flights = tuple(held if each is flight else each for each in state.flights)
+        return state.model_copy(update={"flights": flights})
     return state.model_copy(update={"flights": others})
 
 
@@ -142,16 +148,23 @@ def _counted(state: Underway, up: int) -> Underway:
 
 def overdue(state: Underway, now_ms: int) -> Underway:
     """Without the actions of which nobody will say any more how they ended, and what they were to add."""
-    flights = tuple(flight for flight in state.flights if now_ms <= flight.until_ms)
-    if len(flights) == len(state.flights):
-        return state
-    never = sum(
-        flight.change
-        for flight in state.flights
-        if now_ms > flight.until_ms and flight.change > 0 and flight.reached_ms is None
-    )
-    ordered = None if state.ordered is None else max(0, state.ordered - never)
-    return state.model_copy(update={"flights": flights, "ordered": ordered})
+    for flight in [each for each in state.flights if now_ms > each.until_ms]:
+        if flight.change > 0 and flight.reached_ms is None:
+            state = _never(state, flight)
+        else:
+            state = state.model_copy(update={"flights": tuple(each for each in state.flights if each is not flight)})
+    return state
+
+
+def _never(state: Underway, flight: Flight) -> Underway:
+    """Without an action of which nothing is left: those ordered after it had counted on it."""
+    place = state.flights.index(flight)
+    later = [
+        each if each.goal is None else each.model_copy(update={"goal": max(0, each.goal - flight.change)})
+        for each in state.flights[place + 1 :]
+    ]
+    ordered = None if state.ordered is None else max(0, state.ordered - flight.change)
+    return state.model_copy(update={"flights": (*state.flights[:place], *later), "ordered": ordered})
 
 
 def _reached(flight: Flight, up: int) -> bool:

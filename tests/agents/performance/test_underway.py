@@ -54,6 +54,44 @@ def test_what_was_taken_back_is_not_ordered_while_another_goes_on(state: EndStat
     assert ended(both, outcome(ADD, 60, state)).counts(4) == (4, 1)
 
 
+def test_several_orders_count_together_and_each_is_there_when_all_before_it_are() -> None:
+    state = Underway()
+    for number, replicas in enumerate((2, 1, 3)):
+        state = said(state, action(replicas, 15 * number, f"number {number}"), 4)
+    assert [state.counts(up) for up in (4, 6, 10)] == [(4, 6), (6, 4), (10, 0)]
+    assert [flight.goal for flight in state.flights] == [6, 7, 10]
+    there = answered(state, 7, ms(200))
+    assert [flight.reached_ms for flight in there.flights] == [ms(200), ms(200), None]
+    over = ended(there, outcome(action(2, 0, "number 0"), 201, began_s=0))
+    assert over.counts(7) == (7, 3)
+
+
+@pytest.mark.parametrize("state", [EndState.UNDONE, EndState.FAILED, EndState.REFUSED])
+def test_orders_after_one_that_came_to_nothing_are_there_without_it(state: EndState) -> None:
+    first, second = action(2, 0, "first"), action(1, 15, "second")
+    both = said(said(Underway(), first, 4), second, 4)
+    left = ended(both, outcome(first, 60, state))
+    assert [flight.goal for flight in left.flights] == [5]
+    over = ended(answered(left, 5, ms(195)), outcome(second, 200, began_s=15))
+    assert over.startups_s == (180.0,)
+
+
+def test_one_left_unverified_keeps_its_place_among_the_orders() -> None:
+    first, second = action(2, 0, "first"), action(1, 15, "second")
+    both = said(said(Underway(), first, 4), second, 4)
+    held = ended(both, outcome(first, 60, EndState.HELD_UNVERIFIED))
+    assert [flight.goal for flight in held.flights] == [6, 7]
+    gone = overdue(held, held.flights[0].until_ms + 1)
+    assert [flight.goal for flight in gone.flights] == [5]
+
+
+def test_replicas_that_are_lost_are_not_taken_for_starting_ones() -> None:
+    """Where orders follow one another there may be no moment without one for hours."""
+    state = said(Underway(), ADD, 4)
+    assert state.counts(1) == (1, 2)
+    assert said(state, action(1, 15, "two"), 1).counts(1) == (1, 3)
+
+
 def test_when_the_last_has_ended_those_that_answer_are_the_count_again() -> None:
     assert ended(said(Underway(), ADD, 4), outcome(ADD, 60)).counts(5) == (5, 0)
 
