@@ -13,7 +13,8 @@ OURS = Policy(
     "optiinfra",
     "OptiInfra's scaler: forecasts the need, rehearses on paper fleets, spends its error budget (docs/scaler.md)",
     lambda course, knobs: PredictiveScaler(course.facts, target=amount(knobs, "target")),
-    grid(target=(0.98, 0.985, 0.99, 0.995, 0.999, 0.9995, 0.9999)),
+    grid(target=(0.9, 0.95, 0.97, 0.98, 0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 0.9985, 0.999))
+    + grid(target=(0.9993, 0.9995, 0.9997, 0.9998, 0.9999)),
     main="target",
     memory_s=None,
 )

@@ -1,8 +1,8 @@
 """Rehearses several ways to scale on the traffic that has come, all at once, beside the fleet that is real.
 
 Column 0 is the real fleet. Every other column is a fleet that exists on paper: it saw the same requests, followed the
-same rule with a *caution* and a *reluctance* of its own, started and drained its replicas as the real ones do, and was
-billed for them. What it spent and how many requests it kept waiting tell what the rule would have done here.
+same rule with a *caution* and a *reluctance* of its own, and started its replicas as the real ones do. How many
+requests were late there and how often it turned tell what the rule would have done here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from agents.performance.core.series import Array, Past, twin
 from contracts.scaling import FleetFacts
 
 Flags = NDArray[np.bool_]
-DRAIN_S = 30.0
-"""A replica on paper that is let go is billed so much longer."""
 OBJECTIVE_S = 2.0
-"""A request on paper is late when it has waited so long; both are those of `connectors/twin/fluid.py`."""
+"""A request on paper is late when it has waited so long, as in `connectors/twin/fluid.py`."""
 _ROUNDING = 1e-9
 """A replica is not wanted for the last digit of a number."""
 
@@ -59,14 +57,14 @@ class Fleets:
         self.extra: Array = np.zeros(count)
         self._begun = False
 
-    def serve(self, seconds: Array, need_rps: float = math.inf) -> tuple[Array, Array]:
-        """A slot goes by with these requests in each second: replica-seconds billed and requests late, [columns].
+    def serve(self, seconds: Array, need_rps: float = math.inf) -> Array:
+        """A slot goes by with these requests in each second: requests late, [columns].
 
         A fleet without a queue that has `need_rps` or more keeps nobody waiting; only the others are looked at closely.
         """
         late = np.zeros(len(self.size))
         if not self._begun:
-            return late, late.copy()
+            return late
         capacity = self._ready.rows(self._startup + 1)[0] * self._facts.capacity_rps
         busy = ((self._queue > 0.0) | (capacity < need_rps)).nonzero()[0]
         if len(busy):
@@ -79,10 +77,10 @@ class Fleets:
             queues -= capacity * (OBJECTIVE_S - 1.0)
             np.minimum(queues, seconds[:, None], out=queues)
             late[busy] = np.add.reduce(np.maximum(queues, 0.0, out=queues), axis=0)
-        return self.size * len(seconds), late
+        return late
 
-    def decide(self, outlook: Outlook) -> Array:
-        """New sizes of all fleets, ready and starting together: [columns]. Returns the replicas let go: [columns]."""
+    def decide(self, outlook: Outlook) -> None:
+        """New sizes of all fleets, ready and starting together: [columns]."""
         facts, habits, ahead, peak = self._facts, self._habits, outlook.ahead, outlook.peak
         unit = facts.capacity_rps
         need = np.exp(self.caution * ahead.spread + (ahead.log_rps - math.log(unit)))
@@ -102,8 +100,6 @@ class Fleets:
         self.turned = grown * self._way < 0
         self._way = np.where(grown == 0, self._way, grown)
         self._plan()
-        gone: Array = np.maximum(-grown, 0.0)
-        return gone
 
     def follow(self, caution: float, reluctance: float) -> None:
         """Sets the caution and the reluctance of the real fleet."""
@@ -125,9 +121,9 @@ class Fleets:
             np.maximum(recent, self.size[0], out=recent)
             self._plan()
 
-    def relearn(self, facts: FleetFacts) -> float:
+    def relearn(self, facts: FleetFacts) -> None:
         """Other facts of the same fleet. Paper fleets keep the requests they could serve, in replicas of the new kind;
-        of the real one only what it is held to changes. Returns how many of the new kind make one of the old.
+        of the real one only what it is held to changes.
         """
         ratio = self._facts.capacity_rps / facts.capacity_rps
         if ratio != 1.0:
@@ -137,7 +133,6 @@ class Fleets:
             np.ceil(ready * ratio - 1e-9, out=ready)
             self.size[1:] = np.ceil(self.size[1:] * ratio - 1e-9)
         self._told(facts)
-        return ratio
 
     def copy(self) -> Fleets:
         """Fleets that go on by themselves."""

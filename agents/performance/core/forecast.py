@@ -29,8 +29,8 @@ _LAGS_S = (1800, 3600, 7200, 86_400)
 _AHEAD_S = 60
 PEAK_S, PEAK_STARTUPS = 600.0, 1.5
 """How far the peak is looked for, at least and in start-ups: what is let go costs a start-up to have back."""
-COLD_HOLD_S = 900.0
-"""Until the peak can be guessed, it is the highest need of so long a past."""
+_LEAST_COLD_HOLD_S, _COLD_HOLD_S, _COLD_HOLD_PER_ERROR_S = 300.0, 900.0, 1000.0
+"""Until the peak can be guessed, it is the highest need of the past: the further off guesses are, the longer a past."""
 _SHAPE, _UNREST = len(_SCALES_S) + 5 + len(_LAGS_S), 9
 _LEVEL = _SHAPE + _UNREST
 _SAID, _CAME = (_LEVEL + 1, _LEVEL + 2), (_LEVEL + 3, _LEVEL + 4)
@@ -109,7 +109,7 @@ class Forecaster:
         self._need.push(need)
         _remember(self._needs, need, self._scales[6])
         smooth = math.log(self._need.mean(self._ahead))
-        _remember(self._smooth, smooth, max(self._within, self._slots(COLD_HOLD_S)))
+        _remember(self._smooth, smooth, max(self._within, self._slots(_COLD_HOLD_S)))
         rates = self._rate.means(self._scales)
         for series, scale in zip(self._steps, (0, 2, 3), strict=True):
             slots = self._scales[scale]
@@ -142,7 +142,8 @@ class Forecaster:
         self._rows.push(row.astype(np.float32))
         self._unbroken += 1
         if self._guessers[1].cold:
-            peak = Guess(max(level, *self._smooth[-self._slots(COLD_HOLD_S) :]), 0.0)
+            hold_s = min(max(_COLD_HOLD_PER_ERROR_S * self._guessers[1].usual, _LEAST_COLD_HOLD_S), _COLD_HOLD_S)
+            peak = Guess(max(level, *self._smooth[-self._slots(hold_s) :]), peak.spread)
         return Outlook(now_rps, ahead, peak, need)
 
     def miss(self) -> None:

@@ -14,7 +14,7 @@ from agents.performance.core.series import Array, twin
 
 MIX = 0.4
 """Share of the expected error that follows the unrest of the moment; the rest is the usual error of all times."""
-PRIOR_SPREAD, _PRIOR_SLOTS = 0.08, 60.0
+_PRIOR_SPREAD, _PRIOR_SLOTS = 0.08, 60.0
 """Before anything has come due, a guess is taken to be so far off, as if sixty had said so."""
 MOST_CHANGE = 1.2
 """A guess never leaves the last minute's rate by more than a factor e to this; nor does one miss teach more."""
@@ -78,7 +78,7 @@ class Guesser:
     def __init__(self, due: int, hour: int, half_life: int, width: int, unrest: int) -> None:
         self.due = due
         self._level, self._error = Ridge(width, hour, half_life), Ridge(unrest, hour, half_life)
-        self._misses, self._weight = PRIOR_SPREAD * _PRIOR_SLOTS, _PRIOR_SLOTS
+        self._misses, self._weight = _PRIOR_SPREAD * _PRIOR_SLOTS, _PRIOR_SLOTS
         self._fade = 0.5 ** (1 / half_life)
 
     @property
@@ -86,13 +86,18 @@ class Guesser:
         """Whether too little was learnt yet."""
         return not self._level.fitted
 
+    @property
+    def usual(self) -> float:
+        """How far off its guesses were on average, in the logarithm."""
+        return self._misses / self._weight
+
     def guess(self, shape: Array, unrest: Array, level: float) -> Guess:
         """What is to be expected after such a slot, whose own level is `level`."""
         change = float(shape.dot(self._level.weights)) if self._level.fitted else 0.0
         log_rps = level + min(max(change, -MOST_CHANGE), MOST_CHANGE)
         if not self._error.fitted:
-            return Guess(log_rps, PRIOR_SPREAD)
-        usual = self._misses / self._weight
+            return Guess(log_rps, _PRIOR_SPREAD)
+        usual = self.usual
         felt = float(unrest.dot(self._error.weights))
         return Guess(log_rps, MIX * min(max(felt, 0.2 * usual), 5 * usual) + (1 - MIX) * usual)
 

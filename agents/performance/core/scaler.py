@@ -3,7 +3,7 @@
 Each look it grows to the need that is guessed for the end of a start-up, plus a caution, and shrinks to no less than
 the peak that is guessed for the next minutes, plus a reluctance; both are measured in usual errors of the guess. How
 much of either the objective asks for is set by nobody: fleets on paper rehearse on the same traffic (`fleets.py`), and
-the real one does as the cheapest of them that would have met the target (`choice.py`), corrected by its own misses.
+the real one does as those that would have met the target and seldom turned (`choice.py`), corrected by its own misses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from agents.performance.core.choice import Choice, Chooser
-from agents.performance.core.fleets import DRAIN_S, Fleets, Habits
+from agents.performance.core.fleets import Fleets, Habits
 from agents.performance.core.folding import fold, unfold
 from agents.performance.core.forecast import Forecaster, Outlook
 from agents.performance.core.series import Array, twin
@@ -99,12 +99,11 @@ class PredictiveScaler:
         fleets, chooser = self._fleets, self._chooser
         seconds = np.array(seen.arrived, dtype=float)
         outlook = self._forecaster.see(seen.arrived)
-        bill_s, late = fleets.serve(seconds, outlook.need_rps)
+        late = fleets.serve(seconds, outlook.need_rps)
         fleets.real(seen.ready, seen.starting, seen.waiting)
-        gone = fleets.decide(outlook)
+        fleets.decide(outlook)
         paper = slice(1, None)
-        bill_s += DRAIN_S * gone
-        chooser.add(sum(seen.arrived), late[paper], bill_s[paper], fleets.turned[paper], seen.late)
+        chooser.add(sum(seen.arrived), late[paper], fleets.turned[paper], seen.late)
         self._chosen_s += len(seconds)
         self.last = self._told(outlook)
         if self._chosen_s >= CHOOSE_S:
@@ -137,7 +136,7 @@ class PredictiveScaler:
             )
         if facts.startup_s != self._facts.startup_s:
             self._forecaster.look_ahead(facts.startup_s)
-        self._chooser.reprice(self._fleets.relearn(facts))
+        self._fleets.relearn(facts)
         self._facts = facts
 
     def pack(self) -> str:

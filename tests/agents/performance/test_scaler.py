@@ -162,6 +162,20 @@ def test_a_burst_of_a_quiet_cold_load_is_held_for_a_quarter_of_an_hour() -> None
     assert min(run.sizes[first + 12 : first + 55]) >= 8
 
 
+def test_a_spike_of_a_calm_cold_load_is_let_go_within_minutes() -> None:
+    load = poisson(np.concatenate([steady(60, 0.4), steady(90, 0.02), steady(60, 0.4)]))
+    run = Run(PredictiveScaler(facts()), load, begin=8)
+    over = (1440 + 72) // 15
+    assert max(run.sizes[over : over + 16]) > run.sizes[over + 32]
+
+
+def test_a_higher_target_holds_more_while_cold() -> None:
+    load = poisson(np.tile(np.concatenate([steady(5, 0.1), steady(80, 0.02)]), 5))
+    low, high = (Run(PredictiveScaler(facts(), target=each), load, begin=1) for each in (0.9, 0.999))
+    assert min(high.sizes[60:180]) > min(low.sizes[60:180])
+    assert high.attained > low.attained
+
+
 def test_facts_that_describe_no_fleet_are_refused() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         PredictiveScaler(facts(startup_s=-1.0))
