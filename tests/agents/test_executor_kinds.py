@@ -42,11 +42,11 @@ async def begun(specs: list[ActionSpec], limits: ClaimLimits) -> list[bool]:
     "limits", [ClaimLimits(in_flight=4), ClaimLimits(in_flight=100, per_hour=4)], ids=["at once", "an hour"]
 )
 async def test_settings_and_shares_take_half_of_the_limits_at_most(limits: ClaimLimits) -> None:
-    assert await begun([TUNE, ROUTE, TUNE, ROUTE, UP, UP, UP], limits) == [
+    assert await begun([TUNE, ROUTE, TUNE, ROUTE, DOWN, DOWN, DOWN], limits) == [
         *(True, True, False, False),
         *(True, True, False),
     ]
 
 
 async def test_they_wait_where_half_is_taken_and_capacity_does_not() -> None:
-    assert await begun([UP, DOWN, TUNE, UP], ClaimLimits(in_flight=4)) == [True, True, False, True]
+    assert await begun([DOWN, DOWN, TUNE, UP], ClaimLimits(in_flight=4)) == [True, True, False, True]
