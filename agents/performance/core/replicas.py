@@ -17,8 +17,9 @@ class ReplicaSeen:
 
     `running`, `waiting`: means of requests in the batch and in the queue. `finished`, `prompt_tokens`,
     `generation_tokens`: counted in the window. `done`, `in_time`: requests whose first token came, and those of them
-    within the objective. `at_s`: event seconds of its end. `itl_s`, `ttft_s`: mean inter-token latency and time to
-    first token; `kv_usage_ratio`: mean share of the KV cache in use. All three None where not known.
+    within the objective. `at_s`: event seconds of its end. `replicas`: of how many it is the mean. `itl_s`, `ttft_s`:
+    mean inter-token latency and time to first token; `kv_usage_ratio`: mean share of the KV cache in use. All three
+    None where not known.
     """
 
     span_s: float
@@ -30,6 +31,7 @@ class ReplicaSeen:
     done: float
     in_time: float
     at_s: float = 0.0
+    replicas: int = 1
     itl_s: float | None = None
     ttft_s: float | None = None
     kv_usage_ratio: float | None = None
