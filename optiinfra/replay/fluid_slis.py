@@ -20,9 +20,10 @@ from streams.core.windows import SIZES_S, window_start_ms
 
 @dataclass
 class _Window:
-    """One window while looks fall into it."""
+    """One window while looks fall into it. `known`: who was there before it."""
 
     start_ms: int
+    known: frozenset[str]
     looks: list[Look] = field(default_factory=list)
 
 
@@ -62,7 +63,8 @@ class WorkloadSlis:
                 told.append(self._closed(window, size_s, look))
                 window = None
             if window is None:
-                window = self._open[size_s] = _Window(start_ms)
+                known = frozenset(self._before.names if self._before is not None else ())
+                window = self._open[size_s] = _Window(start_ms, known)
             window.looks.append(look)
         if look.up:
             self._up_ms, self._up_names = look.at_ms, look.names
@@ -137,11 +139,16 @@ class WorkloadSlis:
             gauges=_gauges([(many, ups) for many, ups in stayed if ups]),
         )
         left = [(many, looks[kind.left_at].at_ms) for kind, many, _ in parts if kind.left_at is not None]
+        before_ms = sum(
+            len(names) * (size_s * 1000 - self._covered_ms(kind, looks, window.start_ms, end_ms, closing))
+            for kind, names in kinds.items()
+            if window.known and kind.left_at is None and not window.known.intersection(names)
+        )
         return sli_of(
             Subject(self._options.workload, None, size_s, window.start_ms, 0, ""),
             totals,
             members=totals.instances,
-            left_ms=sum(many * min(size_s * 1000, at_ms - window.start_ms) for many, at_ms in left),
+            left_ms=sum(many * min(size_s * 1000, at_ms - window.start_ms) for many, at_ms in left) - before_ms,
             cause_ms=closing.at_ms,
             objectives=self._objectives,
         )

@@ -51,7 +51,7 @@ class SliSettings:
 
 class Book(BaseModel):
     """One window of the workload: who reported and their total; `told` is the last revision told, None while open.
-    `left_ms` says of those that left in it how long they had been there."""
+    `left_ms` says of those that left in it how long they had been there, `before_ms` of those that joined how late."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +59,7 @@ class Book(BaseModel):
     start_ms: int
     reported: dict[str, int] = {}
     left_ms: dict[str, int] = {}
+    before_ms: int = 0
     totals: Totals = Totals()
     told: int | None = None
 
@@ -126,7 +127,7 @@ class SliFold:
             return state, [own]  # measured again after a clock step: the workload's sum keeps the first reading
         state = state.model_copy(
             update={
-                "books": state.books | {name: _with(book, part)},
+                "books": state.books | {name: _with(book, part, joins=_joins(state, part))},
                 "heard_ms": max(state.heard_ms, part.cause_ms),
             }
         )
@@ -224,7 +225,7 @@ class SliFold:
             Subject(state.workload, None, book.size_s, book.start_ms, revision, evidence),
             book.totals,
             members=len(expected | book.reported.keys() - book.left_ms.keys()),
-            left_ms=sum(book.left_ms.values()),
+            left_ms=sum(book.left_ms.values()) - book.before_ms,
             cause_ms=cause_ms,
         )
         told_ms = max(state.told_ms.get(book.size_s, 0), book.end_ms)
@@ -257,13 +258,20 @@ class SliFold:
         return self.settings.objectives.get(workload, self.settings.default)
 
 
-def _with(book: Book, part: InstanceWindow) -> Book:
+def _joins(state: WorkloadState, part: InstanceWindow) -> bool:
+    """Whether it is new, and others are not: where all are, it is the observer who came late, and coverage lacks it."""
+    known_ms = state.joined_ms.get(part.instance_id, part.start_ms)
+    return not part.left and part.start_ms <= known_ms and any(ms < part.start_ms for ms in state.joined_ms.values())
+
+
+def _with(book: Book, part: InstanceWindow, *, joins: bool) -> Book:
     """The book with one more report. Who comes back to a window that it left is a member of it again."""
     left_ms = {name: there_ms for name, there_ms in book.left_ms.items() if name != part.instance_id}
     return book.model_copy(
         update={
             "reported": book.reported | {part.instance_id: part.revision},
             "left_ms": left_ms | ({part.instance_id: part.there_ms} if part.left else {}),
+            "before_ms": book.before_ms + (book.size_s * 1000 - part.covered_ms if joins else 0),
             "totals": plus(book.totals, lift(part)),
         }
     )

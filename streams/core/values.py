@@ -115,7 +115,8 @@ def sli_of(
     """The SLIs of a subject from the evidence of its instances.
 
     `members` is how many instances ought to have reported: one that did not lowers the coverage. Those that left are
-    not among them: `left_ms` is how long of the window they were there, together. Below COVERAGE_FLOOR only `up_ratio`
+    not among them: `left_ms` is how long of the window they were there, together, less what of it was over before new
+    members were observed. Below COVERAGE_FLOOR only `up_ratio`
     and `stalled` are given; they are facts about the scrapes themselves.
     """
     size_ms = subject.size_s * 1000

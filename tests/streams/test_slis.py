@@ -221,6 +221,25 @@ def test_a_newcomer_is_not_missed_in_windows_before_it_came(two: BaseModel) -> N
     assert (first.instances, first.coverage_ratio) == (2, 1.0)
 
 
+def test_time_before_a_newcomer_came_is_not_missed(two: BaseModel) -> None:
+    log = [part("a", 1), part("c", 1, covered_ms=2_000), part("b", 1)]
+    sli = told(run(log, two)[1])[-1]
+    assert (sli.instances, sli.coverage_ratio) == (3, 1.0)
+
+
+def test_time_in_which_a_newcomer_is_silent_is_missed_from_its_second_window_on(two: BaseModel) -> None:
+    log = [part(name, window, covered_ms=2_000) for window in (1, 2) for name in ("c",)]
+    log = [*log, *(part(name, window) for window in (1, 2) for name in ("a", "b"))]
+    coverage = {s.start_ms: s.coverage_ratio for s in told(run(log, two)[1])}
+    assert coverage[START_MS + 10_000] == 1.0
+    assert coverage[START_MS + 20_000] == pytest.approx(22 / 30)
+
+
+def test_where_all_are_new_the_time_before_they_were_observed_is_missed() -> None:
+    sli = told(run([part("a", covered_ms=2_000), part("b", covered_ms=2_000)])[1])[-1]
+    assert sli.coverage_ratio == pytest.approx(0.2)
+
+
 def test_what_is_told_of_other_evidence_has_another_id(two: BaseModel) -> None:
     without = told(run([part("a", 1), tick(1, SETTINGS.grace_s)], two)[1])[0]
     together = told(run([part("a", 1), part("b", 1)], two)[1])[0]

@@ -10,7 +10,7 @@ requests by the mix of the last minutes, so that longer prompts move the capacit
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,10 +18,13 @@ from agents.performance.core.lateness import Lateness
 from agents.performance.core.level import NOISE, Level
 from agents.performance.core.limits import BATCHES, Limits, Mix
 from agents.performance.core.pace import Pace
+from agents.performance.core.proven import Proven
 from agents.performance.core.replicas import LEAST_WORK, ReplicaSeen, backlog_s, cleaned, is_full, itl_s_of, room
 
 __all__ = ["Capacity", "CapacityModel", "ReplicaSeen"]
 
+SURE_RATIO = 0.25
+"""An error no greater than this is as good as having seen the limit."""
 _UNKNOWN_SD = 3.0
 _OPEN_FACTOR = 4.0
 """Where nothing tells the limit, it may be this many times what was served."""
@@ -40,7 +43,8 @@ class Capacity:
     `error_ratio`: standard error of its logarithm, the usual relative error. `lower_rps`, `upper_rps`: four times in
     five it lies between. `limit_rps`: throughput with a queue that never empties. `concurrency`: requests decoding at
     that limit. `prefill_tokens_per_s`, `decode_tokens_per_s`: what it would do of either alone. `prefill_ratio`: share
-    of its working time that prompts take. `saturated`: whether the limit was seen, and not only inferred.
+    of its working time that prompts take. `saturated`: whether the limit was seen, and not only inferred. `proven`: the
+    most that was served in time.
     """
 
     rps: float | None
@@ -54,11 +58,29 @@ class Capacity:
     decode_tokens_per_s: float | None = None
     prefill_ratio: float | None = None
     saturated: bool = False
+    proven: Proven = field(default_factory=Proven)
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is known by the limit that was seen, or as well as that; until then by what was served in time."""
+        return self.saturated or self.error_ratio <= SURE_RATIO
 
     @property
     def planned_rps(self) -> float | None:
-        """What to plan with, for who allows for waiting himself: the limit where it was seen, else the lower end."""
-        return self.limit_rps if self.saturated and self.limit_rps is not None else self.lower_rps
+        """What to plan with, for who allows for waiting himself: the limit where it was seen, or the lower end; where
+        that is not sure, a little more than was served in time, and None while nothing was."""
+        if self.saturated and self.limit_rps is not None:
+            return self.limit_rps
+        if self.sure or self.lower_rps is None:
+            return self.lower_rps
+        tried_rps = min(self.proven.tried_rps, self.upper_rps or self.proven.tried_rps)
+        return tried_rps if tried_rps > 0 else None
+
+    @property
+    def hoped_rps(self) -> float | None:
+        """What it may be at most, as long as nobody waited; None where it is known, or users waited at what is
+        planned."""
+        return None if self.sure or self.proven.strained else self.upper_rps
 
 
 class CapacityModel(BaseModel):
@@ -82,8 +104,7 @@ class CapacityModel(BaseModel):
     level: Level = Level()
     before: Lateness | None = None
     """What was known of lateness before the queue that stands now."""
-    served_rps: float = 0.0
-    """The most that was served in time, forgotten by half in a day."""
+    proven: Proven = Proven()
     waiting: float = 0.0
     """The queue of the last window."""
     full_s: float = 0.0
@@ -122,11 +143,13 @@ class CapacityModel(BaseModel):
         if each.done > 0 and full_s <= _QUEUE_STAYS_S:
             late = min(each.done, max(0.0, each.done - each.in_time))
             lateness = lateness.seen(each.done, late, seconds, each.span_s, error)
-        served = 0.0 if other else self.served_rps * 0.5 ** (each.span_s / 86_400)
-        if each.done > 0 and each.in_time >= target * each.done:
-            served = max(served, min(each.done, each.finished) / each.span_s)
-        told = {"lateness": lateness, "before": before, "served_rps": served, "waiting": each.waiting, "full_s": full_s}
+        proven = self.proven.seen(each, target, other=other)
+        told = {"lateness": lateness, "before": before, "proven": proven, "waiting": each.waiting, "full_s": full_s}
         return after.model_copy(update=told | {"request_s": seconds, "request_error": error})
+
+    def failed(self) -> CapacityModel:
+        """The model after replicas were taken away and put back since users waited."""
+        return self.model_copy(update={"proven": self.proven.failed()})
 
     def _undone(self, full_s: float) -> tuple[Lateness, Lateness | None]:
         """Lateness to go on from, and what to go back to. Of a queue that stays, being late says nothing about what
@@ -143,10 +166,10 @@ class CapacityModel(BaseModel):
         """The capacity for the mix of the last minutes."""
         known = self.pace.known or self.level.seen_s > 0
         if not known:
-            if self.served_rps <= 0:
+            if self.proven.rps <= 0:
                 return Capacity(None, 1.0, "nothing was served yet")
             spread = math.log(_OPEN_FACTOR) / math.sqrt(12)
-            return self._told(self.served_rps * math.sqrt(_OPEN_FACTOR), spread, None)
+            return self._told(self.proven.rps * math.sqrt(_OPEN_FACTOR), spread, None)
         ratio, ratio_error = self.lateness.utilisation(self.target, self.request_s)
         errors = (self.request_error / max(ratio, 0.2), ratio_error, _MODEL_ERROR)
         error = _APART * math.sqrt(sum(each * each for each in errors))
@@ -157,7 +180,7 @@ class CapacityModel(BaseModel):
         rps = max(rps, _LEAST_RPS)
         factor = math.exp(1.2816 * error)
         words = f"{rps:.2f} req/s a replica, give or take {error:.0%}; " + (
-            "its limit was seen" if full else "its limit was not seen yet"
+            "its limit was seen" if full else f"its limit was not seen yet, {self.proven.rps:.2f} were served in time"
         )
         prefill_s, decode_s = self._split_s() if pace.known else (0.0, 0.0)
         working_s = prefill_s + decode_s
@@ -173,6 +196,7 @@ class CapacityModel(BaseModel):
             decode_tokens_per_s=self.mix.generation / decode_s if decode_s > 0 else None,
             prefill_ratio=prefill_s / working_s if working_s > 0 else None,
             saturated=full,
+            proven=self.proven,
         )
 
     def _split_s(self) -> tuple[float, float]:

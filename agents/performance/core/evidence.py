@@ -7,10 +7,12 @@ from typing import Any
 from agents.performance.core import demand, underway
 from agents.performance.core.capacity import ReplicaSeen
 from agents.performance.core.sizing_state import Newest, Served, SizingState
-from contracts.events import Sli
+from contracts.events import EndState, Outcome, Sli
 
 WINDOW_S = 60
 """Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
+OBSERVED = 0.8
+"""A window of which less was observed tells nothing of a replica."""
 LASTS_MS = 30_000
 """Fewer replicas than are listed, but so many for so long, are all there are."""
 QUEUE = 1.0
@@ -68,10 +70,17 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
     )
     changes: dict[str, Any] = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
     seen = _replica(sli)
-    counted = sli.value("replicas_up") == state.up
+    counted = sli.value("replicas_up") == state.up and sli.coverage_ratio >= OBSERVED
     if seen is not None and counted and (seen.waiting < QUEUE or _steady(state, sli)):
         changes["capacity"] = state.capacity.seen(seen, target)
     return state.model_copy(update=changes)
+
+
+def tried(state: SizingState, outcome: Outcome) -> SizingState:
+    """An action is over. Where replicas that were taken had to be put back, more load on each was too much."""
+    if outcome.end_state is not EndState.UNDONE or not outcome.action.spec.kind.takes_capacity:
+        return state
+    return state.model_copy(update={"capacity": state.capacity.failed()})
 
 
 def _steady(state: SizingState, sli: Sli) -> bool:
@@ -95,5 +104,6 @@ def _replica(sli: Sli) -> ReplicaSeen | None:
         generation_tokens=(sli.value("generation_tokens_per_s") or 0.0) * sli.size_s / up,
         done=met.total / up if met is not None else 0.0,
         in_time=met.good / up if met is not None else 0.0,
+        replicas=max(1, round(up)),
         kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
     )

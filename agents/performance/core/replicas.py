@@ -17,8 +17,8 @@ class ReplicaSeen:
 
     `running`, `waiting`: means of requests in the batch and in the queue. `finished`, `prompt_tokens`,
     `generation_tokens`: counted in the window. `done`, `in_time`: requests whose first token came, and those of them
-    within the objective. `itl_s`: mean inter-token latency; `kv_usage_ratio`: mean share of the KV cache in use. Both
-    None where not known.
+    within the objective. `replicas`: of how many it is the mean. `itl_s`: mean inter-token latency; `kv_usage_ratio`:
+    mean share of the KV cache in use. Both None where not known.
     """
 
     span_s: float
@@ -29,6 +29,7 @@ class ReplicaSeen:
     generation_tokens: float
     done: float
     in_time: float
+    replicas: int = 1
     itl_s: float | None = None
     kv_usage_ratio: float | None = None
 

@@ -8,11 +8,13 @@ Where evidence is old, or too few instances told theirs, nothing is called spare
 
 from __future__ import annotations
 
+from math import ceil
+
 from pydantic import BaseModel
 
 from agents.performance.core import demand, evidence, underway
 from agents.performance.core.capacity import Capacity
-from agents.performance.core.scaler import PredictiveScaler
+from agents.performance.core.scaler import Decision, PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
 from contracts.events import Action, Finding, Message, Outcome, Sli, Tick
@@ -22,8 +24,7 @@ KIND = "sizing"
 LOOK_MS = KINDS[KIND] * 1000
 COVERAGE_FLOOR = 0.5
 WORDS_LIMIT = 2000
-SURE_RATIO = 0.25
-"""On a capacity whose limit was not seen and that is known no better than this, nobody orders or gives back."""
+_LEAST_RPS = 1e-6
 NOTED_CHANGE = 0.05
 """The scaler is told of capacity and start-up anew when either has changed by more than this share."""
 
@@ -45,7 +46,7 @@ class Sizing:
             case Action() if state is not None:
                 return _moved(state, underway.said(state.underway, message, _up(state))), []
             case Outcome() if state is not None:
-                return _moved(state, underway.ended(state.underway, message)), []
+                return _moved(evidence.tried(state, message), underway.ended(state.underway, message)), []
             case _:
                 return state, []
 
@@ -118,12 +119,12 @@ class Sizing:
                     late=float(served.late) if served is not None else 0.0,
                 )
                 mind, scaler = self._mind(state, capacity.planned_rps, startup_s)
-                sized = _sized(scaler, seen, may_lower=arrived is not None and not partial)
+                may_lower = arrived is not None and not partial
+                bounds = self._settings.bounds_of(state.workload)
+                values |= _sized(scaler, seen, capacity, bounds, may_lower=may_lower)
                 values |= {} if capacity.rps is None else {"capacity_rps": capacity.rps}
                 values["capacity_error_ratio"] = capacity.error_ratio
-                if _sure(capacity):  # else the scaler learns the load, and what it says is not told
-                    values |= sized
-                    words = scaler.last.explain()
+                words = f"{scaler.last.explain()}; at {capacity.planned_rps:.4g} req/s a replica"
         found = Finding(
             workload=state.workload,
             kind=KIND,
@@ -159,23 +160,38 @@ class Sizing:
         return Mind(facts=facts, scaler=scaler), scaler
 
 
-def _sure(capacity: Capacity) -> bool:
-    """Whether replicas may be ordered and given back on it; until then that is left to rules that look at users."""
-    return capacity.saturated or capacity.error_ratio <= SURE_RATIO
-
-
-def _sized(scaler: PredictiveScaler, seen: LoadSeen, *, may_lower: bool) -> dict[str, float]:
+def _sized(
+    scaler: PredictiveScaler, seen: LoadSeen, capacity: Capacity, bounds: tuple[int, int], *, may_lower: bool
+) -> dict[str, float]:
     """The scaler's answer in numbers. What is not wholly known lowers nothing and makes nothing spare."""
     ordered = seen.ready + seen.starting
-    wanted = scaler.decide(seen)
+    wanted, last = scaler.decide(seen), scaler.last
+    if capacity.hoped_rps is not None:
+        return _explored(ordered, last, capacity, bounds, may_lower=may_lower)
     values = {
         "replicas_wanted": float(wanted if may_lower else max(wanted, ordered)),
         "replicas_short": float(max(0, wanted - ordered)),
     }
     if may_lower:
         values["replicas_spare"] = float(max(0, ordered - wanted))
-    if not scaler.last.blind:
-        values["expected_rps"] = scaler.last.expected_rps
+    if not last.blind:
+        values["expected_rps"] = last.expected_rps
+    return values
+
+
+def _explored(
+    ordered: int, last: Decision, capacity: Capacity, bounds: tuple[int, int], *, may_lower: bool
+) -> dict[str, float]:
+    """As long as nobody knows what a replica bears and nobody waited: short is what is needed even if each bears all
+    that it may; spare is what is not needed if each does a little more than it did, and no margin is taken from what is
+    no limit. How many there should be, and what is expected, is not told: rules on queue and slack have their say."""
+    least, most = bounds
+    tried_rps, hoped_rps = capacity.planned_rps or _LEAST_RPS, capacity.hoped_rps or _LEAST_RPS
+    short = min(most, ceil(max(last.quantile_rps, last.floor_rps) / hoped_rps)) - ordered
+    values = {"replicas_short": float(max(0, short))}
+    if may_lower:
+        spare = ordered - max(least, ceil(max(last.peak_rps, last.floor_rps) / tried_rps))
+        values["replicas_spare"] = float(max(0, spare) if short <= 0 else 0)
     return values
 
 

@@ -53,16 +53,6 @@ def test_what_the_scaler_is_told_is_what_came() -> None:
     assert [each.value("replicas_wanted") for each in sizer.goes_on(60)] == wanted
 
 
-def test_on_a_capacity_that_is_only_guessed_nothing_is_short_or_spare() -> None:
-    sizer = Sizer()
-    sizer.goes_on(60)
-    sizer.send(window(60), tick(61))
-    found = sizer.goes_on(60, 1.0)[-1]
-    assert "its limit was not seen yet" in found.words
-    assert found.words.startswith("how many replicas there should be is not known yet")
-    assert found.values.keys() == {"startup_s", "replicas_ordered", "capacity_rps", "capacity_error_ratio"}
-
-
 def test_a_load_that_grows_makes_replicas_short() -> None:
     sizer = Sizer()
     sizer.goes_on(LEARNT_S)

