@@ -13,6 +13,7 @@ from optiinfra.commands import (
     catalog,
     config,
     explaining,
+    kv,
     looking,
     people,
     pooling,
@@ -66,6 +67,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(kv.app, name="kv")
 
 
 def main() -> None:

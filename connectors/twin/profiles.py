@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from connectors.twin.coefficients import Coefficients
 from contracts.errors import ConfigError
+from contracts.laws.kv_bytes import KvShape
 
 BLOCK_TOKENS = 16
 """Tokens in a KV block: vLLM's default on CUDA."""
@@ -31,9 +32,9 @@ READ_BYTES_PER_S = 5_000_000_000
 BEGIN_S = 17.0
 """An assumption: seconds from the start of the process that are not reading weights (imports, graph capture)."""
 
-_KV_BYTES_PER_TOKEN = {
-    "llama2-70b": 2 * 80 * 8 * 128 * 2,  # keys and values x layers x KV heads x head size x bytes: 320 KiB (GQA)
-    "bloom-176b": 2 * 70 * 112 * 128 * 2,  # every head has keys and values of its own: 3.8 MiB
+_KV_SHAPE = {
+    "llama2-70b": KvShape(full_layers=80, heads=8, head_dim=128),  # 320 KiB a token (GQA)
+    "bloom-176b": KvShape(full_layers=70, heads=112, head_dim=128),  # every head has its own: 3.8 MiB
 }
 _WEIGHT_BYTES = {"llama2-70b": 140_000_000_000, "bloom-176b": 352_000_000_000}
 
@@ -74,7 +75,7 @@ def _profile(model: str, hardware: str, gpus: int, coefficients: Coefficients) -
         coefficients,
         gpus * 80_000_000_000,
         _WEIGHT_BYTES[model],
-        _KV_BYTES_PER_TOKEN[model],
+        _KV_SHAPE[model].token_bytes,
     )
 
 

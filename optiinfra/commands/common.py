@@ -45,6 +45,24 @@ def duration_s(text: str, where: str = "--for", *, zero: bool = False) -> float:
     return float(found[1]) * _UNITS_S[found[2]]
 
 
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def amount(text: str, where: str, *, per_s: bool = False) -> float:
+    """Bytes of `500GB`, `1.5TiB` or a bare number; with `per_s`, bytes a second of `3.5GB/s`.
+
+    >>> amount("500GB", "--capacity"), amount("7GB/s", "--bandwidth", per_s=True)
+    (500000000000.0, 7000000000.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmgt]?i?)b?(/s)?", text.strip().lower())
+    if not found or found[2] not in _SIZES or (found[3] and not per_s) or (per_s and float(found[1]) <= 0):
+        raise ConfigError(f"{text!r} is no {'bandwidth' if per_s else 'size'}", where=where, fix=_AMOUNT_FIX[per_s])
+    return float(found[1]) * _SIZES[found[2]]
+
+
+_AMOUNT_FIX = ("Write 500GB, 1.5TB or 2TiB.", "Write 3.5GB/s or 900MB/s.")
+
+
 def loaded(**flags: Any) -> Loaded:
     """Settings with these flags on top; None means that a flag was not given."""
     from optiinfra.settings_load import load

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contracts", "connectors", "streams", "rules", "agents", "dashboards", "optiinfra")
+PACKAGES = ("contracts", "connectors", "streams", "rules", "agents", "dashboards", "kvtier", "optiinfra")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -1,0 +1,107 @@
+"""What a slot is worth to each kind of block, and the rent at which the blocks worth keeping just fill the tier.
+
+A block that is kept earns 1 for a hit, and what it is worth from then on; it pays rent for every sighting it stays.
+As long as it earns more than it pays, it has a value. By Little's law the blocks kept at a rent are the rate at which
+they come times the time that they stay: the rent at which that is the number of slots is the right one. The index of
+a kind and age is the best rate of earning that any time of holding gives (Gittins 1979): the lowest leaves first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvtier.policies.survival import Survival, Table
+
+LATER = 0.8
+"""What a later hit counts beside an earlier one: what was learnt does not hold for ever."""
+LEAST_HITS = 0.03
+"""A write must bring this many hits at least, however free the room."""
+_STEPS = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """`rent` per slot and sighting; in the same unit `index` [kinds, bins], and `earns` [kinds], what a new block earns
+    while it is worth its rent; `hits` [kinds] that a write is to bring."""
+
+    rent: float
+    index: Table
+    earns: Table
+    hits: Table
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Chances and times of a block that enters each bin of age: `back`, `stay` [kinds, bins]; then `becomes`."""
+
+    back: Table
+    stay: Table
+    becomes: Table
+
+    def held(self, rent: float, value: Table) -> tuple[Table, Table, Table, Table]:
+        """Value, time held, chance of a hit while held, and what a hit earns, each [kinds], at this rent."""
+        earns = value
+        for _ in range(2):
+            earns = 1.0 + LATER * (self.becomes @ np.maximum(value, 0.0))
+            gain = self.back * earns[:, None] - rent * self.stay
+            worth, held, hit = (_nothing(len(value)) for _ in range(3))
+            for b in range(gain.shape[1] - 1, -1, -1):
+                left = 1.0 - self.back[:, b]
+                ahead = gain[:, b] + left * worth
+                keep = ahead > 0
+                worth = np.where(keep, ahead, 0.0)
+                held = np.where(keep, self.stay[:, b] + left * held, 0.0)
+                hit = np.where(keep, self.back[:, b] + left * hit, 0.0)
+            chain = np.eye(len(value)) - LATER * hit[:, None] * self.becomes
+            value = np.linalg.solve(chain, hit - rent * held).astype(np.float64)
+        return value, held, hit, earns
+
+
+def reckon(seen: Survival, slots: int, last: float, price: float, margin: float) -> Ledger:
+    """Rent and indices from what was learnt, where a block is written that earns more than 1 + `margin` times the rent
+    and brings more hits than `price`. `last`: the rent before, where the search begins (0: anywhere)."""
+    hazard = seen.hazard()
+    back = -np.expm1(-hazard * seen.widths)
+    course = _Course(back, back / np.maximum(hazard, 1e-30), seen.becomes())
+    rate, value = seen.rate(), np.zeros(len(hazard))
+
+    def full(rent: float) -> bool:
+        nonlocal value
+        value, held, hit, earns = course.held(rent, value)
+        wanted = (hit * earns > (1.0 + margin) * rent * held) & (hit * earns > price)
+        return bool(rate @ (held * wanted) > slots)
+
+    rent = _search(full, last)
+    _, held, hit, earns = course.held(rent, value)
+    return Ledger(rent, _index(course, earns), hit * earns / np.maximum(held, 1.0), hit * earns)
+
+
+def _nothing(size: int) -> Table:
+    return np.zeros(size, dtype=np.float64)
+
+
+def _search(full: Callable[[float], bool], last: float) -> float:
+    """The lowest rent, nearly, at which the tier is not more than full."""
+    low, high = (last / 3, last * 3) if last else (0.0, 1e-2)
+    if last and full(high):
+        low, high = high, high * 30
+    elif last and not full(low):
+        low, high = 0.0, low
+    for _ in range(_STEPS if last else 3 * _STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if full(middle) else (low, middle)
+    return high
+
+
+def _index(course: _Course, earns: Table) -> Table:
+    """The best rate of earning from each age on: [kinds, bins]."""
+    index = np.empty_like(course.back)
+    for b in range(index.shape[1]):
+        left = 1.0 - course.back[:, b:]
+        still = np.cumprod(np.column_stack([np.ones(len(left)), left[:, :-1]]), axis=1)
+        earned = np.cumsum(still * course.back[:, b:], axis=1) * earns[:, None]
+        index[:, b] = np.max(earned / np.cumsum(still * course.stay[:, b:], axis=1), axis=1)
+    return index

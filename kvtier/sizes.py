@@ -1,0 +1,115 @@
+"""What a model takes of a GPU: weights, room for activations, and the KV cache that then fits beside them.
+
+Weights and activations are estimates from `config.json`; where the index of the weights is at hand, its total is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.errors import ConfigError
+from contracts.laws.kv_bytes import KvShape, kv_shape, tier_blocks
+
+_LOGIT_SEQUENCES = 256
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes of one replica: of its GPUs, of weights and activations on them, and what is left for KV cache."""
+
+    weights: int
+    activations: int
+    kv: int
+    kv_tokens: int
+
+
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model's part of a configuration."""
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, Mapping) else config
+
+
+def parameters(config: Mapping[str, Any], where: str = "config.json") -> int:
+    """Parameters of a decoder with gated MLPs or a mixture of them, norms and biases left out (below 0.1 %)."""
+    return _parameters(text_of(config), where, active=False)
+
+
+def active_parameters(config: Mapping[str, Any], where: str = "config.json") -> int:
+    """Parameters that one token passes through: of a mixture, its chosen experts; the table of tokens not counted."""
+    return _parameters(text_of(config), where, active=True)
+
+
+def _parameters(config: Mapping[str, Any], where: str, *, active: bool) -> int:
+    hidden, layers = _need(config, "hidden_size", where), _need(config, "num_hidden_layers", where)
+    inner, vocabulary = _need(config, "intermediate_size", where), _need(config, "vocab_size", where)
+    experts = int(config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0)
+    dense = int(config.get("first_k_dense_replace") or 0) if experts else layers
+    each = int(config.get("moe_intermediate_size") or inner)
+    if active and experts:
+        experts = _need(config, "num_experts_per_tok", where)
+    mixture = 3 * hidden * each * (experts + int(config.get("n_shared_experts") or 0)) + hidden * experts
+    tables = vocabulary * hidden * (1 if active or config.get("tie_word_embeddings") else 2)
+    return tables + layers * _attention(config, hidden, where) + dense * 3 * hidden * inner + (layers - dense) * mixture
+
+
+def _attention(config: Mapping[str, Any], hidden: int, where: str) -> int:
+    heads = _need(config, "num_attention_heads", where)
+    if config.get("kv_lora_rank"):
+        rank, rotary = int(config["kv_lora_rank"]), _need(config, "qk_rope_head_dim", where)
+        plain, value = _need(config, "qk_nope_head_dim", where), _need(config, "v_head_dim", where)
+        queries, squeezed = heads * (plain + rotary), int(config.get("q_lora_rank") or 0)
+        asked = (hidden + queries) * squeezed if squeezed else hidden * queries
+        return asked + hidden * (rank + rotary) + rank * heads * (plain + value) + heads * value * hidden
+    size = int(config.get("head_dim") or hidden // heads)
+    kept = int(config.get("num_key_value_heads") or heads)
+    return 2 * hidden * size * (heads + kept)
+
+
+def weight_bytes(config: Mapping[str, Any], where: str = "config.json") -> int:
+    """Bytes of the weights in the type that the configuration tells: quantised where it says so, else 16 bits."""
+    packed = config.get("quantization_config")
+    bits = 16
+    if isinstance(packed, Mapping):
+        bits = int(packed.get("bits") or (8 if "8" in str(packed.get("quant_method")) else 16))
+    return parameters(config, where) * bits // 8
+
+
+def activation_bytes(config: Mapping[str, Any], batched_tokens: int, where: str = "config.json") -> int:
+    """Room that a step of so many tokens takes: hidden states and the MLP's halves in 16 bits, logits in 32."""
+    config = text_of(config)
+    hidden, inner = _need(config, "hidden_size", where), _need(config, "intermediate_size", where)
+    logits = 4 * min(batched_tokens, _LOGIT_SEQUENCES) * _need(config, "vocab_size", where)
+    return 2 * batched_tokens * (4 * hidden + 2 * inner) + logits
+
+
+def room(
+    config: Mapping[str, Any],
+    gpu_bytes: float,
+    *,
+    tensor_parallel: int = 1,
+    utilization: float = 0.9,
+    batched_tokens: int = 8192,
+    kv_dtype: str = "auto",
+    where: str = "config.json",
+) -> Room:
+    """What fits on a replica of so many GPUs of `gpu_bytes` each. Raises ConfigError where the weights do not."""
+    shape: KvShape = kv_shape(config, kv_dtype=kv_dtype, where=where)
+    weights, active = weight_bytes(config, where), activation_bytes(config, batched_tokens, where)
+    left = gpu_bytes * utilization - weights / tensor_parallel - active
+    if left <= 0:
+        raise ConfigError(
+            f"weights of {weights / 1e9:.0f} GB do not fit on {tensor_parallel} GPUs of {gpu_bytes / 1e9:.0f} GB",
+            where=where,
+            fix="Take more GPUs, or quantised weights.",
+        )
+    tokens = tier_blocks(left, shape.rank_token_bytes(tensor_parallel) or 1)
+    return Room(weights, active, int(left), tokens)
+
+
+def _need(config: Mapping[str, Any], name: str, where: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"no {name}", where=where, fix=f"Name the config.json of the model's weights; it has {name}.")
+    return value

@@ -1,0 +1,66 @@
+"""Small worlds of prompts, generated: conversations, a scan, popular documents, and days that change."""
+
+from __future__ import annotations
+
+import random
+
+from kvtier.simulator import Prompt
+
+BLOCK = 16
+
+
+def conversations(count: int, seed: int, *, goes_on: float = 0.5, apart: int = 60, fresh: int = 6) -> list[Prompt]:
+    """Sessions behind one shared system prompt: each turn adds two blocks, the next comes `apart` requests later."""
+    rng = random.Random(seed)
+    due: dict[int, list[list[int]]] = {}
+    prompts: list[Prompt] = []
+    ids = 1
+    for at in range(count):
+        waiting = due.pop(at, [])
+        if waiting:
+            keys = waiting[0]
+            due.setdefault(at + 1, []).extend(waiting[1:])
+            added = 2
+        else:
+            keys, added = [0], fresh
+        keys = [*keys, *range(ids, ids + added)]
+        ids += added
+        prompts.append((keys, len(keys) * BLOCK))
+        if rng.random() < goes_on:
+            due.setdefault(at + 1 + rng.randrange(apart, 2 * apart), []).append(keys)
+    return prompts
+
+
+def scan(rounds: int, documents: int, length: int = 5) -> list[Prompt]:
+    """The same documents over and over, in order."""
+    one = [[number * length + place for place in range(length)] for number in range(documents)]
+    return [(keys, length * BLOCK) for _ in range(rounds) for keys in one]
+
+
+def popular(count: int, documents: int, seed: int, *, length: int = 5, first: int = 0) -> list[Prompt]:
+    """Documents drawn by Zipf's law."""
+    rng = random.Random(seed)
+    weights = [1 / (1 + rank) for rank in range(documents)]
+    drawn = rng.choices(range(documents), weights, k=count)
+    return [([first + each * length + place for place in range(length)], length * BLOCK) for each in drawn]
+
+
+def shifting(count: int, seed: int) -> list[Prompt]:
+    """Popular documents that are others in each of four days."""
+    quarter = count // 4
+    return [each for day in range(4) for each in popular(quarter, 60, seed + day, first=day * 10_000)]
+
+
+def recent(count: int, seed: int, *, length: int = 4) -> list[Prompt]:
+    """Documents that come back soon or never: LRU's own world."""
+    rng = random.Random(seed)
+    seen: list[int] = []
+    prompts: list[Prompt] = []
+    for _ in range(count):
+        if seen and rng.random() < 0.6:
+            document = seen[-1 - min(len(seen) - 1, int(rng.expovariate(1 / 8)))]
+        else:
+            document = len(prompts) + 1
+        seen.append(document)
+        prompts.append(([document * length + place for place in range(length)], length * BLOCK))
+    return prompts
