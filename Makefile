@@ -1,7 +1,7 @@
 # OptiInfra: `make help` lists what there is. Everything is installed into .venv beside this file.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kafka lint bench scenarios kafka clean python
+.PHONY: help run test test-kafka test-vllm lint bench scenarios kafka clean python
 
 # Python 3.11 or 3.12 by name, with venv. Override: make run PYTHON=/path/to/python3.12
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
@@ -44,6 +44,10 @@ test: .venv/.dev ## the whole suite on the embedded broker, then the shared and 
 
 test-kafka: .venv/.dev ## only the suites that run on Apache Kafka
 	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(SPREAD) $(ARGS)
+
+test-vllm: .venv/.dev ## the disk tier in a real vLLM on the CPU, in an environment of its own (6 GB, some ten minutes)
+	tests/kvtier/real_vllm/environment.sh .venv-vllm
+	$(BIN)/python -m pytest -p no:randomly tests/kvtier/real_vllm/check_disk_tier.py $(ARGS)
 
 lint: .venv/.dev ## ruff, mypy --strict, import law
 	$(BIN)/ruff check .

@@ -1,0 +1,72 @@
+"""The folder of a tier: locked by one process, and of one format for all its life."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from kvtier.engine.errors import TierError
+
+VERSION = 1
+
+
+class Home:
+    """A tier's folder, held until `close`. Where it cannot be written it is read alone."""
+
+    def __init__(self, root: Path, layout: dict[str, Any]) -> None:
+        self.root, self.read_only = root, False
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise TierError(str(error), where=str(root), fix="Give a folder that can be made.") from error
+        self._fd = self._locked()
+        try:
+            self._agree({"version": VERSION, **layout})
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+    def _locked(self) -> int:
+        path = self.root / "lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            self.read_only = True
+            try:
+                fd = os.open(self.root, os.O_RDONLY)
+            except OSError as error:
+                raise TierError(str(error), where=str(self.root), fix="Let the server read it.") from error
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            fix = "Give each server a folder of its own, or stop the other one."
+            raise TierError("another process holds it.", where=str(self.root), fix=fix) from error
+        return fd
+
+    def _agree(self, wanted: dict[str, Any]) -> None:
+        """The format that stands in the folder is the one wanted, or none does yet."""
+        path = self.root / "format.json"
+        try:
+            stands = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            stands = None
+        except (OSError, ValueError) as error:
+            raise TierError(f"no format can be read: {error}.", where=str(path), fix="Empty the folder.") from error
+        if stands is None and not self.read_only:
+            half = path.with_suffix(".new")
+            try:
+                half.write_text(json.dumps(wanted), "utf-8")
+                half.replace(path)
+            except OSError as error:
+                raise TierError(str(error), where=str(path), fix="Make room on the disk.") from error
+        elif stands != wanted:
+            what = f"it holds blocks of {stands}, not of {wanted}."
+            raise TierError(what, where=str(self.root), fix="Empty the folder, or give another one.")

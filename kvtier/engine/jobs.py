@@ -1,0 +1,120 @@
+"""Stores and loads in the background: jobs of several blocks, taken at once or shed, and told of when they end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+from kvtier.engine.terms import Why
+from kvtier.engine.tier import DiskTier
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a job: `data` is read by a store and filled by a load. What it is, as in `DiskTier.store`."""
+
+    key: bytes
+    data: memoryview
+    parent: bytes | None = None
+    position: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended: what became of each block, in order; bytes moved; seconds from its submission."""
+
+    job_id: int
+    store: bool
+    answers: tuple[Why, ...]
+    moved_bytes: int
+    took_s: float
+
+    @property
+    def success(self) -> bool:
+        """Whether every block of a load is there. A store succeeds: a block not worth a write is no failure."""
+        return self.store or all(each is Why.DONE for each in self.answers)
+
+
+class Jobs:
+    """Runs jobs over a tier. Stores are shed while more than `most_queued_bytes` of them wait: a disk that is slow
+    must not hold the memory that they are read from. Loads are never shed; a load stops at its first missing block,
+    since what follows is no use without it."""
+
+    def __init__(self, tier: DiskTier, *, readers: int = 8, writers: int = 4, most_queued_bytes: int = 2 << 30) -> None:
+        self._tier, self._most = tier, most_queued_bytes
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="kvtier-read")
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="kvtier-write")
+        self._lock, self._ended, self._queued = Lock(), deque[Ended](), 0
+        self._open: set[Future[None]] = set()
+
+    def store(self, job_id: int, blocks: Sequence[Block]) -> bool:
+        """Begin to store blocks, in the order of their prompt. False: shed, nothing will be told of it."""
+        size = sum(len(each.data) for each in blocks)
+        with self._lock:
+            if self._queued and self._queued + size > self._most:
+                return False
+            self._queued += size
+        self._begin(self._writers, lambda: self._run(job_id, blocks, self._store, store=True), size)
+        return True
+
+    def load(self, job_id: int, blocks: Sequence[Block]) -> None:
+        """Begin to load blocks, in the order of their prompt."""
+        self._begin(self._readers, lambda: self._run(job_id, blocks, self._load, store=False), 0)
+
+    def ended(self) -> list[Ended]:
+        """The jobs that ended since the last call."""
+        with self._lock:
+            told = list(self._ended)
+            self._ended.clear()
+        return told
+
+    @property
+    def pending(self) -> bool:
+        """Whether a job is under way, or its end was not yet told."""
+        with self._lock:
+            return bool(self._open or self._ended)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until all jobs have ended, or the time is over."""
+        with self._lock:
+            left = tuple(self._open)
+        return not wait(left, timeout_s).not_done
+
+    def close(self) -> None:
+        """Finish the jobs that have begun, forget the others. The tier stays open."""
+        for pool in (self._readers, self._writers):
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(self, pool: ThreadPoolExecutor, run: Callable[[], None], size: int) -> None:
+        with self._lock:
+            job = pool.submit(run)
+            self._open.add(job)
+
+        def over(ended: Future[None]) -> None:
+            with self._lock:
+                self._open.discard(ended)
+                self._queued -= size
+
+        job.add_done_callback(over)
+
+    def _run(self, job_id: int, blocks: Sequence[Block], one: Callable[[Block], Why], *, store: bool) -> None:
+        began_s, answers = monotonic(), list[Why]()
+        for block in blocks:
+            answers.append(one(block))
+            if not store and answers[-1] is not Why.DONE:
+                break
+        answers += [Why.NOT_HERE] * (len(blocks) - len(answers))
+        moved = sum(len(block.data) for block, why in zip(blocks, answers, strict=True) if why is Why.DONE)
+        with self._lock:
+            self._ended.append(Ended(job_id, store, tuple(answers), moved, monotonic() - began_s))
+
+    def _store(self, block: Block) -> Why:
+        return self._tier.store(block.key, block.data, block.parent, block.position, block.tokens)
+
+    def _load(self, block: Block) -> Why:
+        return self._tier.load(block.key, block.data)

@@ -1,0 +1,139 @@
+"""Fixed slots in slab files: the bytes of the tier, read and written past the page cache where the disk permits it.
+
+Slot n is at `n % slab_slots` of slab `n // slab_slots`. Slabs are made when a slot of theirs is first written, with all
+their room reserved, so that a disk that fills up refuses a new slab and never half a block. Slots begin on pages.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+from threading import Lock, local
+
+import numpy as np
+
+from kvtier.engine.checksum import SEGMENT_BYTES
+
+PAGE = 4096
+_SLAB_BYTES = 1 << 30
+
+
+class Slabs:
+    """The slab files of one tier. Threads may read and write different slots at the same time."""
+
+    def __init__(
+        self, root: Path, slot_bytes: int, slots: int, *, direct: bool = True, read_only: bool = False
+    ) -> None:
+        self.stride = -(-slot_bytes // PAGE) * PAGE
+        self.slab_slots = max(1, _SLAB_BYTES // self.stride)
+        self._root, self._slots, self._read_only = root, slots, read_only
+        self._direct = direct and hasattr(os, "O_DIRECT")
+        self._open: dict[int, int] = {}
+        self._lock, self._mine = Lock(), local()
+
+    @property
+    def direct(self) -> bool:
+        """Whether the page cache is passed by, as far as is known yet."""
+        return self._direct
+
+    def write(self, slot: int, offset: int, data: memoryview) -> None:
+        """Write a segment, `offset` bytes into the slot. Raises OSError."""
+        fd, at = self._slab(slot, create=True), self._place(slot, offset)
+        if self._direct and not self._aligned(data):
+            page = self._page(len(data))
+            page[: len(data)] = data
+            data = page
+        _whole(fd, data, at)
+
+    def read(self, slot: int, offset: int, into: memoryview) -> None:
+        """Read a segment. Raises OSError, also for bytes that are not there."""
+        fd, at = self._slab(slot, create=False), self._place(slot, offset)
+        if not self._direct or self._aligned(into):
+            _fill(fd, into, at)
+            return
+        page = self._page(len(into))
+        _fill(fd, page, at)
+        into[:] = page[: len(into)]
+
+    def trim(self) -> None:
+        """Cut off what is beyond the last slot: a smaller cap frees its bytes."""
+        for path in self._root.glob("slab-*.kv"):
+            slots = self._slots - int(path.stem[5:]) * self.slab_slots
+            if slots <= 0:
+                path.unlink()
+            elif path.stat().st_size > slots * self.stride:
+                os.truncate(path, slots * self.stride)
+
+    def close(self) -> None:
+        """Close the files. Nothing is read or written after that."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _path(self, slot: int) -> Path:
+        return self._root / f"slab-{slot // self.slab_slots:05d}.kv"
+
+    def _place(self, slot: int, offset: int) -> int:
+        return slot % self.slab_slots * self.stride + offset
+
+    def _aligned(self, data: memoryview) -> bool:
+        address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+        return address % PAGE == 0 and len(data) % PAGE == 0
+
+    def _page(self, size: int) -> memoryview:
+        """A buffer on a page's edge, one for each thread, of as many pages as `size` needs."""
+        if not hasattr(self._mine, "buffer"):
+            self._mine.buffer = mmap.mmap(-1, SEGMENT_BYTES)
+        return memoryview(self._mine.buffer)[: -(-size // PAGE) * PAGE]
+
+    def _slab(self, slot: int, *, create: bool) -> int:
+        number = slot // self.slab_slots
+        fd = self._open.get(number)
+        if fd is None:
+            with self._lock:
+                fd = self._open.get(number)
+                if fd is None:
+                    fd = self._open[number] = self._opened(number, self._path(slot), create)
+        return fd
+
+    def _opened(self, number: int, path: Path, create: bool) -> int:
+        mode = os.O_RDONLY if self._read_only else os.O_RDWR | (os.O_CREAT if create else 0)
+        new = not path.exists()
+        fd = self._handle(path, mode)
+        if create:
+            slots = min(self.slab_slots, self._slots - number * self.slab_slots)
+            try:
+                os.posix_fallocate(fd, 0, slots * self.stride)
+            except OSError as error:
+                os.close(fd)
+                if new and error.errno == errno.ENOSPC:
+                    path.unlink()  # half a slab would hold room and no block
+                raise
+        return fd
+
+    def _handle(self, path: Path, mode: int) -> int:
+        if self._direct:
+            try:
+                return os.open(path, mode | os.O_DIRECT, 0o600)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a file system without direct access says this
+                    raise
+                self._direct = False
+        return os.open(path, mode, 0o600)
+
+
+def _whole(fd: int, data: memoryview, at: int) -> None:
+    """Write all of it: a call may take less than it was given."""
+    while len(data):
+        done = os.pwrite(fd, data, at)
+        data, at = data[done:], at + done
+
+
+def _fill(fd: int, into: memoryview, at: int) -> None:
+    while len(into):
+        done = os.preadv(fd, [into], at)
+        if done <= 0:
+            raise OSError(errno.EIO, "the slab ends before the block does")
+        into, at = into[done:], at + done

@@ -1,0 +1,227 @@
+"""The disk tier: keeps KV blocks under a byte cap, and serves none whose bytes are not those that were stored.
+
+One lock guards what is where; reads and writes go on outside it, on blocks that are pinned. Whatever the disk does, a
+call answers: a store that it was refused and why, a load that the block is not here and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Condition
+
+from kvtier.engine import checksum
+from kvtier.engine.counters import Counters, Fill
+from kvtier.engine.economy import Choice, Wear
+from kvtier.engine.errors import TierError
+from kvtier.engine.home import Home
+from kvtier.engine.shelf import Shelf
+from kvtier.engine.slabs import PAGE, Slabs
+from kvtier.engine.table import KEY_BYTES, RECORD_BYTES, Record, Table
+from kvtier.engine.terms import Event, Settings, Why
+from kvtier.policies import make
+
+_SHUT_S = 30.0
+"""After the disk refused a write, nothing is written for so long."""
+
+
+class DiskTier:
+    """An open tier. All methods may be called from any thread; a context manager. Raises TierError when it cannot be
+    opened, and nothing after that."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        if settings.slots < 1 or settings.slot_bytes < 1:
+            fix = f"Give a cap of {settings.slot_bytes + PAGE + RECORD_BYTES} bytes or more."
+            raise TierError("not one block fits under the cap.", where=str(root), fix=fix)
+        self._settings = settings
+        self._home = Home(root, {"slot_bytes": settings.slot_bytes, "layout": settings.layout})
+        read_only = self._home.read_only
+        try:
+            self._table = Table(root / "index.kv", settings.slots, read_only=read_only)
+        except BaseException:
+            self._home.close()
+            raise
+        self._slabs = Slabs(root, settings.slot_bytes, settings.slots, direct=settings.direct, read_only=read_only)
+        if not read_only:
+            self._slabs.trim()
+        self._shelf = Shelf(self._table, make(settings.policy, settings.slots), settings.slots)
+        self._choice = Choice(settings.recompute)
+        self._wear = Wear(settings.wear_bytes_a_day, settings.now_s())
+        self._lock, self._moving = Condition(), 0
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kvtier")
+        self._shut_until_s = float("inf") if read_only else 0.0
+        self._counters = Counters(recovered_blocks=len(self._shelf.held))
+
+    def __enter__(self) -> DiskTier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is under way, and close the files. All that is asked afterwards is answered: not here."""
+        with self._lock:
+            self._shut_until_s = float("inf")
+            self._shelf.held.clear()
+            self._lock.wait_for(lambda: not self._moving)
+            self._pool.shutdown()
+            self._slabs.close()
+            self._table.close()
+            self._home.close()
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the block is here. Counts as no sighting."""
+        with self._lock:
+            return key in self._shelf.held
+
+    def blocks(self) -> list[bytes]:
+        """The blocks that are here, in no order."""
+        with self._lock:
+            return list(self._shelf.held)
+
+    def wanted(self, key: bytes) -> bool:
+        """Whether the block is here and loading it is cheaper than computing it anew. Counts as no sighting."""
+        with self._lock:
+            found = self._shelf.held.get(key)
+            if found is None:
+                return False
+            if self._choice.load(found[1].position, found[1].tokens, found[1].length):
+                return True
+            self._counters.miss(Why.RECOMPUTE)
+            return False
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """These blocks were needed, in the order of a prompt. Those that are here count as hits."""
+        with self._lock:
+            for key in keys:
+                if key in self._shelf.held:
+                    self._shelf.policy.touch(key)
+
+    def store(self, key: bytes, data: checksum.Buffer, parent: bytes | None, position: int, tokens: int) -> Why:
+        """Keep a block that was computed, if that is worth a write. DONE, or why not. Counts as a sighting."""
+        view, began_s = memoryview(data).cast("B"), self._settings.now_s()
+        with self._lock:
+            slot = self._reserved(key, len(view), parent, position, tokens, began_s)
+            if isinstance(slot, Why):
+                if slot is not Why.HERE:
+                    self._counters.refuse(slot)
+                return slot
+            self._moving += 1
+        try:
+            sums = self._each_segment(view, lambda at, part: self._put(slot, at, part))
+        except OSError:
+            sums = None
+        with self._lock:
+            self._moved()
+            if sums is None:
+                why = self._shelf.abort(slot, key)
+            else:
+                total = checksum.block(key, len(view), sums)
+                why = self._shelf.commit(slot, Record(key, parent, position, tokens, len(view), total, 0))
+            if why is Why.DONE:
+                self._counters.stored_blocks += 1
+                self._counters.stored_bytes += len(view)
+                self._counters.store_s += self._settings.now_s() - began_s
+            else:
+                self._shut(why)
+        return why
+
+    def load(self, key: bytes, into: memoryview) -> Why:
+        """Fill `into`, as long as the block, with it. DONE, or why not: then what `into` holds means nothing."""
+        view, began_s = into.cast("B"), self._settings.now_s()
+        with self._lock:
+            found = self._shelf.held.get(key)
+            if found is None or found[1].length != len(view):
+                why = Why.NOT_HERE if found is None else Why.LENGTH
+                self._counters.miss(why)
+                return why
+            slot, record = found
+            self._shelf.policy.pin(key)
+            self._moving += 1
+        try:
+            sums = self._each_segment(view, lambda at, part: self._get(slot, at, part))
+            why = Why.DONE if checksum.block(key, len(view), sums) == record.checksum else Why.CORRUPT
+        except OSError:
+            why = Why.DISK
+        took_s = self._settings.now_s() - began_s
+        with self._lock:
+            self._moved()
+            self._shelf.policy.unpin(key)
+            if why is Why.DONE:
+                self._choice.meter.saw(len(view), took_s)
+                self._counters.loaded_blocks += 1
+                self._counters.loaded_bytes += len(view)
+                self._counters.load_s += took_s
+                return why
+            self._counters.miss(why)
+            self._counters.corrupt_blocks += why is Why.CORRUPT
+            self._counters.read_errors += why is Why.DISK
+            self._shelf.quarantine(slot, record)
+        return why
+
+    @property
+    def slots_at(self) -> tuple[int, int]:
+        """Where slots are: bytes from one to the next, and slots of a slab file."""
+        return self._slabs.stride, self._slabs.slab_slots
+
+    def events(self) -> list[Event]:
+        """What came and went since the last call; of more than 100,000 the newest."""
+        with self._lock:
+            return self._shelf.events()
+
+    def counters(self) -> Counters:
+        """What was counted since it was opened."""
+        with self._lock:
+            self._counters.evicted_blocks, self._counters.write_errors = self._shelf.evicted, self._shelf.refusals
+            return self._counters.copy()
+
+    def fill(self) -> Fill:
+        """How full it is."""
+        with self._lock:
+            return Fill(len(self._shelf.held), self._shelf.slots, len(self._shelf.bad), self._settings.cap_bytes)
+
+    def _reserved(
+        self, key: bytes, length: int, parent: bytes | None, position: int, tokens: int, now_s: float
+    ) -> int | Why:
+        if length > self._settings.slot_bytes or not 0 < len(key) <= KEY_BYTES or len(parent or b"") > KEY_BYTES:
+            return Why.LENGTH
+        why = self._shelf.sight(key, parent, position, tokens)
+        if why is not Why.DONE:
+            return why
+        if now_s < self._shut_until_s:
+            return Why.SHUT
+        if not self._wear.spend(length, now_s):
+            return Why.WORN
+        slot = self._shelf.reserve(key)
+        if slot is Why.DISK:
+            self._shut_until_s = max(self._shut_until_s, now_s + _SHUT_S)
+        return slot
+
+    def _shut(self, why: Why) -> None:
+        self._counters.refuse(why)
+        self._shut_until_s = max(self._shut_until_s, self._settings.now_s() + _SHUT_S)
+
+    def _moved(self) -> None:
+        self._moving -= 1
+        self._lock.notify_all()
+
+    def _each_segment(self, view: memoryview, move: Callable[[int, memoryview], bytes]) -> list[bytes]:
+        """Move every segment of a block, and give the sums in order. Raises OSError once all have ended."""
+        cuts = range(0, len(view), checksum.SEGMENT_BYTES)
+        parts = [(at, view[at : at + checksum.SEGMENT_BYTES]) for at in cuts]
+        if len(parts) == 1:
+            return [move(*parts[0])]
+        jobs = [self._pool.submit(move, at, part) for at, part in parts]
+        errors = [error for job in jobs if (error := job.exception()) is not None]
+        if errors:
+            raise errors[0]
+        return [job.result() for job in jobs]
+
+    def _put(self, slot: int, at: int, part: memoryview) -> bytes:
+        self._slabs.write(slot, at, part)
+        return checksum.segment(part)
+
+    def _get(self, slot: int, at: int, part: memoryview) -> bytes:
+        self._slabs.read(slot, at, part)
+        return checksum.segment(part)
