@@ -1,7 +1,7 @@
 # OptiInfra: `make help` lists what there is. Everything is installed into .venv beside this file.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kafka test-vllm lint bench scenarios kafka clean python
+.PHONY: help run test test-kafka test-vllm kvtier-wheel lint bench scenarios kafka clean python
 
 # Python 3.11 or 3.12 by name, with venv. Override: make run PYTHON=/path/to/python3.12
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
@@ -48,6 +48,10 @@ test-kafka: .venv/.dev ## only the suites that run on Apache Kafka
 test-vllm: .venv/.dev ## the disk tier in a real vLLM on the CPU, in an environment of its own (6 GB, some ten minutes)
 	tests/kvtier/real_vllm/environment.sh .venv-vllm
 	$(BIN)/python -m pytest -p no:randomly tests/kvtier/real_vllm/check_disk_tier.py $(ARGS)
+
+kvtier-wheel: .venv/.run ## the small wheel for vLLM's own environment, into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist packaging/kvtier
+	@ls dist/optiinfra_kvtier-*.whl
 
 lint: .venv/.dev ## ruff, mypy --strict, import law
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from threading import Thread
 from time import sleep
 
 import pytest
+
 from kvtier.engine.errors import TierError
 from kvtier.engine.terms import Event, Why
 from kvtier.engine.tier import DiskTier

@@ -17,7 +17,7 @@ lines = [f"word{number} speaks of {number * number} things" for number in range(
 alphabet = pre_tokenizers.ByteLevel.alphabet()
 trainer = trainers.BpeTrainer(vocab_size=1000, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
 tokenizer.train_from_iterator(lines, trainer)
-PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)  # noqa: S106
+PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
 torch.manual_seed(0)
 config = LlamaConfig(
     vocab_size=1024,
