@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -105,27 +106,31 @@ class Carrier:
         """Wait for a controller, and keep the lease meanwhile."""
         if not fence:
             return await work
-        answered = asyncio.Event()
-        renewing = asyncio.create_task(self._renew(record, answered))
+        answered, renewing = asyncio.Event(), list[asyncio.Task[None]]()
+        # Most answers come long before: only a late one is worth a task.
+        late = asyncio.get_running_loop().call_later(
+            self._limits.lease_s / 3,
+            lambda: renewing.append(asyncio.create_task(self._renew(record, answered))),
+        )
         try:
             return await work
         finally:
             # Never cancelled: a claim that is cut off leaves a connection of which nobody knows what it will answer.
+            late.cancel()
             answered.set()
-            await renewing
+            for task in renewing:
+                await task
 
     async def _renew(self, record: ActionRecord, answered: asyncio.Event) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.lease_s / 3):
-                    await answered.wait()
-                return
-            except TimeoutError:
-                pass
+        """Renew the lease now, and every third of it until the controller has answered."""
+        while not answered.is_set():
             try:
                 await self._ledger.claim(record, self._owner, self._limits_of(record), at_ms=self._clock.now_ms())
             except OptiInfraError as error:  # whether it is still ours, the next write finds out
                 log.warning("lease_not_renewed", action=record.action.id, error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.lease_s / 3):
+                    await answered.wait()
 
     def _limits_of(self, record: ActionRecord) -> ClaimLimits:
         """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is

@@ -158,7 +158,7 @@ def _evaluate(
                 if holds(condition, standing, at_ms):
                     holding[condition.key] = True
     watch = WatchState(at_ms=at_ms, tick_ms=tick_ms, evidence=evidence, conditions=standings)
-    if ruleset.starters.isdisjoint(holding):
+    if not ruleset.may_fire(holding.keys()):
         return watch, None
     return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=ruleset.all_off | holding)
 

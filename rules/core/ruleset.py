@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,14 +67,12 @@ class ReadyRule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """All packs in force. `rules` stand highest priority first. `starters` are the conditions of some rule's `all` or
-    `any`: where none of them holds, nothing can fire. `wanted` has the SLIs and numbers of findings
+    """All packs in force. `rules` stand highest priority first. `wanted` has the SLIs and numbers of findings
     that are spoken of, by window size in seconds; `named` what the findings speak for that name replicas of actions."""
 
     packs: tuple[Pack, ...]
     conditions: tuple[ReadyCondition, ...]
     rules: tuple[ReadyRule, ...]
-    starters: frozenset[str]
     wanted: dict[int, frozenset[str]]
     named: frozenset[int]
 
@@ -98,6 +96,15 @@ class RuleSet:
             )
             for size_s, found in windows.items()
         )
+
+    @cached_property
+    def _needs(self) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+        return tuple((frozenset(each.shape.all), frozenset(each.shape.any)) for each in self.rules)
+
+    def may_fire(self, holding: Set[str]) -> bool:
+        """Whether some rule has all of its `all`, and one of its `any`, among the conditions that hold. Cheap: what
+        stands against a rule, an engine is asked."""
+        return any(every <= holding and not (some and some.isdisjoint(holding)) for every, some in self._needs)
 
     @property
     def shapes(self) -> tuple[RuleShape, ...]:
@@ -125,7 +132,6 @@ def make_ruleset(packs: Sequence[Pack]) -> RuleSet:
         packs=tuple(packs),
         conditions=tuple(conditions),
         rules=tuple(sorted(rules, key=lambda each: -each.rule.priority)),
-        starters=frozenset(key for each in rules for key in (*each.shape.all, *each.shape.any)),
         wanted={size_s: frozenset(slis) for size_s, slis in wanted.items()},
         named=named,
     )
