@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from contracts.errors import OptiInfraError
-from optiinfra.commands import audit, catalog, config, explaining, looking, people, replaying, rules, topics, tuning, up
+from optiinfra.commands import (
+    audit,
+    catalog,
+    config,
+    explaining,
+    kv_configs,
+    looking,
+    people,
+    replaying,
+    rules,
+    topics,
+    tuning,
+    up,
+)
 
 
 class _Group(TyperGroup):
@@ -52,6 +65,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(kv_configs.app, name="kv")
 
 
 def main() -> None:
