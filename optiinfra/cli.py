@@ -14,6 +14,7 @@ from optiinfra.commands import (
     config,
     explaining,
     kv,
+    kv_configs,
     looking,
     people,
     pooling,
@@ -67,6 +68,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(catalog.app, name="catalog")
+kv.app.add_typer(kv_configs.app)
 app.add_typer(kv.app, name="kv")
 
 

@@ -151,8 +151,8 @@ def test_a_disk_that_nobody_may_write_to_serves_what_is_there_and_takes_nothing(
         kept(tier, 1)
     for path in (*tmp_path.iterdir(), tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    for above in list(tmp_path.parents)[:-2]:  # all below /tmp
+        above.chmod(above.stat().st_mode | 0o055)
 
     def work() -> bool:
         if os.geteuid() == 0:  # whom no mode keeps out
