@@ -116,6 +116,10 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
         "scale-up-on-queue",
         "scale-down-to-forecast",
         "scale-down-on-slack",
+        "rebalance",
+        "try-engine-setting",
+        "roll-out-engine-setting",
+        "take-back-engine-setting",
     }
     first = Path("r.json").read_bytes()
     written(*words)
