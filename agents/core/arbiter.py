@@ -49,7 +49,7 @@ class Arbiter:
         assert state is None or isinstance(state, ArbiterState)  # noqa: S101 — narrows the driver's untyped state
         if isinstance(message, Tick):
             return self._tick(state, message) if state else (None, [])
-        moved = begun(state, message)
+        moved = begun(state, message, self.settings.ahead_s)
         after, outputs = self._heard(moved, message)
         # What changed nothing is a repeat, and a repeat does not move time either.
         return (state, []) if after is moved and not outputs else (after, outputs)
@@ -74,7 +74,7 @@ class Arbiter:
         """Time passes: what waited too long is answered, and what should have ended is said again, then told of."""
         if state.tick_ms is not None and tick.at_ms <= state.tick_ms:
             return state, []
-        state, outputs = ticked(state, tick), []
+        state, outputs = ticked(state, tick, self.settings.ahead_s), []
         for found in [each for each in state.pending if self._too_late(state, each)]:
             state, answers = self._decide(state, found, None)
             outputs += answers

@@ -30,6 +30,7 @@ class Limits:
 class ArbiterSettings:
     """What holds for all workloads; event seconds unless the name says wall.
 
+    `ahead_s`: how far past the newest tick a message may push time, since its writer's clock may be ahead.
     `has_controller`: whether anything can be acted on. A set of candidates waits `review_within_s` for its review, and
     is too old to decide on after `max_age_s`: a reviewer needs time, so the second is the longer one. When a person
     approves, the replicas may have been counted `count_age_s` ago: people need longer, and the executor counts again.
@@ -39,6 +40,7 @@ class ArbiterSettings:
     """
 
     anchor: ClockAnchor
+    ahead_s: float = 5.0
     default_mode: Mode = Mode.ADVISORY
     has_controller: bool = False
     default_limits: Limits = Limits()

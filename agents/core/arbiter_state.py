@@ -13,9 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Action, ActionKind, CandidateSet, Decision, Message, Mode, Tick
 
-AHEAD_MS = 5_000
-"""How far past the newest tick a message may push time: its writer's clock may be ahead."""
-
 REMEMBER_MS = 3_600_000
 CLOSED_MS = 86_400_000
 IDS_LIMIT = 200
@@ -157,17 +154,17 @@ class ArbiterState(_Part):
         return self.model_copy(update={"replicas": replicas, "replicas_ms": at_ms})
 
 
-def begun(state: ArbiterState | None, message: Message) -> ArbiterState:
+def begun(state: ArbiterState | None, message: Message, ahead_s: float) -> ArbiterState:
     """The state with the time that a message tells; a workload is known from its first message on."""
     if state is None:
         return ArbiterState(workload=message.key, now_ms=message.at)
-    at_ms = message.at if state.tick_ms is None else min(message.at, state.tick_ms + AHEAD_MS)
+    at_ms = message.at if state.tick_ms is None else min(message.at, state.tick_ms + round(ahead_s * 1000))
     return state if at_ms <= state.now_ms else state.model_copy(update={"now_ms": at_ms})
 
 
-def ticked(state: ArbiterState, tick: Tick) -> ArbiterState:
+def ticked(state: ArbiterState, tick: Tick, ahead_s: float) -> ArbiterState:
     """The state at a tick, which also takes back a time that ran too far ahead before there were ticks."""
-    now_ms = max(tick.at_ms, min(state.now_ms, tick.at_ms + AHEAD_MS))
+    now_ms = max(tick.at_ms, min(state.now_ms, tick.at_ms + round(ahead_s * 1000)))
     cases = tuple(each for each in state.cases if not each.closed or each.decision.at_ms >= now_ms - CLOSED_MS)
     update = {
         "tick_ms": tick.at_ms,

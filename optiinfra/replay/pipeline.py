@@ -40,9 +40,8 @@ from optiinfra.replay.spot import SteadyZone, Zone
 from optiinfra.replay.strategy import SpotStrategy
 from optiinfra.replay.virtual import VirtualClock, VirtualDriver
 from optiinfra.settings import FleetSettings, LimitSettings, Settings
-from optiinfra.wiring.stages import arbiter_settings, evidence_age_s, rules_stage, sizing_settings
+from optiinfra.wiring.stages import AHEAD_S, arbiter_settings, evidence_age_s, rules_stage, sizing_settings
 from rules.book import EngineSeat, RuleBook
-from rules.core.fold import RuleSettings
 from rules.core.reference import PythonEngine
 from rules.core.ruleset import RuleSet, make_ruleset
 from streams.core.slis import SliSettings
@@ -122,33 +121,35 @@ class _Run:
         seat = EngineSeat(PythonEngine)
         hands = SceneController(scene)
         with Acting(self._reviewer, hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)) as acting:
-            sensing = [*_sensing(options), *finding_stages(sizing_settings(orders))]
-            stages = [*sensing, rules_stage(orders, self._book, seat), *_deciding(orders)]
+            ahead_s = max(AHEAD_S, float(options.ticks_s))
+            sensing = [*_sensing(options), *finding_stages(sizing_settings(orders, ahead_s=ahead_s))]
+            stages = [
+                *sensing,
+                rules_stage(orders, self._book, seat, ahead_s=ahead_s),
+                *deciding_stages(arbiter_settings(orders, ahead_s=ahead_s)),
+            ]
             driver = VirtualDriver(stages, acting.readers, heard=self._hear, coded=options.coded)
             self._clock.driver = driver
             self._go(driver, timeline, progress)
         return self._account(driver.handled, timeline, hands)
 
     def _go(self, driver: VirtualDriver, timeline: Timeline, progress: Progress | None) -> None:
-        """Scrapes and ticks in turn. Rules let no SLI push time far beyond the newest tick; in life one comes every
-        second. Where ticks are rarer than that allows, one more comes a second before each scrape."""
+        """Scrapes and ticks in turn."""
         options, scene, end_s = self._options, self._scene, len(self._arrivals)
         scrape_s, tick_s = options.scrape_s, options.ticks_s
         report_s = max(1, end_s // 100)
         scrape_at_s, tick_at_s, report_at_s = scrape_s, tick_s, report_s
-        early_at_s = scrape_s - 1 if min(scrape_s, tick_s) > RuleSettings.ahead_s else end_s
         while scene.now_s < end_s:
-            scene.advance(min(end_s, scrape_at_s, tick_at_s, early_at_s))
+            scene.advance(min(end_s, scrape_at_s, tick_at_s))
             now_s = scene.now_s
             at_ms = options.begin_ms + now_s * 1000
             if now_s == scrape_at_s:
                 driver.put_in_order(self._telling.tell(self._eye.look()))
                 scrape_at_s += scrape_s
             driver.put(self._notices())
-            if now_s in (tick_at_s, early_at_s):
+            if now_s == tick_at_s:
                 driver.put((Tick(at_ms=at_ms, partition=0),))
-                tick_at_s += tick_s if now_s == tick_at_s else 0
-                early_at_s += scrape_s if now_s == early_at_s else 0
+                tick_at_s += tick_s
             driver.run(at_ms)
             timeline.note()
             if progress is not None and (now_s >= report_at_s or now_s == end_s):
@@ -274,10 +275,6 @@ def _sensing(options: PipelineOptions) -> tuple[Stage, ...]:
         return ()
     grace_s = max(SliSettings.grace_s, float(options.scrape_s))
     return sensing_stages(SliSettings(default=options.objectives, grace_s=grace_s))
-
-
-def _deciding(orders: ChildOrders) -> tuple[Stage, ...]:
-    return deciding_stages(arbiter_settings(orders))
 
 
 def _reviewer(around: Surroundings) -> tuple[Reviewer, str]:

@@ -31,6 +31,10 @@ MOST_REPLICAS = 1000
 """More than nobody names a bound of; what is wanted stays below it."""
 
 
+AHEAD_S = 5.0
+"""How far ahead of the ticks, one a second, a scraper's clock may be."""
+
+
 def evidence_age_s(orders: ChildOrders) -> float:
     """How old evidence may be to rest an action on it, event seconds: three of the smallest windows, and at high speed
     the three wall seconds that it may take on its way."""
@@ -68,17 +72,18 @@ def make_book(settings: Settings) -> RuleBook:
     return RuleBook(settings.rules)
 
 
-def rules_stage(orders: ChildOrders, book: RuleBook, seat: EngineSeat) -> Stage:
-    """The stage of rules on an engine."""
+def rules_stage(orders: ChildOrders, book: RuleBook, seat: EngineSeat, *, ahead_s: float = AHEAD_S) -> Stage:
+    """The stage of rules on an engine. `ahead_s`: how far past the newest tick a message can push its time."""
     from rules.core.fold import RuleSettings
     from rules.stages import stages
 
-    (stage,) = stages(book, seat, RuleSettings(max_age_s=evidence_age_s(orders)))
+    (stage,) = stages(book, seat, RuleSettings(max_age_s=evidence_age_s(orders), ahead_s=ahead_s))
     return stage
 
 
-def sizing_settings(orders: ChildOrders) -> SizingSettings:
-    """What stage `sizing` is told of the workloads: what they promise, and how few or many replicas may serve them."""
+def sizing_settings(orders: ChildOrders, *, ahead_s: float = AHEAD_S) -> SizingSettings:
+    """What stage `sizing` is told of the workloads: what they promise, and how few or many replicas may serve them.
+    `ahead_s` as for the rules."""
     from agents.performance.core.sizing_state import SizingSettings
 
     settings, simulated = settings_of(orders), not settings_of(orders).targets
@@ -89,6 +94,7 @@ def sizing_settings(orders: ChildOrders) -> SizingSettings:
         default_bounds=_bounds(settings.limits, simulated=simulated),
         bounds=own,
         max_age_s=evidence_age_s(orders),
+        ahead_s=ahead_s,
     )
 
 
@@ -168,7 +174,7 @@ def _nobody_listens(name: str, detail: str) -> None:
     """For stages that are only looked at."""
 
 
-def arbiter_settings(orders: ChildOrders) -> ArbiterSettings:
+def arbiter_settings(orders: ChildOrders, *, ahead_s: float = AHEAD_S) -> ArbiterSettings:
     """How far the arbiter may go. Its waits are event time, so at high speed they grow by what a wall second holds."""
     from agents.core.arbiter_settings import ArbiterSettings
 
@@ -178,6 +184,7 @@ def arbiter_settings(orders: ChildOrders) -> ArbiterSettings:
     review_s = max(40.0, review_wall_s * speed)
     return ArbiterSettings(
         anchor=orders.anchor,
+        ahead_s=ahead_s,
         default_mode=settings.acting_mode,
         has_controller=acts,
         default_limits=_limits(settings.limits, simulated=not settings.targets),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.core.arbiter_reasons import ORDER
 from agents.core.arbiter_settings import ArbiterSettings
-from agents.core.arbiter_state import AHEAD_MS, CLOSED_LIMIT, FLIGHTS_LIMIT, IDS_LIMIT, OPEN_LIMIT, PENDING_LIMIT
+from agents.core.arbiter_state import CLOSED_LIMIT, FLIGHTS_LIMIT, IDS_LIMIT, OPEN_LIMIT, PENDING_LIMIT
 from agents.stages import stages
 from contracts.codec import decode, encode
 from contracts.events import (
@@ -173,7 +173,7 @@ class Auditor:
         self.repeated.add(action.id)
         effect = action.spec.effect
         over_s = effect.settle_s + 6 * effect.by_s + self.settings.overdue_s
-        assert cause.at_ms > action.start_by_ms + over_s * 1000 - AHEAD_MS
+        assert cause.at_ms > action.start_by_ms + over_s * 1000 - ArbiterSettings.ahead_s * 1000
 
     def within(self, action: Action, known: int) -> None:
         """Limits and expectation, where `known` replicas answer by what was told last."""
