@@ -23,13 +23,18 @@ APART = 1.2
 """Capacities differ where the largest is so many times the least. What is not known of one engine, as where its batch
 ends, is mostly not known of the others either, so the ratio is known better than each of the two."""
 IDS_LIMIT = 50
+LEARNT_LIMIT = 100
+"""Replicas of which the capacity is learnt, 3 kB each: a state has 1 MB at most. A fleet of more counts as equal."""
 
 
 def minute(state: BalanceState, end_ms: int, parts: Mapping[str, Minute], target: float) -> BalanceState:
     """A minute of the replicas is closed."""
+    new = sorted(name for name in parts if name not in state.capacity)
+    learnt = {*state.capacity, *new[: max(0, LEARNT_LIMIT - len(state.capacity))]}
     seen = {
         name: state.capacity.get(name, CapacityModel()).seen(replica_seen({name: each}), target)
         for name, each in parts.items()
+        if name in learnt
     }
     return state.model_copy(update={"capacity": state.capacity | seen})
 
@@ -75,7 +80,8 @@ def capacities(state: BalanceState, names: tuple[str, ...]) -> tuple[dict[str, f
         if each.limit_rps is not None and (each.saturated or each.error_ratio <= KNOWN_RATIO)
     }
     if len(known) < len(names):
-        return dict.fromkeys(names, 1.0), f"capacities taken as equal: {len(known)} of {len(names)} are known"
+        most = f", {LEARNT_LIMIT} at most" if len(names) > LEARNT_LIMIT else ""
+        return dict.fromkeys(names, 1.0), f"capacities taken as equal: {len(known)} of {len(names)} are known{most}"
     ratio = max(known.values()) / min(known.values())
     if ratio <= APART:
         return dict.fromkeys(names, 1.0), f"capacities taken as equal: {ratio:.2f} apart, {APART:g} is told from chance"

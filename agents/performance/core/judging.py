@@ -1,12 +1,14 @@
 """Judges a canary that has another engine setting: no worse than the rest, and of use, or not.
 
 Whether it is no worse says `canary.py`, from all requests. Whether it is of use shows only under the load that asked
-for the trial: there it must finish more than a replica of the rest, or about as much with fewer of them late.
+for the trial: there it must finish more than a replica of the rest, or about as much with fewer of them late, by more
+than chance does. One that hardly finishes anything is taken back whatever its requests in time are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 
 from agents.performance.core.canary import Decision, Seen
 from agents.performance.core.minutes import Minute, replica_seen
@@ -15,8 +17,12 @@ from agents.performance.core.trials import Setting
 from agents.performance.core.usage import telling
 
 HOUR_MS = 3_600_000
-TELLING_MINUTES = 5
-"""Minutes of the load that asked for the trial, before which nothing is kept."""
+TELLING_MINUTES, ENOUGH_MINUTES = 5, 30
+"""Minutes of the load that asked for the trial, before which nothing is kept, and after which all is decided."""
+SURE = 2.0
+"""Standard errors by which the canary must differ from the rest."""
+HALF, SILENT_MINUTES = 0.5, 5
+"""A canary that finishes less than this share of what another does, or nothing in so many minutes, is taken back."""
 LONGEST_MS = 6 * HOUR_MS
 """A trial that is not settled by then is taken back."""
 PACE_GAIN, PACE_HELD, LATE_LESS = 1.01, 0.98, 0.9
@@ -31,6 +37,7 @@ def watched(
     done, good = own.in_time
     sums = [sum(each) for each in zip(*(each.in_time for each in rest.values()), strict=True)]
     mean = sum(each.finished for each in rest.values()) / len(rest)
+    silent = done == 0 and own.finished == 0 and own.running + own.waiting >= 1 and mean > 0
     return trial.model_copy(
         update={
             "requests": trial.requests.see(Seen(done, good, sums[0], sums[1])),
@@ -38,6 +45,9 @@ def watched(
             "capacity": trial.capacity.seen(replica_seen({trial.canary: own}), target),
             "telling": trial.telling + told,
             "paced": (trial.paced[0] + own.finished, trial.paced[1] + mean) if told else trial.paced,
+            # Counts of requests vary by themselves, that of a mean of several replicas less.
+            "spread": trial.spread + (own.finished + mean / len(rest) if told else 0.0),
+            "silent": trial.silent + 1 if silent else 0,
         }
     )
 
@@ -47,16 +57,37 @@ def verdict_of(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
     verdict = trial.requests.verdict()
     if verdict.decision is Decision.STOP:
         return judged(state, Phase.BACK, verdict.explain())
-    if verdict.decision is Decision.KEEP and trial.telling >= TELLING_MINUTES:
-        pace = trial.paced[0] / trial.paced[1] if trial.paced[1] > 0 else 1.0
-        late, rest_late = (1 - arm.good / arm.requests for arm in (trial.requests.canary, trial.requests.rest))
-        words = f"{verdict.explain()}; {_pace(trial)}, late {late:.2%} for {rest_late:.2%}"
-        if pace >= PACE_GAIN or (pace >= PACE_HELD and late < LATE_LESS * rest_late):
+    if trial.silent >= SILENT_MINUTES:
+        return judged(state, Phase.BACK, f"nothing came of its requests in {trial.silent} minutes: {so_far(trial)}")
+    own, other = trial.paced
+    behind = own < HALF * other and other - own > SURE * sqrt(trial.spread)
+    if behind and trial.telling >= TELLING_MINUTES:
+        return judged(state, Phase.BACK, f"it finishes less than half of what another does: {so_far(trial)}")
+    both_told = min(trial.requests.canary.requests, trial.requests.rest.requests) > 0
+    if verdict.decision is Decision.KEEP and trial.telling >= TELLING_MINUTES and both_told:
+        more, fewer, words = _of_use(trial, verdict.clump)
+        words = f"{verdict.explain()}; {words}"
+        if more > SURE or fewer > SURE:
             return judged(state, Phase.ROLLING, words)
-        return judged(state, Phase.BACK, f"of no use: {words}")
+        if max(more, fewer) <= 0 or trial.telling >= ENOUGH_MINUTES:
+            return judged(state, Phase.BACK, f"of no use: {words}")
     if at_ms - trial.since_ms > LONGEST_MS:
         return judged(state, Phase.BACK, f"not settled in {LONGEST_MS // HOUR_MS} hours: {so_far(trial)}")
     return state
+
+
+def _of_use(trial: Trial, clump: float) -> tuple[float, float, str]:
+    """By how many standard errors it finished more, and by how many fewer were late; 0 where it is too little to be of
+    use; and both in words."""
+    own, other = trial.paced
+    canary, rest = trial.requests.canary, trial.requests.rest
+    late, rest_late = (1 - arm.good / arm.requests for arm in (canary, rest))
+    both = 1 - (canary.good + rest.good) / (canary.requests + rest.requests)
+    error = sqrt(clump * both * (1 - both) * (1 / canary.requests + 1 / rest.requests))
+    more = (own - other) / sqrt(trial.spread) if own >= PACE_GAIN * other and trial.spread > 0 else 0.0
+    fewer = (rest_late - late) / error if own >= PACE_HELD * other and late < LATE_LESS * rest_late else 0.0
+    found = f"more by {more:.1f} standard errors, fewer late by {fewer:.1f}, {SURE:g} are told from chance"
+    return more, fewer, f"{_pace(trial)}, late {late:.2%} for {rest_late:.2%}; {found}"
 
 
 def judged(state: TuningState, phase: Phase, words: str) -> TuningState:
@@ -64,7 +95,8 @@ def judged(state: TuningState, phase: Phase, words: str) -> TuningState:
     trial = state.trial
     if trial is None:
         return state
-    return state.model_copy(update={"phase": phase, "trial": trial.model_copy(update={"verdict": words})})
+    changes = {"verdict": words, "refused": 0, "needless": 0, "again_ms": 0}
+    return state.model_copy(update={"phase": phase, "trial": trial.model_copy(update=changes)})
 
 
 def gain(trial: Trial) -> dict[str, float]:

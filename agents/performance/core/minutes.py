@@ -19,7 +19,8 @@ WINDOW_S = 60
 CLOSED_AFTER_MS = 30_000
 COVERAGE_FLOOR = 0.9
 """Of a minute that was observed less, as one with a restart in it, nothing is said."""
-REPLICAS_LIMIT = 1000
+REPLICAS_LIMIT = 300
+"""Replicas whose minutes are kept: so many tell what those of a larger fleet are like."""
 
 
 class Minute(BaseModel):
@@ -116,10 +117,12 @@ class Minutes(BaseModel):
     open: dict[int, dict[str, Minute]] = {}
     closed_ms: int = 0
 
-    def heard(self, instance_id: str, end_ms: int, minute: Minute) -> Minutes:
-        """With one more; one that is known, or came too late, changes nothing."""
+    def heard(self, instance_id: str, end_ms: int, minute: Minute, *, needed: bool = False) -> Minutes:
+        """With one more; one that is known, or came too late, changes nothing. One that is `needed` is never one too
+        many."""
         known = self.open.get(end_ms, {})
-        if end_ms <= self.closed_ms or instance_id in known or len(known) >= REPLICAS_LIMIT:
+        full = len(known) >= REPLICAS_LIMIT and not needed
+        if end_ms <= self.closed_ms or instance_id in known or full:
             return self
         return self.model_copy(update={"open": self.open | {end_ms: known | {instance_id: minute}}})
 

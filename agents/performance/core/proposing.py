@@ -13,7 +13,7 @@ from agents.performance.core.capacity import Capacity
 from agents.performance.core.steering_state import Learnt
 from agents.performance.core.trials import Measured, Setting, Tried
 from agents.performance.core.tuning import Care, Space, Trial, Tuner
-from agents.performance.core.usage import Reason, Usage, reasons
+from agents.performance.core.usage import Reason, Usage, reasons, settable
 from contracts.objectives import Objectives
 
 LEAST_MINUTES = 20.0
@@ -40,6 +40,8 @@ def propose(
     """The next trial. `past`: settings tried that still count."""
     if present is None:
         return Proposal(UNKNOWN)
+    if not settable(present):
+        return Proposal(f"{present} is beyond what can be set here: there were no way back from a trial")
     if usage.minutes < LEAST_MINUTES:
         return Proposal(f"{usage.minutes:.0f} replica-minutes were seen, {LEAST_MINUTES:.0f} are needed")
     measured = measured_of(usage, capacity, objectives)

@@ -58,7 +58,8 @@ class Steering:
         minute = minute_of(sli, self._target(sli.workload))
         if minute is None or sli.instance_id is None:
             return state
-        return _changed(state, minutes=state.minutes.heard(sli.instance_id, sli.end_ms, minute))
+        canary = state.tuning.trial is not None and state.tuning.trial.canary == sli.instance_id
+        return _changed(state, minutes=state.minutes.heard(sli.instance_id, sli.end_ms, minute, needed=canary))
 
     def _target(self, workload: str) -> float:
         return max(0.5, self._settings.objectives_of(workload).attainment_target_ratio)
@@ -68,7 +69,11 @@ class Steering:
         if last_ms is not None and at_ms <= last_ms:
             return state, []
         if at_ms - state.heard_ms > settings.forget_s * 1000:
-            return None, []
+            if state.tuning.trial is None and state.tuning.present is None:
+                return None, []
+            # Replicas may have another setting than they were launched with, whether somebody looks or not.
+            kept = SteeringState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, tuning=state.tuning)
+            return kept, []
         if last_ms is None:
             if state.heard_ms > at_ms + settings.ahead_s * 1000:
                 # The clock of the scraper that spoke first is wrong: nothing it told counts.
@@ -97,8 +102,10 @@ class Steering:
             told.append(
                 Finding(kind="balance", values=result.values(), words=words, by_replica=dict(result.weights), **facts)
             )
+        heard = sum(at_ms - each.end_ms <= settings.max_age_s * 1000 for each in known.values())
+        listed = state.whole.listed if at_ms - state.whole.end_ms <= settings.max_age_s * 1000 else heard + 1
         tuning, asked = self._tuning.look(
-            self._tuning.gone(state.tuning, tuple(known)),
+            self._tuning.gone(state.tuning, tuple(known)) if listed <= heard else state.tuning,
             state.workload,
             at_ms,
             {name: up[name].now for name in sorted(up, key=lambda name: (up[name].now, name))},

@@ -23,7 +23,8 @@ class SteeringSettings:
 
     Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
     stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; a workload without SLIs for `forget_s` is dropped.
+    tick too; of a workload without SLIs for `forget_s` all is dropped but a trial that runs and the setting that was
+    given to all.
     """
 
     engines: Mapping[str, Setting] = field(default_factory=dict)
@@ -87,8 +88,10 @@ class Phase(StrEnum):
 
 class Trial(_Part):
     """A canary and what was seen of it since `since_ms`: its `requests` beside those of the rest, minutes that were
-    `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`). `verdict` says
-    why it was kept or is taken back."""
+    `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`), with the
+    variance that chance gives to their difference (`spread`); minutes in a row in which nothing came of its requests
+    (`silent`). `verdict` says why it was kept or is taken back. `refused`: how often what was asked for was not done,
+    of them `needless` in a row as there was nothing to do; it is asked for again from `again_ms` on."""
 
     setting: Setting
     canary: str
@@ -99,7 +102,12 @@ class Trial(_Part):
     capacity: CapacityModel = CapacityModel()
     telling: int = 0
     paced: tuple[float, float] = (0.0, 0.0)
+    spread: float = 0.0
+    silent: int = 0
     verdict: str = ""
+    refused: int = 0
+    needless: int = 0
+    again_ms: int = 0
 
 
 class TuningState(_Part):

@@ -19,7 +19,7 @@ from agents.performance.core.proposing import UNKNOWN, measured_of, propose
 from agents.performance.core.steering_state import Learnt, Phase, SteeringSettings, Trial, TuningState
 from agents.performance.core.trials import Setting
 from agents.performance.core.usage import Why, reasons
-from contracts.events import Action, ActionKind, EndState, Outcome
+from contracts.events import Action, ActionKind, EndState, Outcome, Refusal
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 PHASES, LOST_MS = 6, 900_000
@@ -27,6 +27,11 @@ PHASES, LOST_MS = 6, 900_000
 ROOM = 0.8
 """Share of the batches of the others that may be full when a replica is taken out to be set anew."""
 IDS_LIMIT, PAST_LIMIT = 50, 20
+AT_ONCE = 50
+"""Replicas that are named at once: what a controller does in one action has an end. The others come after them."""
+AGAIN_MS, AGAIN_MOST_MS, NEEDLESS = 60_000, 480_000, 3
+"""After a refusal it is asked again, each time after twice as long, for every action begun counts against the limit of
+the fleet. Refused so often in a row since there is nothing to do, it counts as done."""
 SEQS, TOKENS = "max_num_seqs", "max_num_batched_tokens"
 ONE, REST, BACK = 1.0, 2.0, 3.0
 """Stages that a finding asks for: try on one replica, give to the rest, take back."""
@@ -88,9 +93,23 @@ class Tuning:
             return _learnt(
                 state, Learnt(setting=to, kept=False, until_ms=outcome.at_ms + (DAY_MS if undone else HOUR_MS))
             )
-        if state.phase is Phase.ROLLING and undone:
-            return judged(state, Phase.BACK, "what had to hold while the rest was set did not")
-        return state  # asked for again: the finding stands
+        if state.phase is Phase.ROLLING and (undone or outcome.end_state is EndState.FAILED):
+            return judged(state, Phase.BACK, "what had to hold while the rest was set did not, or it could not be set")
+        return self._put_off(state, outcome, present, to, names)
+
+    def _put_off(
+        self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, names: Sequence[str]
+    ) -> TuningState:
+        """What the trial comes to after an action that it asked for was not done: asked for again, but not at once."""
+        trial, wanted = state.trial, {Phase.BACK: present}
+        if trial is None or state.phase is Phase.TRYING or to != wanted.get(state.phase, trial.setting):
+            return state
+        needless = trial.needless + 1 if Refusal.DRY_RUN_FAILED in outcome.reasons else 0
+        if needless >= NEEDLESS:
+            return self._verified(state, outcome, present, to, names)
+        again_ms = outcome.at_ms + min(AGAIN_MOST_MS, AGAIN_MS << min(trial.refused, 9))
+        changes = {"refused": trial.refused + 1, "needless": needless, "again_ms": again_ms}
+        return state.model_copy(update={"trial": trial.model_copy(update=changes)})
 
     def _verified(
         self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, names: Sequence[str]
@@ -176,18 +195,25 @@ class Tuning:
         if state.phase is Phase.TRYING:
             words = f"{trial.canary} tries {trial.setting} beside {present}: {so_far(trial)}"
             return state, Asked(values, (), words)
+        if at_ms < trial.again_ms:
+            return state, Asked(
+                values, (), f"asked for {trial.refused} times and not done, again later; {trial.verdict}"
+            )
         if state.phase is Phase.BACK:
             if trial.canary not in answering:
                 return state, Asked(values, (), f"{trial.canary} does not answer; {trial.verdict}")
             return state, Asked(values | _wanted(BACK, present), (trial.canary,), trial.verdict)
         words = f"{trial.setting} for the rest: {trial.verdict}"
+        if not whole:
+            return state, Asked(values, (), f"not now: not all replicas that are listed answer; {words}")
         if crowd := _crowd(present, answering):
             return state, Asked(values, (), f"not now: {crowd}; {words}")
-        rest = tuple(sorted(name for name in answering if name != trial.canary))
+        rest = tuple(sorted(name for name in answering if name != trial.canary))[:AT_ONCE]
         return state, Asked(values | (_wanted(REST, trial.setting) if rest else {}), rest, words)
 
     def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
-        """Without a trial whose canary is not there any more; what it showed until then settled nothing."""
+        """Without a trial whose canary is not there any more; what it showed until then settled nothing. `known`: all
+        replicas that there are. To be called only when it is known who is there: one that nobody heard of may be."""
         trial = state.trial
         if any(name not in known for name in state.given):
             state = state.model_copy(update={"given": tuple(name for name in state.given if name in known)})
@@ -206,8 +232,8 @@ class Tuning:
         if capacity.rps is not None and found.measured is not None:
             values["goodput_per_gpu_rps"] = capacity.rps / present.tensor_parallel
         strays = tuple(sorted(name for name in answering if name not in state.given)) if state.present else ()
-        crowd = _crowd(present, answering)
-        if strays and not state.busy and not crowd:
+        strays, crowd = strays[:AT_ONCE], _crowd(present, answering)
+        if strays and whole and not state.busy and not crowd:
             words = f"{present} for {', '.join(strays)}, launched since it was given to the others: launch with it"
             return Asked(values | _wanted(REST, present), strays, words)
         if found.reason is None or state.busy:

@@ -136,9 +136,13 @@ def reasons(usage: Usage, present: Setting, objectives: Objectives) -> list[Reas
     return [each for each in found if _possible(each.setting)]
 
 
-def _possible(setting: Setting) -> bool:
-    inside = (
+def settable(setting: Setting) -> bool:
+    """Whether rules would set it as it is; a number beyond these ends is cut there (`rules/packs/tuning.yaml`)."""
+    return (
         FEWEST.max_num_seqs <= setting.max_num_seqs <= MOST.max_num_seqs
         and FEWEST.max_num_batched_tokens <= setting.max_num_batched_tokens <= MOST.max_num_batched_tokens
     )
-    return inside and setting.max_num_batched_tokens > setting.max_num_seqs
+
+
+def _possible(setting: Setting) -> bool:
+    return settable(setting) and setting.max_num_batched_tokens > setting.max_num_seqs

@@ -53,10 +53,19 @@ def latest(at_s: float, name: str | None = "chat-0", *, load: float = 20.0, up: 
     )
 
 
-def minute(end_s: float, name: str = "chat-0", *, busy: bool = True, late: float = 0.0, **changes: Any) -> Sli:
+def minute(
+    end_s: float,
+    name: str = "chat-0",
+    *,
+    busy: bool = True,
+    late: float = 0.0,
+    done: int | None = None,
+    **changes: Any,
+) -> Sli:
     """A minute of a replica: in a `busy` one the batch is full, with room in its memory; in another half is done.
-    `late`: share of its requests that are, with first and further tokens alike."""
+    `late`: share of its requests that are, with first and further tokens alike. `done`: how many had a first token."""
     share, count = (1.0, 120) if busy else (0.5, 60)
+    count = count if done is None else done
     values = {
         "requests_per_s": 2.0 * share,
         "requests_running": 62.0 if busy else 25.0,

@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-from contracts.events import EndState
-from tests.agents.performance.steering_desk import NAMES, Desk, latest, minute, outcome, route, tick
+from agents.performance.core import balancing
+from agents.performance.core.balancing import LEARNT_LIMIT
+from agents.performance.core.minutes import REPLICAS_LIMIT, Minutes, minute_of
+from agents.performance.core.steering_state import BalanceState, SteeringState
+from agents.performance.stages import steering_stage
+from contracts.events import EndState, Message
+from tests.agents.performance.steering_desk import NAMES, SETTINGS, Desk, latest, minute, outcome, route, tick
 
 WEAK = {"requests_per_s": 1.0, "generation_tokens_per_s": 210.0, "prompt_tokens_per_s": 1150.0}
 
@@ -105,3 +110,37 @@ def test_of_a_few_requests_nothing_is_told() -> None:
     desk = Desk()
     passes(desk, 60, a=5, b=0, c=1)
     assert not [each for each in desk.found if each.kind == "balance"]
+
+
+def test_the_state_of_a_large_fleet_fits_a_message_and_its_capacities_count_as_equal() -> None:
+    names = [f"chat-model-deployment-7c9f8d6b5-{n:05d}" for n in range(800)]
+    log: list[Message] = []
+    for at_s in range(60, 240, 60):
+        log += [latest(at_s, name) for name in names]
+        log.append(latest(at_s, None, instances=len(names), instances_up=len(names)))
+        log += [minute(at_s, name, late=0.01, requests_waiting=1.0 / 3) for name in names]
+        log.append(tick(at_s))
+    state, _ = steering_stage(SETTINGS).step(None, log)
+    assert isinstance(state, SteeringState)
+    assert len(state.balance.capacity) == LEARNT_LIMIT
+    assert len(state.model_dump_json()) < 900_000
+    shares, words = balancing.capacities(state.balance, tuple(names))
+    assert set(shares.values()) == {1.0}
+    assert "of 800 are known, 100 at most" in words
+
+
+def test_of_whom_capacity_is_learnt_stays_so_as_long_as_it_is_there() -> None:
+    found = minute_of(minute(60), 0.95)
+    assert found is not None
+    first = {f"b-{n:03d}": found for n in range(LEARNT_LIMIT)}
+    state = balancing.minute(BalanceState(), 60_000, first, 0.95)
+    state = balancing.minute(state, 120_000, first | {"a-000": found}, 0.95)
+    assert set(state.capacity) == set(first)
+
+
+def test_a_canary_is_read_in_a_fleet_of_more_replicas_than_are_read() -> None:
+    found = minute_of(minute(60), 0.95)
+    assert found is not None
+    minutes = Minutes(open={60_000: {f"b-{n}": found for n in range(REPLICAS_LIMIT)}})
+    assert minutes.heard("a-0", 60_000, found) == minutes
+    assert "a-0" in minutes.heard("a-0", 60_000, found, needed=True).open[60_000]
