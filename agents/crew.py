@@ -38,15 +38,16 @@ class Crew:
         self._looked_ms: dict[str, int] = {}
 
     def look(self, records: Sequence[ActionRecord]) -> None:
-        """Everything that is under way, oldest first. Targets whose task is still at work are left to it: it hears of
-        who goes before whom, and finds the rest at the next look."""
+        """Everything that is under way, oldest first; of a target, what has orders to give goes before what is only
+        followed. Targets whose task is still at work are left to it: it hears of who goes before whom, and finds the
+        rest at the next look."""
         self._live = {record.action.id for record in records}
         for times in (self._looking_ms, self._looked_ms):
             for action_id in times.keys() - self._live:
                 del times[action_id]
         self._stops = {record.action.preempts: record.action.id for record in records if self._stops_another(record)}
         targets: dict[str, list[ActionRecord]] = {}
-        for record in records:
+        for record in sorted(records, key=lambda each: each.followed):
             targets.setdefault(record.action.target, []).append(record)
         for target, each in targets.items():
             if target not in self._tasks:
@@ -79,7 +80,7 @@ class Crew:
         self._done()
 
     async def _work(self, records: Sequence[ActionRecord]) -> None:
-        """The actions of one target, oldest first; the next begins as soon as the one before has ended."""
+        """The actions of one target in turn; the next begins as soon as the one before has ended."""
         for record in records:
             action_id = record.action.id
             try:

@@ -22,7 +22,7 @@ from agents.audit import chained, unplaced
 from agents.ledger_server import LedgerServer, Reply, text
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
 from contracts.errors import OptiInfraError, Unavailable
-from contracts.events import Action, AuditEntry, Control, ControlKind, Refusal
+from contracts.events import Action, ActionKind, AuditEntry, Control, ControlKind, Refusal
 from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
 from contracts.ports import Claim, Ledger
 
@@ -134,6 +134,7 @@ class RedisLedger(Ledger):
             self._wall_ms(),
             NARROW[action.mode] if by_mode else -1,
             _flag(action.spec.stacks),
+            _flag(action.spec.kind is ActionKind.TUNE),
             lease_of=action.target,
         )
         if word == "refused":
@@ -168,6 +169,7 @@ class RedisLedger(Ledger):
             self._wall_ms(),
             *self._keep,
             _flag(record.followed),
+            _flag(record.began_ms is None),
             lease_of=action.target,
         )
         return word == "ok"

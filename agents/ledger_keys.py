@@ -29,7 +29,7 @@ KEYS: Final = {
     unpublished  ids of ended ones whose outcome is not published, by audit number
     targets      target → the action that was let in and has orders to give
     followed     ids of actions that gave up their target and have not ended → that target
-    begun        ids of actions that were let in, by wall time: for the hourly limit
+    begun        ids of actions that were let in, by wall time: for the hourly limit; not those that ended unbegun
     switches     fleet, kill:<workload>, mode:<workload> → what a person has set
     audit        the lines, in order
     told         the number of the newest line that was published

@@ -13,7 +13,7 @@ from agents.audit import chained, unplaced
 from agents.ledger_store import Lease, LedgerStore
 from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
 from contracts.errors import LedgerLost
-from contracts.events import Action, AuditEntry, Control, ControlKind, Refusal
+from contracts.events import Action, ActionKind, AuditEntry, Control, ControlKind, Refusal
 from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
 from contracts.ports import Claim, Ledger
 
@@ -215,7 +215,10 @@ class MemoryLedger(Ledger):
             return code, f"for the whole fleet, by {fleet.why}"
         if kill is not None and kill.killed:
             return Refusal.KILL_SWITCH, f"for {action.workload}, by {kill.why}"
-        by_mode = action.approved_by.startswith("mode:") and phase in (Phase.RECORDED, Phase.PLANNED)
+        # The replicas of a tune are ordered one by one: what is set meanwhile bars the next.
+        one_by_one = (Phase.APPLYING,) if action.spec.kind is ActionKind.TUNE else ()
+        orders_ahead = phase in (Phase.RECORDED, Phase.PLANNED, *one_by_one)
+        by_mode = orders_ahead and action.approved_by.startswith("mode:")
         if by_mode and mode is not None and mode.rank > NARROW[action.mode]:
             return Refusal.ADVISORY_MODE, mode.why
         return None, ""
@@ -255,6 +258,8 @@ class MemoryLedger(Ledger):
         store.ended[action.id] = now_ms
         store.unpublished[action.id] = None
         store.followed.pop(action.id, None)
+        if record.began_ms is None:
+            store.begun.pop(action.id, None)
         if lease is not None and lease.action_id == action.id:
             del store.leases[action.target]
         keep, keep_ms = self._keep

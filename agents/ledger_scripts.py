@@ -60,6 +60,7 @@ CLAIM = (
 local id, target, workload, owner = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, in_flight, per_hour = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local wall_ms, mode_rank, stacks = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
+local one_by_one = ARGV[12] == '1'
 local function refused(code, detail) return {'refused', code, detail} end
 
 local stands = redis.call('HGET', RECORDS, id)
@@ -71,7 +72,7 @@ end
 local phase = kept.record.phase
 if phase == 'ended' then return refused('in_flight', 'it has ended already') end
 local has_begun = phase ~= 'recorded'
-local has_ordered = has_begun and phase ~= 'planned'
+local has_ordered = has_begun and phase ~= 'planned' and not (one_by_one and phase == 'applying')
 
 local switches = {}
 for i, field in ipairs({'fleet', 'kill:' .. workload, 'mode:' .. workload}) do
@@ -148,7 +149,7 @@ return {'ok', fence, code, detail}
 """
 )
 """Action id, target, workload, owner; lease in ms; limits: in flight, an hour; wall ms; how narrow the action's mode is
-(-1: a person approved it); whether it stacks."""
+(-1: a person approved it); whether it stacks; whether its orders go out one by one, so that a mode bars the next."""
 
 RELEASE = OPENED + "if redis.call('HGET', LEASE, 'owner') == ARGV[2] then redis.call('DEL', LEASE) end return {'ok'}"
 """Owner."""
@@ -159,6 +160,7 @@ ADVANCE = (
 local id, kept, version, owner, fence = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local ends, target, wall_ms = ARGV[10] == '1', ARGV[11], tonumber(ARGV[12])
 local keep, keep_ms, follows = tonumber(ARGV[13]), tonumber(ARGV[14]), ARGV[15] == '1'
+local never_began = ARGV[16] == '1'
 
 local stands = redis.call('HGET', RECORDS, id)
 if not stands then return {'stale'} end
@@ -186,6 +188,7 @@ if follows then redis.call('HSET', FOLLOWED, id, target) end
 if ends then
   redis.call('HDEL', FOLLOWED, id)
   redis.call('ZREM', UNDER_WAY, id)
+  if never_began then redis.call('ZREM', BEGUN, id) end
   redis.call('ZADD', ENDED, ARGV[12], id)
   redis.call('ZADD', UNPUBLISHED, newest.number + 1, id)
   if held[2] == id then redis.call('DEL', LEASE) end
@@ -206,7 +209,7 @@ return {'ok'}
 """
 )
 """(chain); id, record, its version; owner, fence; ends; target; wall ms; ended records to keep: how many, ms; whether
-it is followed from now on."""
+it is followed from now on; whether no order of it ever went out."""
 
 PUBLISHED = OPENED + "redis.call('ZREM', UNPUBLISHED, ARGV[2]) return {'ok'}"
 """Action id."""

@@ -87,7 +87,8 @@ class Controller(Protocol):
 
     `apply` and `undo` return when the order was taken, not when it is done: `inspect` tells that. Both raise
     Unavailable when nobody knows whether the order arrived (then `inspect`), Conflict for a `fence` older than one seen
-    before, and ConfigError for what cannot be done; a token that was seen before does nothing again. `plan` raises
+    before for the same target, which is the step's part of the workload: leases on other parts grow beside it; and
+    ConfigError for what cannot be done; a token that was seen before does nothing again. `plan` raises
     ConfigError where no plan can be made. `honours_tokens` is False for one that cannot promise that: such an order is
     given at most once, and then held.
     """

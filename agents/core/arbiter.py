@@ -209,15 +209,17 @@ def _outranked(
 ) -> Iterable[why.Reason]:
     """A higher priority in the set does the same, and is not refused: the need is served. Or it wants the opposite:
     then the evidence is divided, whatever became of it. Or it is one to wait for. Settings are not tried where more
-    capacity is asked for, whatever its priority. Or people are asked about a newer proposal of this rule."""
+    capacity is asked for, whatever its priority; a bad one is taken back. Or people are asked about a newer proposal of
+    this rule."""
     kind: ActionKind = candidate.spec.kind
-    if kind is ActionKind.TUNE and (more := [c for c in found.candidates if c.spec.kind is ActionKind.SCALE_UP]):
+    waits = kind is ActionKind.TUNE and not candidate.spec.frees_one
+    if waits and (more := [c for c in found.candidates if c.spec.kind is ActionKind.SCALE_UP]):
         yield why.Reason(Refusal.OUTRANKED, f"{more[0].rule} asks for more capacity at the same moment")
         return
     for decision in higher:
         other = decision.candidate
         opposite = other.spec.kind.part == kind.part and other.spec.kind is not kind
-        serves = why.waits_for(kind, other.spec.kind) and decision.answer is not Answer.REFUSED
+        serves = why.waits_for(candidate.spec, other.spec.kind) and decision.answer is not Answer.REFUSED
         if opposite or serves:
             words = f"{other.rule} goes first, {other.spec.kind}, priority {other.priority} over {candidate.priority}"
             yield why.Reason(Refusal.OUTRANKED, words)

@@ -62,7 +62,7 @@ def acted(
     allowed_s = spec.effect.settle_s + PHASES * turns * spec.effect.by_s + settings.overdue_s
     flight = Flight(action=action, overdue_ms=action.start_by_ms + round(allowed_s * 1000))
     adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
-    ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else None
+    ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else state.ordered
     return state.model_copy(update={"flights": (*state.flights, flight), "ordered": ordered}), action
 
 
@@ -76,7 +76,8 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     ended = state.ended.add([action.id], at_ms, state.now_ms)
     known = any(flight.action_id == action.id for flight in state.flights)
     ordered = state.ordered
-    if known and ordered is not None and outcome.end_state in BROUGHT_NOTHING:
+    adds = action.spec.kind is ActionKind.SCALE_UP
+    if known and adds and ordered is not None and outcome.end_state in BROUGHT_NOTHING:
         ordered = max(0, ordered - action.spec.replicas)
     state = state.model_copy(update={"flights": flights, "ended": ended, "ordered": ordered if flights else None})
     if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):

@@ -16,6 +16,7 @@ from agents.core.arbiter_settings import ArbiterSettings
 from agents.core.arbiter_state import FLIGHTS_LIMIT, ArbiterState, Flight
 from contracts.events import (
     ActionKind,
+    ActionSpec,
     Answer,
     Candidate,
     CandidateSet,
@@ -146,10 +147,13 @@ def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
     return flights[0] if opposite and candidate.priority > flights[0].action.priority else None
 
 
-def waits_for(kind: ActionKind, other: ActionKind) -> bool:
+def waits_for(spec: ActionSpec, other: ActionKind) -> bool:
     """Whether an action waits while another is under way: on its own part always. Settings are changed on a fleet that
-    stands still; none is made smaller, and no shares are set, while some of it restarts. More capacity waits for
-    neither."""
+    stands still, but where a bad one is taken back from a fleet that grows; none is made smaller, and no shares are
+    set, while some of it restarts. More capacity waits for neither."""
+    kind = spec.kind
+    if spec.frees_one and other is ActionKind.SCALE_UP:
+        return False
     if kind.part == other.part or kind is ActionKind.TUNE:
         return True
     return kind is not ActionKind.SCALE_UP and other is ActionKind.TUNE
@@ -158,10 +162,11 @@ def waits_for(kind: ActionKind, other: ActionKind) -> bool:
 _RESTS_AFTER = {
     ActionKind.SCALE_UP: (ActionKind.SCALE_UP,),
     ActionKind.SCALE_DOWN: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
-    ActionKind.TUNE: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
+    ActionKind.TUNE: (ActionKind.SCALE_DOWN, ActionKind.TUNE),
     ActionKind.ROUTE: (ActionKind.ROUTE,),
 }
-"""After which kinds an action of a kind waits for its cooldown."""
+"""After which kinds an action of a kind waits for its cooldown. Settings do not wait for capacity that came: a canary
+that hurts makes more come again and again, and was never taken back."""
 
 
 def stacked(candidate: Candidate, state: ArbiterState) -> bool:
@@ -186,7 +191,7 @@ def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettin
     is put on top of scale-ups that are under way rests by its rule's own cooldown alone."""
     limits, kind, aside = settings.limits_of(state.workload), candidate.spec.kind, preempted(candidate, state)
     on_top = stacked(candidate, state)
-    ahead = [each for each in state.flights if each is not aside and waits_for(kind, each.kind)]
+    ahead = [each for each in state.flights if each is not aside and waits_for(candidate.spec, each.kind)]
     if ahead and not on_top:
         flight = ahead[-1]
         action = flight.action

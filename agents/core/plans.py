@@ -52,8 +52,10 @@ def _tune_flaw(plan: Plan, action: Action) -> str:
 
 
 def _restless(action: Action, seen: Observation) -> tuple[Refusal, str] | None:
-    """Why no replica can be set anew now: the fleet is about to change, or one less would be too few."""
-    least, changing = max(1, action.least_replicas), (*seen.starting, *seen.draining)
+    """Why no replica can be set anew now: the fleet is about to change, or one less would be too few. Who takes a bad
+    setting back does not wait for what starts."""
+    starting = () if action.spec.frees_one else seen.starting
+    least, changing = max(1, action.least_replicas), (*starting, *seen.draining)
     if changing:
         words = f"{', '.join(changing)} start or drain: settings are changed on a fleet that stands still"
         return Refusal.IN_FLIGHT, words

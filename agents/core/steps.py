@@ -24,7 +24,7 @@ from agents.core.moves import (
     newer,
     told,
 )
-from contracts.events import ActionKind, StepKind
+from contracts.events import ActionKind, Refusal, StepKind
 from contracts.laws.bounds import Evidence, all_hold, holds, value_of
 from contracts.ledger import ActionRecord, Mark, Phase
 from contracts.ports import StepState
@@ -181,7 +181,10 @@ def _never_came(record: ActionRecord, view: View, number: int) -> bool:
 
 
 def _stopped(record: ActionRecord, view: View, code: Code, words: str) -> Move:
-    """Somebody wants it stopped. Capacity that it took is given back; none is taken away for that."""
+    """Somebody wants it stopped. Capacity that it took is given back; none is taken away for that. Where people act
+    themselves from now on, no further replica is touched, not even to set it back."""
+    if code is Refusal.ADVISORY_MODE:
+        return held(record, view, code, detail=words)
     if record.action.spec.kind is not ActionKind.SCALE_UP and way_back(record, view):
         return undoing(record, view, code, detail=words)
     return held(record, view, code, detail=words)

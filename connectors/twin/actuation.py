@@ -24,8 +24,9 @@ class Actuation:
     """Orders on one fleet. Whoever calls has advanced the fleet to now; `progress` lets orders go on after that.
 
     A token seen before does nothing again and answers as before. A fence lower than the highest one seen for its
-    workload is refused (Conflict). What the fleet does not permit is CannotDo, an unknown name ConfigError, and neither
-    leaves a token behind. The newest 10 000 tokens and 1000 changes by hand are remembered.
+    workload and the part of it that the order changes is refused (Conflict). What the fleet does not permit is
+    CannotDo, an unknown name ConfigError, and neither leaves a token behind. The newest 10 000 tokens and 1000 changes
+    by hand are remembered.
     """
 
     def __init__(self, fleet: Fleet, journal: Journal | None = None) -> None:
@@ -44,7 +45,7 @@ class Actuation:
         self, workload: str, kind: StepKind, subject: str, token: str, fence: int, told: Told = NOTHING
     ) -> StepReport:
         """Take an order; the report says how far it has come at once."""
-        self._admit(workload, fence)
+        self._admit(workload, kind, fence)
         job = Job(workload=workload, kind=kind, subject=subject, told=told)
         return self._known(token, job) or self._take(token, job)
 
@@ -63,7 +64,7 @@ class Actuation:
 
         An order that never came, or has not taken effect yet, is called off: should it come later, it does nothing.
         """
-        self._admit(workload, fence)
+        self._admit(workload, kind, fence)
         order = Job(workload=workload, kind=kind, subject=subject, told=told)
         job = order.model_copy(update={"undoes": done_token})
         if (report := self._known(token, job)) is not None:
@@ -145,14 +146,15 @@ class Actuation:
                 self._set(token, self._progressed(token))
         self._keep()
 
-    def _admit(self, workload: str, fence: int) -> None:
+    def _admit(self, workload: str, kind: StepKind, fence: int) -> None:
         self.fleet.workload(workload)
-        highest = self._fences.get(workload, 0)
+        target = f"{workload}/{kind.part}"  # a lease is held on a part: those of the others say nothing of it
+        highest = self._fences.get(target, 0)
         if fence < highest:
             raise Conflict(
-                f"fence {fence} is older than {highest}", where=workload, fix="Somebody else holds the lease now: stop."
+                f"fence {fence} is older than {highest}", where=target, fix="Somebody else holds the lease now: stop."
             )
-        self._fences[workload] = fence
+        self._fences[target] = fence
         self._keep()
 
     def _known(self, token: str, order: Job) -> StepReport | None:

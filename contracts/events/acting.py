@@ -97,6 +97,11 @@ class StepKind(StrEnum):
     RETUNE = "retune"
     WEIGH = "weigh"
 
+    @property
+    def part(self) -> str:
+        """The part of a workload that it changes, as of the actions that it is a step of."""
+        return {StepKind.RETUNE: "engine", StepKind.WEIGH: "router"}.get(self, "replicas")
+
 
 class PlanStep(_Part):
     """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add) or all

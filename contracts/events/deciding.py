@@ -73,7 +73,8 @@ class ActionSpec(_Part):
     the target are still starting: its number leaves out what they add.
 
     A TUNE has `settings`, engine flags by their names in vLLM (`max_num_seqs`), and names the replicas that are to have
-    them in `by_replica`, each with 1. A ROUTE has the share of requests of every replica in `by_replica`, one in sum.
+    them in `by_replica`, each with 1. One that `restores` gives back settings under which users waited less. A ROUTE
+    has the share of requests of every replica in `by_replica`, one in sum.
     """
 
     kind: ActionKind
@@ -81,13 +82,22 @@ class ActionSpec(_Part):
     effect: Effect
     undo_guards: tuple[Bound, ...] = ()
     stacks: bool = False
+    restores: bool = False
     settings: dict[Name, float] = Field(default={}, max_length=50)
     by_replica: dict[Name, float] = Field(default={}, max_length=1000)
+
+    @property
+    def frees_one(self) -> bool:
+        """Whether it takes a bad setting from one replica: that need not wait until the fleet stands still, since what
+        hurts under load makes the fleet grow for as long as it stands."""
+        return self.restores and self.replicas == 1
 
     @model_validator(mode="after")
     def _what_its_kind_needs(self) -> Self:
         if self.stacks and self.kind is not ActionKind.SCALE_UP:
             raise ValueError(f"a {self.kind} does not stack: only scale-ups begin while others are under way")
+        if self.restores and self.kind is not ActionKind.TUNE:
+            raise ValueError(f"a {self.kind} restores no settings: only a tune does")
         if bool(self.settings) != (self.kind is ActionKind.TUNE):
             raise ValueError(f"a tune has engine settings, and a {self.kind} came with {self.settings or 'none'}")
         if self.kind.scales:

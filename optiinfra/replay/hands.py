@@ -36,8 +36,9 @@ class _Job:
 class SceneController(Controller):
     """Drives the replicas of a `Scene` as the twin's controller drives the twin's, by the same plans.
 
-    A token seen before does nothing again; a fence lower than the highest one seen is refused (Conflict); what the
-    fleet does not permit is ConfigError and leaves no token behind. The last replica that serves is never drained.
+    A token seen before does nothing again; a fence lower than the highest one seen for the part that the order changes
+    is refused (Conflict); what the fleet does not permit is ConfigError and leaves no token behind. The last replica
+    that serves is never drained.
     """
 
     honours_tokens = True
@@ -45,7 +46,7 @@ class SceneController(Controller):
     def __init__(self, scene: Scene) -> None:
         self._scene, self._workload = scene, scene.options.workload
         self._jobs: dict[str, _Job] = {}
-        self._fence = 0
+        self._fences: dict[str, int] = {}
 
     async def observe(self, workload: str) -> Observation:
         self._ours(workload)
@@ -71,7 +72,7 @@ class SceneController(Controller):
         return ""
 
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
-        self._admit(workload, fence)
+        self._admit(workload, step.kind, fence)
         job = _Job(step.kind, step.subject)
         if self._known(token, job):
             return
@@ -95,7 +96,7 @@ class SceneController(Controller):
         return StepReport(job.state, job.subject, job.detail)
 
     async def undo(self, workload: str, step: PlanStep, done_token: str, token: str, fence: int) -> None:
-        self._admit(workload, fence)
+        self._admit(workload, step.kind, fence)
         job = _Job(step.kind, step.subject, done_token)
         if self._known(token, job):
             return
@@ -118,12 +119,13 @@ class SceneController(Controller):
         if workload != self._workload:
             raise ConfigError(f"no workload {workload!r}", where="replay", fix=f"There is {self._workload!r}.")
 
-    def _admit(self, workload: str, fence: int) -> None:
+    def _admit(self, workload: str, kind: StepKind, fence: int) -> None:
         self._ours(workload)
-        if fence < self._fence:
-            what = f"fence {fence} is older than {self._fence}"
-            raise Conflict(what, where=workload, fix="Somebody else holds the lease now: stop.")
-        self._fence = fence
+        highest = self._fences.get(kind.part, 0)
+        if fence < highest:
+            what = f"fence {fence} is older than {highest}"
+            raise Conflict(what, where=f"{workload}/{kind.part}", fix="Somebody else holds the lease now: stop.")
+        self._fences[kind.part] = fence
 
     def _known(self, token: str, order: _Job) -> bool:
         job = self._jobs.get(token)

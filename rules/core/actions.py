@@ -76,7 +76,8 @@ class ActionClause(Clause):
     for the replicas that the newest finding of kind `replicas_of` names. `route`: the shares of requests that the
     newest finding of kind `shares_of` has for its replicas. Where that finding names none, nothing is proposed.
 
-    A scale-up whose number leaves out what is ordered already may say that it `stacks`.
+    A scale-up whose number leaves out what is ordered already may say that it `stacks`; a tune that gives back settings
+    under which users waited less, that it `restores`.
     """
 
     kind: ActionKind
@@ -85,11 +86,14 @@ class ActionClause(Clause):
     settings: Annotated[dict[Ident, Setting], Field(min_length=1, max_length=50)] | None = None
     shares_of: FindingKind | None = None
     stacks: bool = False
+    restores: bool = False
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:
         if self.stacks and self.kind is not ActionKind.SCALE_UP:
             raise wrong(f"a {self.kind} does not stack", fix="Leave `stacks` out: it is for scale-ups.")
+        if self.restores and self.kind is not ActionKind.TUNE:
+            raise wrong(f"a {self.kind} restores no settings", fix="Leave `restores` out: it is for a tune.")
         needs = _NEEDS[self.kind]
         for name, example in _EXAMPLES.items():
             told = getattr(self, name) is not None

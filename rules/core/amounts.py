@@ -113,4 +113,5 @@ def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
         ),
         undo_guards=tuple(bound(each, count, evidence) for each in rule.undo.guards) if rule.undo else (),
         stacks=rule.action.stacks,
+        restores=rule.action.restores,
     )

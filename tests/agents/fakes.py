@@ -134,7 +134,8 @@ class Job:
 @dataclass
 class FakeController(Controller):
     """One workload. `fates` are used up one an order; then all are taken. `permitted` is asked before each order that
-    takes capacity, and its answer kept: `unpermitted` must stay empty. A replica that restarts does not serve."""
+    takes capacity, and its answer kept: `unpermitted` must stay empty. A replica that restarts does not serve. An order
+    under an older fence than one seen for its part of the workload is refused."""
 
     honours_tokens: bool = True
     away: bool = False
@@ -148,6 +149,7 @@ class FakeController(Controller):
     blind: list[str] = field(default_factory=list)
     unpermitted: list[str] = field(default_factory=list)
     _unknown: set[str] = field(default_factory=set)
+    _fences: Counter[str] = field(default_factory=Counter)
 
     async def observe(self, workload: str) -> Observation:
         self._there()
@@ -170,6 +172,7 @@ class FakeController(Controller):
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
         if step.kind not in (StepKind.ADD, StepKind.WEIGH) and not self.permitted(step, False):
             self.unpermitted.append(f"{step.kind} {step.subject}")
+        self._admit(step, fence)
         self._alone(step)
         self._order(token, Job(step))
 
@@ -185,9 +188,15 @@ class FakeController(Controller):
         serves = done is not None and done.state is not StepState.FAILED
         if step.kind is StepKind.ADD and serves and not self.permitted(step, True):
             self.unpermitted.append("undo of add")
+        self._admit(step, fence)
         self._alone(step)
         self._order(token, Job(step, undoes=done_token))
         self.late.pop(done_token, None)
+
+    def _admit(self, step: PlanStep, fence: int) -> None:
+        if fence < self._fences[step.kind.part]:
+            raise Conflict("an old fence", where="test", fix="Stop.")
+        self._fences[step.kind.part] = fence
 
     def _alone(self, step: PlanStep) -> None:
         """No two replicas are away to be set anew."""

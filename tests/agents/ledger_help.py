@@ -58,8 +58,9 @@ def later(record: ActionRecord, phase: Phase, **changes: Any) -> ActionRecord:
 
 
 def ended(record: ActionRecord, state: EndState = EndState.VERIFIED) -> ActionRecord:
-    """The record's last version."""
-    return later(record, Phase.ENDED, end_state=state, reasons=("expect_met",), ended_ms=5000)
+    """The record's last version; one that was not refused has begun."""
+    began_ms = None if state is EndState.REFUSED else record.began_ms or 4000
+    return later(record, Phase.ENDED, end_state=state, reasons=("expect_met",), began_ms=began_ms, ended_ms=5000)
 
 
 async def begun(ledger: RedisLedger, number: int = 1, owner: str = "anna") -> tuple[ActionRecord, int]:

@@ -10,6 +10,7 @@ from contracts.laws.bounds import Comparator
 from tests.agents.arbiter_desk import Desk, answer, down, ended, found, judged, limited, up
 from tests.agents.review_sets import a_fact, a_set, scale_up
 from tests.agents.saga_help import ROUTE, TUNE
+from tests.agents.test_arbiter_flights import stacking
 
 R = Refusal
 CALM = a_fact("load_per_replica", 60, Comparator.LT, 6.0, 1.5)
@@ -76,8 +77,8 @@ def test_less_capacity_waits_for_settings_and_settings_for_everything(
 @pytest.mark.parametrize(
     ("first", "then", "after_s", "expected"),
     [
-        (up(), tune(), 299, (R.COOLDOWN,)),
-        (up(), tune(), 300, ()),
+        (up(), tune(), 0, ()),
+        (down(), tune(), 299, (R.COOLDOWN,)),
         (tune(), down(), 299, (R.COOLDOWN,)),
         (tune(), tune(), 299, (R.COOLDOWN,)),
         (tune(), up(), 0, ()),
@@ -94,6 +95,50 @@ def test_what_rests_after_what(first: Candidate, then: Candidate, after_s: float
     action = desk.begin(first)
     desk.send(ended(action, at_s=30))
     assert desk.decide(judged(found(then, at_s=30 + after_s))).reasons == expected
+
+
+@pytest.mark.parametrize("other", [route(), tune()], ids=["route", "tune"])
+@pytest.mark.parametrize("end_state", [EndState.REFUSED, EndState.UNDONE, EndState.VERIFIED])
+def test_replicas_that_start_are_not_forgotten_for_shares_or_settings_that_come_and_go(
+    other: Candidate, end_state: EndState
+) -> None:
+    desk = Desk()  # four answer, eight are the maximum
+    action = desk.begin(other)
+    desk.begin(stacking(asks=3), at_s=5)
+    desk.send(ended(action, end_state, at_s=10))
+    assert desk.begin(stacking(asks=3, rule="forecast"), at_s=15).spec.replicas == 1, "seven are ordered"
+
+
+def test_replicas_that_start_are_not_forgotten_for_shares_that_are_set_beside_them() -> None:
+    desk = Desk()
+    desk.begin(stacking(asks=3))
+    desk.begin(route(), at_s=5)
+    assert desk.begin(stacking(asks=3, rule="forecast"), at_s=15).spec.replicas == 1, "seven are ordered"
+
+
+def take_back() -> Candidate:
+    """The canary gets the setting of the rest again."""
+    spec = TUNE.model_copy(update={"replicas": 1, "by_replica": {"chat-0": 1.0}, "restores": True})
+    return candidate(spec, "take-back", priority=60)
+
+
+def test_a_bad_setting_is_taken_back_from_one_replica_while_the_fleet_grows() -> None:
+    desk = Desk(limited(max_replicas=20))
+    first = desk.begin(up())
+    action = desk.begin(take_back(), at_s=5)
+    assert (action.preempts, action.beside) == ("", (first.id,))
+    both = found(up(seen=6), take_back())
+    other = Desk()
+    other.send(both, judged(both))
+    assert [each.answer for each in other.decisions] == [Answer.APPROVED, Answer.APPROVED]
+
+
+def test_it_waits_for_less_capacity_and_for_settings_as_any_other_and_so_does_one_for_several_replicas() -> None:
+    several = candidate(take_back().spec.model_copy(update={"replicas": 2, "by_replica": TUNE.by_replica}), "take-back")
+    for under_way, then in ((down(), take_back()), (tune(), take_back()), (up(), several)):
+        desk = Desk()
+        desk.begin(under_way)
+        assert desk.decide(judged(found(then, at_s=5))).reasons == (R.IN_FLIGHT,)
 
 
 def test_settings_are_not_tried_where_more_capacity_is_asked_for_whatever_the_priority() -> None:

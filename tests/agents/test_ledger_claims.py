@@ -13,6 +13,7 @@ from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim
 from tests.agents.ledger_help import LIMITS, WALL_S, Wall, action, begun, control, ended, later
 from tests.agents.redis_process import RedisProcess
+from tests.agents.saga_help import TUNE
 
 pytestmark = pytest.mark.parametrize("redis_server", ["system", "bundled"], indirect=True)
 
@@ -123,6 +124,19 @@ async def test_the_hourly_limit_slides_with_the_wall_clock(
         assert client.zcard("optiinfra:begun") == 2, "what is older is forgotten"
 
 
+async def test_an_action_that_is_refused_before_its_first_order_does_not_count_for_the_hour(
+    ledger: RedisLedger,
+) -> None:
+    limits = ClaimLimits(per_hour=2)
+    for number, state in ((1, EndState.REFUSED), (2, EndState.VERIFIED), (3, EndState.REFUSED), (4, EndState.UNDONE)):
+        record, got = await claim(ledger, number, limits=limits)
+        assert got.refusal is None
+        assert await ledger.advance(ended(record, state), owner="anna", fence=got.fence, actor="anna", at_ms=1)
+    _, refused = await claim(ledger, 5, limits=limits)
+    assert refused.refusal is Refusal.RATE_LIMIT
+    assert "2 actions began in the last hour" in refused.detail
+
+
 async def test_an_action_that_has_begun_is_not_refused_by_limits(ledger: RedisLedger) -> None:
     one, _ = await begun(ledger, 1)
     await begun(ledger, 2)
@@ -210,6 +224,20 @@ async def test_a_narrower_mode_stops_what_is_planned_and_not_what_has_begun(ledg
     applying = later(planned, Phase.APPLYING)
     assert await ledger.advance(applying, owner="anna", fence=fence, actor="anna", at_ms=1)
     assert await ledger.claim(applying, "anna", LIMITS, at_ms=1) == Claim(fence=fence)
+
+
+async def test_a_narrower_mode_stops_the_next_restart_of_a_tune_that_has_begun_and_not_its_way_back(
+    ledger: RedisLedger,
+) -> None:
+    record = await ledger.record(action(spec=TUNE), at_ms=1)
+    fence = (await ledger.claim(record, "anna", LIMITS, at_ms=1)).fence
+    why = "mode advisory was set by ann: a drill"
+    barred, free = Claim(fence, Refusal.ADVISORY_MODE, why), Claim(fence=fence)
+    await ledger.switch(control(ControlKind.MODE, 1, mode=Mode.ADVISORY))
+    for phase, expected in ((Phase.APPLYING, barred), (Phase.TRIAL, free), (Phase.UNDOING, free)):
+        record = later(record, phase)
+        assert await ledger.advance(record, owner="anna", fence=fence, actor="anna", at_ms=1)
+        assert await ledger.claim(record, "anna", LIMITS, at_ms=1) == expected
 
 
 async def test_what_counts_is_how_far_the_ledger_says_it_has_come(ledger: RedisLedger) -> None:

@@ -51,6 +51,32 @@ def test_the_first_replica_is_ordered_alone() -> None:
         check(taken, view(now_ms, reports=reports(taken, RUNNING), seen=one_away("chat-0")), "wait")
 
 
+@pytest.mark.parametrize(
+    ("changes", "seen", "expected"),
+    [
+        ({}, {"starting": ("chat-9",)}, "refused in_flight"),
+        ({"restores": True}, {"starting": ("chat-9",)}, "planned u"),
+        ({"restores": True}, {"draining": ("chat-9",)}, "refused in_flight"),
+        ({"restores": True}, {"starting": ("chat-9",), "serving": ("chat-0",)}, "refused at_minimum"),
+    ],
+)
+def test_a_bad_setting_is_taken_back_though_a_replica_hangs_in_its_start(
+    changes: dict[str, Any], seen: dict[str, Any], expected: str
+) -> None:
+    one = TUNE.model_copy(update={"replicas": 1, "by_replica": {"chat-0": 1.0}} | changes)
+    fleet = replace(SEEN, **seen)
+    check(record(one, action=action(one)), view(draft=Draft(plan_for(one), fleet)), expected)
+
+
+def test_where_people_act_themselves_from_now_on_no_further_replica_restarts_and_none_is_set_back() -> None:
+    one_done = record(TUNE, Phase.APPLYING, D)
+    advisory: dict[str, Any] = {"barred": Refusal.ADVISORY_MODE, "barred_why": "mode advisory was set by ann"}
+    move = check(one_done, view(NOW + 3000, **advisory), "held_unverified advisory_mode")
+    assert isinstance(move, Save)
+    assert move.record.marks == (D, U)
+    assert "by ann" in move.record.detail
+
+
 def test_the_next_is_ordered_when_the_one_before_serves_and_the_guards_hold_on_what_came_after() -> None:
     running = record(TUNE, Phase.APPLYING, A)
     serves = check(running, view(reports=reports(running, DONE)), "applying d u")

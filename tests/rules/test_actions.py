@@ -52,6 +52,13 @@ def proposed(body: dict[str, Any], *messages: Message) -> ActionSpec | str:
     return next(each.summary for each in told if isinstance(each, Alert))
 
 
+def test_a_tune_may_say_that_it_restores() -> None:
+    for more, expected in (({}, False), ({"restores": True}, True)):
+        spec = proposed(tuner(action=TUNE | more), found("tuning", {"chat-0": 1}, trial_stage=1, seqs_wanted=64))
+        assert isinstance(spec, ActionSpec)
+        assert spec.restores is expected
+
+
 def test_a_tune_gives_the_settings_found_to_the_replicas_named() -> None:
     spec = proposed(tuner(), found("tuning", {"chat-2": 1, "chat-0": 1, "chat-1": 0}, trial_stage=2, seqs_wanted=256))
     assert isinstance(spec, ActionSpec)

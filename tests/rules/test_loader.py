@@ -155,6 +155,7 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"all": None, "none": ["waiting"]}, "rule 'up' fires on nothing."),
     ({"none": ["waiting"]}, "condition 'waiting' stands in all already. Keep one."),
     ({"action": {"kind": "scale_down", "replicas": 1, "stacks": True}}, "a scale_down does not stack. Leave `stacks`"),
+    ({"action": {"kind": "scale_up", "replicas": 1, "restores": True}}, "a scale_up restores no settings. Leave"),
     ({"undo": None}, "the undo of this action takes capacity. Add `undo"),
     ({"undo": {"guards": []}}, "guards: tuple should have at least 1 item"),
     ({"cooldown": "0s"}, "cooldown: input should be greater than 0"),

@@ -7,7 +7,7 @@ from typing import Any
 from agents.performance.core import demand, underway
 from agents.performance.core.capacity import ReplicaSeen
 from agents.performance.core.sizing_state import Newest, Served, SizingState
-from contracts.events import EndState, Outcome, Sli
+from contracts.events import ActionKind, EndState, Outcome, Sli
 
 WINDOW_S = 60
 """Attainment and capacity are read from windows so long, or from the next longer ones where those are not made."""
@@ -17,6 +17,8 @@ LASTS_MS = 30_000
 """Fewer replicas than are listed, but so many for so long, are all there are."""
 QUEUE = 1.0
 """Where so many requests wait in front of a replica, on average, its limit shows, if none came or went meanwhile."""
+_TOO_MUCH = "guard_broken"
+"""The executor's reason where users waited with fewer replicas."""
 
 
 def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
@@ -77,8 +79,10 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
 
 
 def tried(state: SizingState, outcome: Outcome) -> SizingState:
-    """An action is over. Where replicas that were taken had to be put back, more load on each was too much."""
-    if outcome.end_state is not EndState.UNDONE or not outcome.action.spec.kind.takes_capacity:
+    """An action is over. Where replicas that were taken had to be put back since users waited, more load on each was
+    too much. What people stopped, or settings that were taken back, say nothing of load."""
+    undone = outcome.end_state is EndState.UNDONE and outcome.action.spec.kind is ActionKind.SCALE_DOWN
+    if not undone or _TOO_MUCH not in outcome.reasons:
         return state
     return state.model_copy(update={"capacity": state.capacity.failed()})
 

@@ -29,12 +29,13 @@ _STRAINED = 0.25
 
 class Proven(BaseModel):
     """`rps`: requests a second that one replica served in time, 0 while nothing is proven; `strain`: 1 when users last
-    waited at about that much, falling to 0."""
+    waited at about that much, falling to 0; `late`: whether they waited in the last window that tells."""
 
     model_config = ConfigDict(frozen=True)
 
     rps: float = 0.0
     strain: float = 0.0
+    late: bool = False
 
     @property
     def strained(self) -> bool:
@@ -54,14 +55,15 @@ class Proven(BaseModel):
         strain = self.strain * 0.5 ** (each.span_s / STRAIN_HALF_LIFE_S)
         done = each.done * each.replicas
         if done < LEAST_REQUESTS:
-            return Proven(rps=proven, strain=strain)
+            return Proven(rps=proven, strain=strain, late=self.late)
         rps = min(each.done, each.finished) / each.span_s
         late_ratio = 1.0 - min(1.0, each.in_time / each.done)
         if late_ratio <= 1.0 - target:
             return Proven(rps=max(proven, rps), strain=strain)
-        if proven > 0 and rps > _STRAINED_ABOVE * proven and late_ratio * done >= _LEAST_LATE:
+        late = proven > 0 and rps > _STRAINED_ABOVE * proven and late_ratio * done >= _LEAST_LATE
+        if late and self.late:  # one window may be chance: a few requests that came at once
             strain = 1.0
-        return Proven(rps=proven * (1.0 - _GIVEN_UP * late_ratio), strain=strain)
+        return Proven(rps=proven * (1.0 - _GIVEN_UP * late_ratio), strain=strain, late=late)
 
     def failed(self) -> Proven:
         """With fewer replicas users waited, and they were put back."""

@@ -24,7 +24,7 @@ LOST_S = 900.0
 class Flight(BaseModel):
     """An action that has not ended: replicas it adds (below 0: takes), how many answer once it is done, when they
     first did, and until when it is waited for. One that was left unverified ends only when its replicas answer;
-    `began_ms` is when they were ordered."""
+    `began_ms` is when they were ordered. One that `restarts` replicas does so one at a time."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +33,7 @@ class Flight(BaseModel):
     goal: int | None
     reached_ms: int | None = None
     began_ms: int | None = None
+    restarts: bool = False
     until_ms: int
 
 
@@ -50,11 +51,13 @@ class Underway(BaseModel):
     def counts(self, up: int) -> tuple[int, int]:
         """Replicas that serve and are to stay, and those ordered that do not serve yet, where `up` answer.
 
-        No more are to come than the flights add: what is missing beyond that was lost meanwhile.
+        No more are to come than the flights add, and the one that restarts: what is missing beyond that was lost
+        meanwhile.
         """
         if not self.flights or self.ordered is None:
             return up, 0
         coming = sum(max(0, flight.change) for flight in self.flights)
+        coming += any(flight.restarts for flight in self.flights)
         return min(up, self.ordered), min(coming, max(0, self.ordered - up))
 
     def startup_s(self, supposed_s: float) -> tuple[float, str]:
@@ -68,22 +71,25 @@ class Underway(BaseModel):
 
 
 def said(state: Underway, action: Action, up: int | None) -> Underway:
-    """An action was approved; one that is known, or that leaves the number of replicas as it is, changes nothing."""
-    if not action.spec.kind.scales:
+    """An action was approved; one that is known, or that leaves all replicas in service, changes nothing."""
+    restarts = action.spec.kind is ActionKind.TUNE
+    if not (restarts or action.spec.kind.scales):
         return state
     if action.id in state.ended or any(flight.action_id == action.id for flight in state.flights):
         return state
     adds = action.spec.kind is ActionKind.SCALE_UP
-    change = action.spec.replicas if adds else -action.spec.replicas
+    change = 0 if restarts else action.spec.replicas if adds else -action.spec.replicas
     base = state.ordered if state.flights else up
     if base is not None and up is not None:
         base = sum(state.counts(up))
     ordered = None if base is None else max(0, base + change)
-    allowed_s = action.spec.effect.settle_s + PHASES * action.spec.effect.by_s + LOST_S
+    turns = action.spec.replicas if restarts else 1
+    allowed_s = action.spec.effect.settle_s + PHASES * turns * action.spec.effect.by_s + LOST_S
     flight = Flight(
         action_id=action.id,
         change=change,
         goal=ordered if adds else None,
+        restarts=restarts,
         until_ms=action.start_by_ms + round(allowed_s * 1000),
     )
     return state.model_copy(update={"ordered": ordered, "flights": (*state.flights, flight)})

@@ -94,9 +94,15 @@ def action(change: int, at_s: float, name: str = "one") -> Action:
     )
 
 
-def outcome(of: Action, at_s: float, state: EndState = EndState.VERIFIED, began_s: float | None = None) -> Outcome:
-    began_ms = of.at_ms if began_s is None else ms(began_s)
-    return Outcome(action=of, end_state=state, at_ms=ms(at_s), began_ms=None if state is EndState.REFUSED else began_ms)
+def outcome(
+    of: Action,
+    at_s: float,
+    state: EndState = EndState.VERIFIED,
+    began_s: float | None = None,
+    reasons: tuple[str, ...] = (),
+) -> Outcome:
+    began_ms = None if state is EndState.REFUSED else of.at_ms if began_s is None else ms(began_s)
+    return Outcome(action=of, end_state=state, at_ms=ms(at_s), began_ms=began_ms, reasons=reasons)
 
 
 LEARNT_S = 300

@@ -38,7 +38,7 @@ def test_each_step_that_goes_well_allows_the_next() -> None:
 
 
 def test_where_users_waited_no_more_is_tried_for_half_a_day() -> None:
-    proven = after(Proven(), served(4.0), served(4.4, late=0.2))
+    proven = after(Proven(), served(4.0), served(4.4, late=0.2), served(4.4, late=0.2))
     assert proven.strained
     assert proven.rps < 4.0
     assert proven.tried_rps == pytest.approx(proven.rps)
@@ -53,7 +53,7 @@ def test_replicas_that_were_put_back_are_a_step_too_far() -> None:
 
 
 def test_lateness_at_little_load_is_not_laid_at_the_load() -> None:
-    assert not after(Proven(), served(4.0), served(1.0, late=0.2)).strained
+    assert not after(Proven(), served(4.0), *[served(1.0, late=0.2)] * 3).strained
 
 
 def test_a_few_requests_prove_nothing_and_strain_nothing() -> None:
@@ -61,7 +61,15 @@ def test_a_few_requests_prove_nothing_and_strain_nothing() -> None:
     assert after(Proven(), served(0.4, replicas=1)).rps == 0.0
     before = after(Proven(), served(0.6, replicas=1))
     assert before.rps == 0.6
-    assert not after(before, served(0.45, replicas=1, late=0.5)).strained
+    assert not after(before, *[served(0.45, replicas=1, late=0.5)] * 3).strained
+
+
+def test_one_late_window_is_chance_and_two_in_a_row_are_strain() -> None:
+    before, late, well, idle = after(Proven(), served(0.8)), served(0.8, late=0.08), served(0.8), served(0.0)
+    assert not after(before, late).strained
+    assert not after(before, late, well, late, well).strained
+    assert after(before, late, late).strained
+    assert after(before, late, idle, late).strained, "a window that tells nothing lies between"
 
 
 def test_replicas_that_do_half_of_what_they_did_are_found_out_within_minutes() -> None:

@@ -12,6 +12,8 @@ from contracts.scaling import LoadSeen
 from contracts.topics import ACTIONS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
 from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, latest, ms, outcome, tick, window
+from tests.agents.saga_help import TUNE
+from tests.agents.saga_help import action as saga_action
 
 
 def test_it_reads_slis_actions_outcomes_and_ticks_and_tells_findings() -> None:
@@ -84,6 +86,22 @@ def test_what_is_ordered_counts_although_it_does_not_serve_yet() -> None:
     assert sizer.goes_on(15)[-1].value("replicas_ordered") == 6
     sizer.send(outcome(order, 76, EndState.FAILED))
     assert sizer.goes_on(15)[-1].value("replicas_ordered") == 4
+
+
+def test_for_a_replica_that_restarts_with_other_settings_no_other_is_ordered() -> None:
+    sizer = Sizer()
+    sizer.goes_on(LEARNT_S)
+    sizer.goes_on(900, 12.0)
+    asked = sizer.goes_on(900, 12.0, replicas_up=8.0, instances=8)[-1]
+    assert asked.value("replicas_wanted") == 8
+    assert asked.value("replicas_short") == 0
+    away = {"replicas_up": 7.0, "instances": 8}
+    tune = saga_action(TUNE, at_ms=ms(sizer.at_s), start_by_ms=ms(sizer.at_s + 30))
+    sizer.send(tune)
+    restarting = sizer.goes_on(90, 12.0, **away)
+    assert {(each.value("replicas_ordered"), each.value("replicas_short")) for each in restarting} == {(8.0, 0.0)}
+    sizer.send(outcome(tune, sizer.at_s))
+    assert sizer.goes_on(60, 12.0, **away)[-1].value("replicas_short") == 1, "it is missed once the tune has ended"
 
 
 def test_a_start_up_that_was_seen_is_reckoned_with() -> None:

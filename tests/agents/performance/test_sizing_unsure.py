@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from contracts.events import EndState, Message
-from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, outcome, tick, window
+from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, ms, outcome, tick, window
+from tests.agents.saga_help import TUNE
+from tests.agents.saga_help import action as saga_action
 
 
 def unsure(*more: Message) -> Sizer:
@@ -62,10 +64,22 @@ def test_until_a_limit_was_seen_no_more_is_short_than_replicas_surely_cannot_do(
 
 def test_once_users_waited_at_what_is_planned_a_load_that_grows_makes_replicas_short() -> None:
     taken = action(-1, LEARNT_S + 55)
-    sizer = unsure(taken, outcome(taken, LEARNT_S + 60, EndState.UNDONE))
+    sizer = unsure(taken, outcome(taken, LEARNT_S + 60, EndState.UNDONE, reasons=("guard_broken",)))
     last = sizer.goes_on(60, 14.0)[-1]
     assert (last.value("replicas_short") or 0) >= 3
     assert (last.value("expected_rps") or 0) > 8
+
+
+def test_replicas_that_people_had_put_back_say_nothing_of_what_they_can_do() -> None:
+    taken = action(-1, LEARNT_S + 55)
+    sizer = unsure(taken, outcome(taken, LEARNT_S + 60, EndState.UNDONE, reasons=("kill_switch",)))
+    assert sizer.goes_on(60, 14.0)[-1].value("replicas_short") == 0
+
+
+def test_settings_that_were_taken_back_say_nothing_of_what_replicas_can_do() -> None:
+    tune = saga_action(TUNE, at_ms=ms(LEARNT_S + 55), start_by_ms=ms(LEARNT_S + 85))
+    sizer = unsure(tune, outcome(tune, LEARNT_S + 60, EndState.UNDONE, reasons=("guard_broken",)))
+    assert sizer.goes_on(60, 14.0)[-1].value("replicas_short") == 0
 
 
 def test_an_order_that_was_undone_says_nothing_of_what_replicas_can_do() -> None:

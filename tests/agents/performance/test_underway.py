@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.performance.core.underway import IDS_LIMIT, LOST_S, STARTUPS_LIMIT, Underway, answered, ended, overdue, said
-from contracts.events import ActionSpec, EndState
+from contracts.events import EndState
 from tests.agents.performance.sizing_desk import action, ms, outcome
 from tests.agents.saga_help import ROUTE, TUNE
 from tests.agents.saga_help import action as saga_action
@@ -27,12 +27,23 @@ def test_what_was_ordered_before_anybody_was_seen_to_answer_is_counted_from_thos
     assert ended(ended(seen, outcome(ADD, 60)), outcome(action(-1, 5, "two"), 60)).counts(5) == (5, 0)
 
 
-@pytest.mark.parametrize("spec", [TUNE, ROUTE], ids=["tune", "route"])
-def test_settings_and_shares_leave_the_count_as_it_is(spec: ActionSpec) -> None:
+def test_shares_leave_the_count_as_it_is() -> None:
     state = said(Underway(), ADD, 4)
-    other = saga_action(spec)
+    other = saga_action(ROUTE)
     assert said(state, other, 4) is state
     assert ended(state, outcome(other, 60)).counts(5) == state.counts(5)
+
+
+def test_the_replica_that_restarts_for_its_settings_is_starting_and_no_second_one_is() -> None:
+    tune = saga_action(TUNE)
+    state = said(Underway(), tune, 4)
+    assert [state.counts(up) for up in (4, 3, 2)] == [(4, 0), (3, 1), (2, 1)]
+    more = said(state, ADD, 3)
+    assert [more.counts(up) for up in (3, 4, 5, 6)] == [(3, 3), (4, 2), (5, 1), (6, 0)]
+    for end_state in (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED):
+        assert ended(state, outcome(tune, 60, end_state)).counts(3) == (3, 0)
+        assert ended(more, outcome(tune, 60, end_state)).counts(5) == (5, 1)
+    assert overdue(state, state.flights[0].until_ms + 1).counts(3) == (3, 0)
 
 
 def test_what_drains_is_neither_ready_nor_starting() -> None:

@@ -11,7 +11,7 @@ from connectors.twin.fleet import Fleet, Phase, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import LoadSpec
 from connectors.twin.members import restored_fleet
-from connectors.twin.orders import CannotDo, Faults
+from connectors.twin.orders import CannotDo, Faults, Told
 from contracts.errors import ConfigError, Conflict
 from contracts.events import StepKind
 from contracts.ports import StepReport, StepState
@@ -96,6 +96,20 @@ def test_an_old_fence_is_refused_for_new_and_known_tokens_alike_and_fences_are_b
     twin.apply("code", ADD, "", "t4", 4)
     twin.apply("chat", ADD, "", "t5", 5)
     assert twin.effects() == {"t1": 1, "t4": 1, "t5": 1}
+
+
+def test_the_fence_of_one_part_of_a_workload_says_nothing_of_the_others() -> None:
+    twin = after(made(), 60)
+    twin.apply("chat", DRAIN, "chat-0", "drain", 1)
+    shares = Told(by_replica={"chat-1": 0.5, "chat-2": 0.5})
+    twin.apply("chat", StepKind.WEIGH, "", "weigh", 2, shares)
+    twin.undo("chat", DRAIN, "chat-0", "drain", "restore", 1)
+    twin.apply("chat", StepKind.RETUNE, "chat-0", "tune", 3, Told(settings={"max_num_seqs": 32.0}))
+    twin.apply("chat", ADD, "", "add", 1)
+    assert twin.effects().keys() == {"drain", "weigh", "restore", "tune", "add"}
+    for kind, told, fence in ((StepKind.WEIGH, shares, 1), (StepKind.RETUNE, Told(settings={"max_num_seqs": 8.0}), 2)):
+        with pytest.raises(Conflict, match=f"fence {fence} is older than {fence + 1}"):
+            twin.apply("chat", kind, "chat-1" if kind is StepKind.RETUNE else "", f"late {kind}", fence, told)
 
 
 def test_a_fence_counts_as_seen_even_when_its_order_could_not_be_done() -> None:

@@ -122,7 +122,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.path, self.now_ms, self.deeds = path, float(START_MS), Counter[str]()
-        self.highest, self.known = 0, {f"chat-{n}" for n in range(3)}
+        self.highest, self.known = Counter[str](), {f"chat-{n}" for n in range(3)}
         self.by_hand, self.kinds, self.gone = Counter[str](), dict[str, StepKind](), set[str]()
         self.twin = self.opened()
 
@@ -172,14 +172,14 @@ class World:
             assert members(self.twin.fleet) == before, "a refused order changes nothing"
             assert self.twin.inspect(token) == state
         else:
-            assert order.fence >= self.highest, "an old fence is refused"
+            assert order.fence >= self.highest[order.kind.part], "an old fence is refused"
             self.kinds.setdefault(token, order.kind)
             if order.undoes is not None:
                 self.kinds.setdefault(f"t{order.undoes}", order.kind)
             if state.state is not StepState.UNKNOWN:
                 assert members(self.twin.fleet) == before, "a token seen before does nothing again"
                 assert self.twin.effects()[token] == effects
-        self.highest = max(self.highest, order.fence)
+        self.highest[order.kind.part] = max(self.highest[order.kind.part], order.fence)
 
     def command(self, verb: str, replica: int) -> None:
         try:

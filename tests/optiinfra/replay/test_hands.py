@@ -68,6 +68,16 @@ async def test_an_old_fence_is_refused(fleet: Scene, hands: SceneController) -> 
     assert len(fleet.present) == 4
 
 
+async def test_the_fence_of_another_part_of_the_workload_locks_nobody_out(fleet: Scene, hands: SceneController) -> None:
+    weigh = PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 1.0})
+    with pytest.raises(ConfigError, match="no router"):
+        await hands.apply("chat", weigh, "weigh", 9)
+    await hands.apply("chat", ADD, "one", 7)
+    assert len(fleet.present) == 4
+    with pytest.raises(Conflict, match="older than 9"):
+        await hands.apply("chat", weigh, "again", 8)
+
+
 async def test_a_replica_is_drained_and_then_removed(fleet: Scene, hands: SceneController) -> None:
     with pytest.raises(ConfigError, match="chat-2 is serving"):
         await hands.apply("chat", remove("chat-2"), "early", 1)
