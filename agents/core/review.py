@@ -120,7 +120,7 @@ def _of_facts(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findi
             yield _Finding(Verdict.VETO, 2, f"{words}; capacity is not taken on missing data")
         elif fact.holds:
             yield _Finding(Verdict.DEMOTE, 1, f"{words}, and it counts as holding")
-    if not takes:
+    if not takes or candidate.spec.frees_one:  # what is missed and stuck may be the doing of the replica to be set back
         return
     for name, size_s, value in _burns(candidates, candidate):
         over = f"over {size_s} s" if size_s else "now"

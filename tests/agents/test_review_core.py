@@ -12,6 +12,7 @@ from agents.core.review import bound, bound_all, judge, judge_all
 from contracts.events import ActionKind, Candidate, CandidateSet, Judgement, Risk, Verdict
 from contracts.laws.bounds import Comparator
 from tests.agents.review_sets import a_fact, a_set, a_spec, scale_down, scale_up
+from tests.agents.saga_help import TUNE
 
 VERDICTS = [Verdict.APPROVE, Verdict.DEMOTE, Verdict.VETO]
 RISKS = [Risk.LOW, Risk.MEDIUM, Risk.HIGH]
@@ -128,6 +129,16 @@ def test_one_thing_against_a_good_candidate(
     judgement = judged(candidate, **change)
     assert (judgement.verdict, judgement.risk) == (verdict, risk)
     assert reason in judgement.reasons[0]
+
+
+@pytest.mark.parametrize("seen", [{10: {"e2e_burn_rate": 1.5}}, {0: {"stalled": 1.0}}], ids=["burns", "is stuck"])
+def test_what_a_canary_breaks_does_not_keep_it_from_being_set_back(seen: dict[int, dict[str, float]]) -> None:
+    canary = TUNE.model_copy(update={"by_replica": {"chat-1": 1.0}, "replicas": 1})
+    fact = a_fact("load_per_replica", 60, Comparator.GT, 1.0, 4.0)
+    back = scale_down(spec=canary.model_copy(update={"restores": True}), facts=(fact,))
+    there = scale_down(spec=canary, facts=(fact,))
+    assert judged(back, evidence=seen).verdict is Verdict.APPROVE
+    assert judged(there, evidence=seen).verdict is Verdict.VETO
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def differences(page: Sli, fluid: Sli) -> dict[str, object]:
 def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(
     scrape_s: int, outages: tuple[Outage], rules: tuple[Path, ...]
 ) -> None:
-    # Rules ask every 30 s. With 40 s no newcomer is first seen in the very scrape on whose first page they ask: by pages
-    # they would not know of it yet.
+    # Rules ask every 30 s. With 40 s no newcomer is first seen in the very scrape on whose first page they ask: by
+    # pages they would not know of it yet.
     around = {"scrape_s": scrape_s, "startup_s": 40, "outages": outages, "rules": rules}
     told, pages = played(STORY, entry="replica", **around)
     same, fluid = played(STORY, entry="workload", **around)
