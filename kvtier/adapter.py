@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
+import vllm
 from vllm.v1.kv_offload.base import (
     LookupResult,
     Medium,
@@ -52,9 +54,12 @@ _PREFIX = "vllm:kv_offload_optiinfra_disk_"
 class OptiInfraDiskTier(SecondaryTierManager):
     """A bounded, checked, restart-safe disk tier.
 
-    `cap_gb` (10^9 bytes) bounds the disk. `policy` chooses what stays. `wear_gb_a_day` bounds writes; `recompute_ms` is
-    what computing a block anew takes, as [for the first block, more for each block before it]: a block that loads
-    slower than that is computed. `readers` and `writers` are threads.
+    `cap_gb` (10^9 bytes) bounds the disk. `policy` chooses what stays. `wear_gb_a_day` bounds writes. `readers` and
+    `writers` are threads. Every block that is here is loaded: whether computing is faster is not weighed, since vLLM
+    stops at the first block that is refused, and the first ones are the cheapest to compute.
+
+    Each model, layout and version of vLLM has a folder of its own below `root_dir`, and each folder has the whole cap:
+    remove those of a former version. A setting that is unknown or wrong keeps the tier closed, and the log says why.
     """
 
     medium: ClassVar[Medium] = Medium.STORAGE
@@ -70,53 +75,48 @@ class OptiInfraDiskTier(SecondaryTierManager):
         readers: int = 8,
         writers: int = 4,
         wear_gb_a_day: float | None = None,
-        recompute_ms: tuple[float, float] | None = None,
         enable_kv_events: bool = False,
         locality: str | None = None,
         backpressure_detector: Any = None,
+        **unknown: Any,
     ) -> None:
         super().__init__(offloading_spec, primary_kv_view, tier_type, backpressure_detector)
         self._tokens = offloading_spec.tokens_per_block[0] * offloading_spec.blocks_per_chunk
         self._events_on = enable_kv_events and offloading_spec.kv_events_config.enable_kv_cache_events
         self._memory = primary_kv_view.cast("B")
         self._loads: dict[int, list[OffloadKey]] = {}
+        self._tier: DiskTier | None = None
         self._shed: list[JobResult] = []
         self._told: dict[str, int] = {}
-        fields = FileMapper.from_offloading_spec(
-            root_dir, offloading_spec, offloading_spec.blocks_per_chunk, parallel_agnostic=True
-        ).get_run_config()
-        layout = json.dumps(fields, sort_keys=True, default=str)
-        settings = Settings(
-            cap_bytes=int(cap_gb * 1e9),
-            slot_bytes=self.block_size_bytes,
-            layout=layout,
-            policy=policy,
-            wear_bytes_a_day=None if wear_gb_a_day is None else int(wear_gb_a_day * 1e9),
-            recompute=None if recompute_ms is None else self._recompute(*recompute_ms),
-        )
-        folder = Path(root_dir) / hashlib.sha256(layout.encode()).hexdigest()[:16]
-        self._tier: DiskTier | None = None
         try:
-            self._tier = DiskTier(folder, settings)
-        except (TierError, OSError, ValueError) as error:
-            _log.error("The disk tier stays closed, and every lookup misses: %s", error)
+            if unknown:
+                raise ValueError(f"it has no setting {', '.join(unknown)}")
+            layout = _layout(root_dir, offloading_spec)
+            settings = Settings(
+                cap_bytes=int(cap_gb * 1e9),
+                slot_bytes=self.block_size_bytes,
+                layout=layout,
+                policy=policy,
+                wear_bytes_a_day=None if wear_gb_a_day is None else int(wear_gb_a_day * 1e9),
+            )
+            folder = Path(root_dir) / hashlib.sha256(layout.encode()).hexdigest()[:16]
+            with ExitStack() as opened:
+                tier = opened.enter_context(DiskTier(folder, settings))
+                self._jobs = Jobs(tier, readers=readers, writers=writers)
+                opened.pop_all()
+        except Exception as error:  # noqa: BLE001  whatever is wrong with the settings, the server lives
+            traceback = not isinstance(error, TierError | OSError | ValueError)
+            _log.error("The disk tier stays closed, and every lookup misses: %s", error, exc_info=traceback)
             return
-        self._jobs = Jobs(self._tier, readers=readers, writers=writers)
-        found = self._tier.fill()
+        self._tier = tier
+        found = tier.fill()
         _log.info("Disk tier at %s: %d of %d slots hold a block", folder, found.blocks, found.slots)
-
-    def _recompute(self, first_ms: float, more_ms: float) -> Any:
-        return lambda position, _: (first_ms + more_ms * position / self._tokens) / 1000
 
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
         return RequestOffloadingContext()
 
     def lookup(self, key: OffloadKey, req_context: ReqContext) -> LookupResult:
-        return LookupResult.HIT if self._tier is not None and self._tier.wanted(bytes(key)) else LookupResult.MISS
-
-    def touch(self, keys: Collection[OffloadKey], req_context: ReqContext) -> None:
-        if self._tier is not None:
-            self._tier.touch(map(bytes, keys))
+        return LookupResult.HIT if self._tier is not None and self._tier.holds(bytes(key)) else LookupResult.MISS
 
     def submit_store(self, job_metadata: TransferJob) -> None:
         blocks = self._blocks(job_metadata)
@@ -204,3 +204,14 @@ class OptiInfraDiskTier(SecondaryTierManager):
             data = self._memory[at : at + self.block_size_bytes]
             blocks.append(Block(bytes(key), data, None if parent is None else bytes(parent), start, self._tokens))
         return blocks
+
+
+def _layout(root_dir: str, spec: Any) -> str:
+    """What the bytes of a block depend on: blocks are shared by servers for which all of this is the same."""
+    fields = FileMapper.from_offloading_spec(
+        root_dir, spec, spec.blocks_per_chunk, parallel_agnostic=True
+    ).get_run_config()
+    fields["kv_cache_layout"] = getattr(spec.config, "kv_cache_layout", None)
+    fields["model_revision"] = getattr(spec.config.model, "revision", None)
+    fields["vllm_version"] = getattr(vllm, "__version__", None)
+    return json.dumps(fields, sort_keys=True, default=str)

@@ -13,7 +13,7 @@ from typing import Any
 
 from contracts.laws.kv_bytes import kv_shape
 from kvtier.simulator import Played
-from kvtier.sizes import active_parameters, text_of
+from kvtier.sizes import active_parameters, need, text_of
 
 FLOPS_PER_S = 8 * 989e12 * 0.5
 """Eight H100 at half of their dense 16-bit peak (NVIDIA's data sheet: 989 TFLOP/s each)."""
@@ -41,8 +41,8 @@ def prefill_of(config: Mapping[str, Any], flops_per_s: float = FLOPS_PER_S, wher
     Of Llama-3-70B, block i of 512 tokens takes 7.2e13 + 6.9e11 i operations.
     """
     shape, text = kv_shape(config, where=where), text_of(config)
-    heads = int(text["num_attention_heads"])
-    size = shape.head_dim or int(text["qk_nope_head_dim"]) + int(text["qk_rope_head_dim"])
+    heads = need(text, "num_attention_heads", where)
+    size = shape.head_dim or need(text, "qk_nope_head_dim", where) + need(text, "qk_rope_head_dim", where)
     pair = 4.0 * heads * size
     return Prefill(
         2.0 * active_parameters(config, where),

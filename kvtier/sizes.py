@@ -42,23 +42,34 @@ def active_parameters(config: Mapping[str, Any], where: str = "config.json") -> 
 
 
 def _parameters(config: Mapping[str, Any], where: str, *, active: bool) -> int:
-    hidden, layers = _need(config, "hidden_size", where), _need(config, "num_hidden_layers", where)
-    inner, vocabulary = _need(config, "intermediate_size", where), _need(config, "vocab_size", where)
-    experts = int(config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0)
+    hidden, layers = need(config, "hidden_size", where), need(config, "num_hidden_layers", where)
+    inner, vocabulary = need(config, "intermediate_size", where), need(config, "vocab_size", where)
+    experts = _experts(config)
     dense = int(config.get("first_k_dense_replace") or 0) if experts else layers
     each = int(config.get("moe_intermediate_size") or inner)
     if active and experts:
-        experts = _need(config, "num_experts_per_tok", where)
+        experts = need(config, "num_experts_per_tok", where)
     mixture = 3 * hidden * each * (experts + int(config.get("n_shared_experts") or 0)) + hidden * experts
     tables = vocabulary * hidden * (1 if active or config.get("tie_word_embeddings") else 2)
     return tables + layers * _attention(config, hidden, where) + dense * 3 * hidden * inner + (layers - dense) * mixture
 
 
+def _expert_parameters(config: Mapping[str, Any], where: str) -> int:
+    """Parameters of all experts, the shared ones and routers not among them."""
+    each = int(config.get("moe_intermediate_size") or need(config, "intermediate_size", where))
+    layers = need(config, "num_hidden_layers", where) - int(config.get("first_k_dense_replace") or 0)
+    return layers * _experts(config) * 3 * need(config, "hidden_size", where) * each
+
+
+def _experts(config: Mapping[str, Any]) -> int:
+    return int(config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0)
+
+
 def _attention(config: Mapping[str, Any], hidden: int, where: str) -> int:
-    heads = _need(config, "num_attention_heads", where)
+    heads = need(config, "num_attention_heads", where)
     if config.get("kv_lora_rank"):
-        rank, rotary = int(config["kv_lora_rank"]), _need(config, "qk_rope_head_dim", where)
-        plain, value = _need(config, "qk_nope_head_dim", where), _need(config, "v_head_dim", where)
+        rank, rotary = int(config["kv_lora_rank"]), need(config, "qk_rope_head_dim", where)
+        plain, value = need(config, "qk_nope_head_dim", where), need(config, "v_head_dim", where)
         queries, squeezed = heads * (plain + rotary), int(config.get("q_lora_rank") or 0)
         asked = (hidden + queries) * squeezed if squeezed else hidden * queries
         return asked + hidden * (rank + rotary) + rank * heads * (plain + value) + heads * value * hidden
@@ -70,17 +81,21 @@ def _attention(config: Mapping[str, Any], hidden: int, where: str) -> int:
 def weight_bytes(config: Mapping[str, Any], where: str = "config.json") -> int:
     """Bytes of the weights in the type that the configuration tells: quantised where it says so, else 16 bits."""
     packed = config.get("quantization_config")
-    bits = 16
+    bits, total = 16, parameters(config, where)
     if isinstance(packed, Mapping):
-        bits = int(packed.get("bits") or (8 if "8" in str(packed.get("quant_method")) else 16))
-    return parameters(config, where) * bits // 8
+        method = str(packed.get("quant_method"))
+        if method == "mxfp4":  # the experts alone: 4 bits for each number, and 8 for every 32 of them
+            packed_ones = _expert_parameters(text_of(config), where)
+            return (total - packed_ones) * 2 + packed_ones * 17 // 32
+        bits = int(packed.get("bits") or (8 if "8" in method else 16))
+    return total * bits // 8
 
 
 def activation_bytes(config: Mapping[str, Any], batched_tokens: int, where: str = "config.json") -> int:
     """Room that a step of so many tokens takes: hidden states and the MLP's halves in 16 bits, logits in 32."""
     config = text_of(config)
-    hidden, inner = _need(config, "hidden_size", where), _need(config, "intermediate_size", where)
-    logits = 4 * min(batched_tokens, _LOGIT_SEQUENCES) * _need(config, "vocab_size", where)
+    hidden, inner = need(config, "hidden_size", where), need(config, "intermediate_size", where)
+    logits = 4 * min(batched_tokens, _LOGIT_SEQUENCES) * need(config, "vocab_size", where)
     return 2 * batched_tokens * (4 * hidden + 2 * inner) + logits
 
 
@@ -108,7 +123,8 @@ def room(
     return Room(weights, active, int(left), tokens)
 
 
-def _need(config: Mapping[str, Any], name: str, where: str) -> int:
+def need(config: Mapping[str, Any], name: str, where: str) -> int:
+    """A number above 0 that a configuration must have. Raises ConfigError, which names it."""
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"no {name}", where=where, fix=f"Name the config.json of the model's weights; it has {name}.")

@@ -25,7 +25,8 @@ TIME_WEAR = 0.5
 @dataclass(frozen=True)
 class Row:
     """One policy at one capacity and bandwidth. Classic policies load every hit, so that `saved_s` may be negative;
-    `optiinfra` and the bound load or compute, whichever is faster: `saved_choosing_s` is that for all."""
+    `optiinfra` and the bound load or compute, whichever is faster: `saved_choosing_s` is that for all. The choice is
+    made for each block by itself: an upper limit for engines, which load from the first block on."""
 
     policy: str
     capacity_bytes: int
@@ -76,7 +77,7 @@ def compare(
                 told = partial(_told, progress, f"{name} at {capacity / 1e9:g} GB", done, runs)
                 told(0.0)
             found += _rows(prompts, prefill, setting, name, capacity, slots, told)
-        rows += list(_with_ratios(found))
+        rows += list(_with_ratios(found, bounded=not setting.memory_slots))
     return rows
 
 
@@ -140,9 +141,10 @@ def _worth(name: str, prefill: Prefill, disk: Disk, *, for_time: bool) -> Worth 
     return net
 
 
-def _with_ratios(rows: Sequence[Row]) -> Iterator[Row]:
-    """Hits as a share of the bound's and writes as a share of LRU's, where those were played too."""
-    best = next((row.hit_blocks for row in rows if row.policy == bound.NAME), 0)
+def _with_ratios(rows: Sequence[Row], *, bounded: bool) -> Iterator[Row]:
+    """Hits as a share of the bound's and writes as a share of LRU's, where those were played too. The bound knows no
+    memory above the disk: below one it bounds nothing (`bounded`)."""
+    best = next((row.hit_blocks for row in rows if bounded and row.policy == bound.NAME), 0)
     most = next((row.written_blocks for row in rows if row.policy == "lru"), 0)
     for row in rows:
         yield replace(

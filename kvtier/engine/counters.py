@@ -38,12 +38,14 @@ class Counters:
 
 @dataclass(frozen=True)
 class Fill:
-    """How full a tier is: blocks held, slots there are, slots in quarantine, and the most bytes it may take on disk."""
+    """How full a tier is: blocks held, slots under the cap, how many of these are in quarantine, the most bytes it may
+    take on disk, and slots for which the disk has no room."""
 
     blocks: int
     slots: int
     bad_slots: int
     cap_bytes: int
+    roomless_slots: int = 0
 
 
 _DOC = {
@@ -75,7 +77,12 @@ def exposition(counters: Counters, fill: Fill, prefix: str = "kvtier_disk") -> s
     ):
         lines += [f"# HELP {prefix}_{name}_blocks_total {doc}", f"# TYPE {prefix}_{name}_blocks_total counter"]
         lines += [f'{prefix}_{name}_blocks_total{{reason="{why}"}} {n}' for why, n in sorted(values[name].items())]
-    for name, doc in (("blocks", "Blocks held."), ("slots", "Slots."), ("bad_slots", "Slots in quarantine.")):
+    for name, doc in (
+        ("blocks", "Blocks held."),
+        ("slots", "Slots."),
+        ("bad_slots", "Slots in quarantine."),
+        ("roomless_slots", "Slots for which the disk has no room."),
+    ):
         lines += [
             f"# HELP {prefix}_{name} {doc}",
             f"# TYPE {prefix}_{name} gauge",

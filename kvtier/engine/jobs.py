@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,6 +12,8 @@ from time import monotonic
 
 from kvtier.engine.terms import Why
 from kvtier.engine.tier import DiskTier
+
+_log = logging.getLogger("vllm.kvtier")
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,31 @@ class Jobs:
         self._open: set[Future[None]] = set()
 
     def store(self, job_id: int, blocks: Sequence[Block]) -> bool:
-        """Begin to store blocks, in the order of their prompt. False: shed, nothing will be told of it."""
-        size = sum(len(each.data) for each in blocks)
+        """Begin to store blocks, in the order of their prompt. False: shed, nothing will be told of it.
+
+        Which are worth a write is decided here, one job after another: a block may stand on one that is yet to be
+        written by another thread."""
+        size = sum(each.data.nbytes for each in blocks)
         with self._lock:
             if self._queued and self._queued + size > self._most:
                 return False
             self._queued += size
-        self._begin(self._writers, lambda: self._run(job_id, blocks, self._store, store=True), size)
+        asked = [
+            self._tier.offer(each.key, each.data.nbytes, each.parent, each.position, each.tokens) for each in blocks
+        ]
+        wanted = dict.fromkeys(each.key for each, why in zip(blocks, asked, strict=True) if why is Why.DONE)
+
+        def forgone() -> None:
+            for key in wanted:
+                self._tier.forgo(key)
+
+        self._begin(self._writers, lambda: self._run(job_id, blocks, self._store, asked), size, forgone)
         return True
 
     def load(self, job_id: int, blocks: Sequence[Block]) -> None:
-        """Begin to load blocks, in the order of their prompt."""
-        self._begin(self._readers, lambda: self._run(job_id, blocks, self._load, store=False), 0)
+        """Begin to load blocks, in the order of their prompt. They were needed: those that are here count as hits."""
+        self._tier.touch(each.key for each in blocks)
+        self._begin(self._readers, lambda: self._run(job_id, blocks, self._load), 0)
 
     def ended(self) -> list[Ended]:
         """The jobs that ended since the last call."""
@@ -90,7 +106,9 @@ class Jobs:
         for pool in (self._readers, self._writers):
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, run: Callable[[], None], size: int) -> None:
+    def _begin(
+        self, pool: ThreadPoolExecutor, run: Callable[[], None], size: int, forgone: Callable[[], None] | None = None
+    ) -> None:
         with self._lock:
             job = pool.submit(run)
             self._open.add(job)
@@ -99,22 +117,42 @@ class Jobs:
             with self._lock:
                 self._open.discard(ended)
                 self._queued -= size
+            if forgone and ended.cancelled():
+                forgone()
 
         job.add_done_callback(over)
 
-    def _run(self, job_id: int, blocks: Sequence[Block], one: Callable[[Block], Why], *, store: bool) -> None:
+    def _run(
+        self,
+        job_id: int,
+        blocks: Sequence[Block],
+        one: Callable[[Block], Why],
+        asked: Sequence[Why] | None = None,
+    ) -> None:
+        """All blocks of a job. `asked`: of a store, what was said to each; those that were accepted are written."""
         began_s, answers = monotonic(), list[Why]()
-        for block in blocks:
-            answers.append(one(block))
-            if not store and answers[-1] is not Why.DONE:
+        for block, said in zip(blocks, asked or [Why.DONE] * len(blocks), strict=True):
+            answers.append(said if said is not Why.DONE else self._tried(one, block))
+            if asked is None and answers[-1] is not Why.DONE:
                 break
         answers += [Why.NOT_HERE] * (len(blocks) - len(answers))
-        moved = sum(len(block.data) for block, why in zip(blocks, answers, strict=True) if why is Why.DONE)
+        moved = sum(block.data.nbytes for block, why in zip(blocks, answers, strict=True) if why is Why.DONE)
         with self._lock:
-            self._ended.append(Ended(job_id, store, tuple(answers), moved, monotonic() - began_s))
+            self._ended.append(Ended(job_id, asked is not None, tuple(answers), moved, monotonic() - began_s))
+
+    def _tried(self, one: Callable[[Block], Why], block: Block) -> Why:
+        try:
+            return one(block)
+        except Exception:  # noqa: BLE001  a job that ends without a word would keep its memory for ever
+            _log.exception("A block could not be moved")
+            return Why.DISK
 
     def _store(self, block: Block) -> Why:
-        return self._tier.store(block.key, block.data, block.parent, block.position, block.tokens)
+        try:
+            return self._tier.write(block.key, block.data, block.parent, block.position, block.tokens)
+        except BaseException:
+            self._tier.forgo(block.key)
+            raise
 
     def _load(self, block: Block) -> Why:
         return self._tier.load(block.key, block.data)

@@ -20,6 +20,17 @@ PAGE = 4096
 _SLAB_BYTES = 1 << 30
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+class NoRoomError(OSError):
+    """The disk has no room for these slots: for a whole slab that would be new, or for one slot of an old one."""
+
+    def __init__(self, error: OSError, slots: range, *, new_slab: bool) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.slots, self.new_slab = slots, new_slab
+
+
 class Slabs:
     """The slab files of one tier. Threads may read and write different slots at the same time."""
 
@@ -39,13 +50,18 @@ class Slabs:
         return self._direct
 
     def write(self, slot: int, offset: int, data: memoryview) -> None:
-        """Write a segment, `offset` bytes into the slot. Raises OSError."""
+        """Write a segment, `offset` bytes into the slot. Raises OSError, NoRoomError where the disk is full."""
         fd, at = self._slab(slot, create=True), self._place(slot, offset)
         if self._direct and not self._aligned(data):
             page = self._page(len(data))
             page[: len(data)] = data
             data = page
-        _whole(fd, data, at)
+        try:
+            _whole(fd, data, at)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise NoRoomError(error, range(slot, slot + 1), new_slab=False) from error
+            raise
 
     def read(self, slot: int, offset: int, into: memoryview) -> None:
         """Read a segment. Raises OSError, also for bytes that are not there."""
@@ -60,6 +76,8 @@ class Slabs:
     def trim(self) -> None:
         """Cut off what is beyond the last slot: a smaller cap frees its bytes."""
         for path in self._root.glob("slab-*.kv"):
+            if not path.stem[5:].isdecimal():
+                continue
             slots = self._slots - int(path.stem[5:]) * self.slab_slots
             if slots <= 0:
                 path.unlink()
@@ -107,9 +125,13 @@ class Slabs:
             try:
                 os.posix_fallocate(fd, 0, slots * self.stride)
             except OSError as error:
+                if error.errno in _NO_ROOM and not new:
+                    return fd  # the room that it has is good; each slot beyond will be refused by itself
                 os.close(fd)
-                if new and error.errno == errno.ENOSPC:
+                if error.errno in _NO_ROOM:
                     path.unlink()  # half a slab would hold room and no block
+                    first = number * self.slab_slots
+                    raise NoRoomError(error, range(first, first + slots), new_slab=True) from error
                 raise
         return fd
 

@@ -79,11 +79,15 @@ class Table:
         self._path, self._slots = path, slots
         try:
             self._fd = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _refused(path, error) from error
+        try:
             if not read_only:
                 os.ftruncate(self._fd, slots * RECORD_BYTES)
                 os.posix_fallocate(self._fd, 0, slots * RECORD_BYTES)
         except OSError as error:
-            raise TierError(str(error), where=str(path), fix="Give a folder that can be written, with room.") from error
+            self.close()
+            raise _refused(path, error) from error
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """Every slot that holds a block, or is bad."""
@@ -104,3 +108,7 @@ class Table:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _refused(path: Path, error: OSError) -> TierError:
+    return TierError(str(error), where=str(path), fix="Give a folder that can be written, with room.")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Condition
 
@@ -17,7 +19,7 @@ from kvtier.engine.economy import Choice, Wear
 from kvtier.engine.errors import TierError
 from kvtier.engine.home import Home
 from kvtier.engine.shelf import Shelf
-from kvtier.engine.slabs import PAGE, Slabs
+from kvtier.engine.slabs import PAGE, NoRoomError, Slabs
 from kvtier.engine.table import KEY_BYTES, RECORD_BYTES, Record, Table
 from kvtier.engine.terms import Event, Settings, Why
 from kvtier.policies import make
@@ -34,22 +36,22 @@ class DiskTier:
         if settings.slots < 1 or settings.slot_bytes < 1:
             fix = f"Give a cap of {settings.slot_bytes + PAGE + RECORD_BYTES} bytes or more."
             raise TierError("not one block fits under the cap.", where=str(root), fix=fix)
-        self._settings = settings
-        self._home = Home(root, {"slot_bytes": settings.slot_bytes, "layout": settings.layout})
-        read_only = self._home.read_only
-        try:
+        self._settings, self._closed = settings, False
+        with ExitStack() as opened:
+            self._home = Home(root, {"slot_bytes": settings.slot_bytes, "layout": settings.layout})
+            opened.callback(self._home.close)
+            read_only = self._home.read_only
             self._table = Table(root / "index.kv", settings.slots, read_only=read_only)
-        except BaseException:
-            self._home.close()
-            raise
-        self._slabs = Slabs(root, settings.slot_bytes, settings.slots, direct=settings.direct, read_only=read_only)
-        if not read_only:
-            self._slabs.trim()
-        self._shelf = Shelf(self._table, make(settings.policy, settings.slots), settings.slots)
+            opened.callback(self._table.close)
+            self._slabs = Slabs(root, settings.slot_bytes, settings.slots, direct=settings.direct, read_only=read_only)
+            if not read_only:
+                self._slabs.trim()
+            self._shelf = Shelf(self._table, make(settings.policy, settings.slots), settings.slots)
+            self._wear = Wear(settings.wear_bytes_a_day, settings.now_s())
+            self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kvtier")
+            opened.pop_all()
         self._choice = Choice(settings.recompute)
-        self._wear = Wear(settings.wear_bytes_a_day, settings.now_s())
         self._lock, self._moving = Condition(), 0
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kvtier")
         self._shut_until_s = float("inf") if read_only else 0.0
         self._counters = Counters(recovered_blocks=len(self._shelf.held))
 
@@ -62,9 +64,12 @@ class DiskTier:
     def close(self) -> None:
         """Finish what is under way, and close the files. All that is asked afterwards is answered: not here."""
         with self._lock:
-            self._shut_until_s = float("inf")
+            if self._closed:
+                return
+            self._closed, self._shut_until_s = True, float("inf")
             self._shelf.held.clear()
             self._lock.wait_for(lambda: not self._moving)
+            self._shelf.held.clear()  # what was being written came in meanwhile: the next process will find it
             self._pool.shutdown()
             self._slabs.close()
             self._table.close()
@@ -100,31 +105,58 @@ class DiskTier:
 
     def store(self, key: bytes, data: checksum.Buffer, parent: bytes | None, position: int, tokens: int) -> Why:
         """Keep a block that was computed, if that is worth a write. DONE, or why not. Counts as a sighting."""
+        why = self.offer(key, memoryview(data).nbytes, parent, position, tokens)
+        return self.write(key, data, parent, position, tokens) if why is Why.DONE else why
+
+    def offer(self, key: bytes, length: int, parent: bytes | None, position: int, tokens: int) -> Why:
+        """A block of `length` bytes was computed: one sighting, told in the order of the prompt. DONE where it is worth
+        a write, and `write` or `forgo` must follow; else why not. Waits for no disk."""
+        with self._lock:
+            if length > self._settings.slot_bytes or not 0 < len(key) <= KEY_BYTES or len(parent or b"") > KEY_BYTES:
+                why = Why.LENGTH
+            else:
+                why = Why.SHUT if self._closed else self._shelf.offer(key, parent, position, tokens)
+            if why not in (Why.DONE, Why.HERE):
+                self._counters.refuse(why)
+        return why
+
+    def forgo(self, key: bytes) -> None:
+        """A block whose offer was accepted will not be written."""
+        with self._lock:
+            self._shelf.forgo(key)
+
+    def write(self, key: bytes, data: checksum.Buffer, parent: bytes | None, position: int, tokens: int) -> Why:
+        """Keep a block whose offer was accepted. DONE, or why not: then it is as if it was never offered."""
         view, began_s = memoryview(data).cast("B"), self._settings.now_s()
         with self._lock:
-            slot = self._reserved(key, len(view), parent, position, tokens, began_s)
+            slot = self._reserved(key, len(view), began_s)
             if isinstance(slot, Why):
-                if slot is not Why.HERE:
-                    self._counters.refuse(slot)
+                self._shelf.forgo(key)
+                self._counters.refuse(slot)
                 return slot
             self._moving += 1
+        sums: list[bytes] | None = None
         try:
-            sums = self._each_segment(view, lambda at, part: self._put(slot, at, part))
-        except OSError:
-            sums = None
-        with self._lock:
-            self._moved()
-            if sums is None:
-                why = self._shelf.abort(slot, key)
-            else:
-                total = checksum.block(key, len(view), sums)
-                why = self._shelf.commit(slot, Record(key, parent, position, tokens, len(view), total, 0))
-            if why is Why.DONE:
-                self._counters.stored_blocks += 1
-                self._counters.stored_bytes += len(view)
-                self._counters.store_s += self._settings.now_s() - began_s
-            else:
-                self._shut(why)
+            slot, sums = self._written(key, slot, view)
+        finally:
+            with self._lock:
+                self._moved()
+                if isinstance(slot, Why):
+                    self._shelf.forgo(key)
+                    why = slot
+                elif sums is None:
+                    why = self._shelf.abort(slot, key)
+                else:
+                    total = checksum.block(key, len(view), sums)
+                    why = self._shelf.commit(slot, Record(key, parent, position, tokens, len(view), total, 0))
+                if why is Why.DONE:
+                    self._counters.stored_blocks += 1
+                    self._counters.stored_bytes += len(view)
+                    self._counters.store_s += self._settings.now_s() - began_s
+                else:
+                    self._counters.refuse(why)
+                if why is Why.DISK:
+                    self._shut_until_s = max(self._shut_until_s, self._settings.now_s() + _SHUT_S)
         return why
 
     def load(self, key: bytes, into: memoryview) -> Why:
@@ -139,26 +171,30 @@ class DiskTier:
             slot, record = found
             self._shelf.policy.pin(key)
             self._moving += 1
+        told: Why | None = None
         try:
             sums = self._each_segment(view, lambda at, part: self._get(slot, at, part))
-            why = Why.DONE if checksum.block(key, len(view), sums) == record.checksum else Why.CORRUPT
+            told = Why.DONE if checksum.block(key, len(view), sums) == record.checksum else Why.CORRUPT
         except OSError:
-            why = Why.DISK
-        took_s = self._settings.now_s() - began_s
-        with self._lock:
-            self._moved()
-            self._shelf.policy.unpin(key)
-            if why is Why.DONE:
-                self._choice.meter.saw(len(view), took_s)
-                self._counters.loaded_blocks += 1
-                self._counters.loaded_bytes += len(view)
-                self._counters.load_s += took_s
-                return why
-            self._counters.miss(why)
-            self._counters.corrupt_blocks += why is Why.CORRUPT
-            self._counters.read_errors += why is Why.DISK
-            self._shelf.quarantine(slot, record)
-        return why
+            told = Why.DISK
+        finally:
+            took_s = self._settings.now_s() - began_s
+            with self._lock:
+                self._moved()
+                self._shelf.policy.unpin(key)
+                if told is Why.DONE:
+                    self._choice.meter.saw(len(view), took_s)
+                    self._counters.loaded_blocks += 1
+                    self._counters.loaded_bytes += len(view)
+                    self._counters.load_s += took_s
+                elif told is not None:
+                    self._counters.miss(told)
+                if told is Why.CORRUPT:
+                    self._counters.corrupt_blocks += self._shelf.quarantine(slot, record)
+                elif told is Why.DISK:
+                    self._counters.read_errors += 1
+                    self._shelf.drop(slot, record)
+        return told
 
     @property
     def slots_at(self) -> tuple[int, int]:
@@ -179,16 +215,12 @@ class DiskTier:
     def fill(self) -> Fill:
         """How full it is."""
         with self._lock:
-            return Fill(len(self._shelf.held), self._shelf.slots, len(self._shelf.bad), self._settings.cap_bytes)
+            shelf = self._shelf
+            return Fill(
+                len(shelf.held), shelf.slots, len(shelf.bad), self._settings.cap_bytes, len(shelf.roomless - shelf.bad)
+            )
 
-    def _reserved(
-        self, key: bytes, length: int, parent: bytes | None, position: int, tokens: int, now_s: float
-    ) -> int | Why:
-        if length > self._settings.slot_bytes or not 0 < len(key) <= KEY_BYTES or len(parent or b"") > KEY_BYTES:
-            return Why.LENGTH
-        why = self._shelf.sight(key, parent, position, tokens)
-        if why is not Why.DONE:
-            return why
+    def _reserved(self, key: bytes, length: int, now_s: float) -> int | Why:
         if now_s < self._shut_until_s:
             return Why.SHUT
         if not self._wear.spend(length, now_s):
@@ -198,9 +230,21 @@ class DiskTier:
             self._shut_until_s = max(self._shut_until_s, now_s + _SHUT_S)
         return slot
 
-    def _shut(self, why: Why) -> None:
-        self._counters.refuse(why)
-        self._shut_until_s = max(self._shut_until_s, self._settings.now_s() + _SHUT_S)
+    def _written(self, key: bytes, slot: int, view: memoryview) -> tuple[int | Why, list[bytes] | None]:
+        """Write the bytes, elsewhere where the disk has no room for the slot's slab. The slot, and sums if written."""
+        while True:
+            try:
+                return slot, self._each_segment(view, partial(self._put, slot))
+            except NoRoomError as full:
+                with self._lock:
+                    if not self._shelf.withdraw(full.slots) or not full.new_slab:
+                        return slot, None
+                    other = self._shelf.reserve(key)
+                if isinstance(other, Why):
+                    return other, None
+                slot = other
+            except OSError:
+                return slot, None
 
     def _moved(self) -> None:
         self._moving -= 1

@@ -7,8 +7,10 @@ A policy decides; it holds no bytes and does no I/O. Its owner keeps the blocks 
     needed and not here     admit(key, parent, position, tokens): is it worth a write, now that it was computed?
       yes                     while len(policy) >= slots: victim = policy.evict(), free the victim's slot
                               insert(key, parent, position, tokens)
+    a write takes its time  coming(key) after admit, called_off(key) before insert, or where it failed
     in use by a read/write  pin(key) … unpin(key): it is not evicted meanwhile
     lost, or found bad      remove(key)
+    slots come or go        resize(slots)
 
 Blocks of a request are told in the order of the prompt, each once: `touch` those that are here, `admit` the others, so
 that each call is one sighting. A policy never reads a clock: its time is the number of sightings.
@@ -40,6 +42,19 @@ class Policy(ABC):
             raise ValueError(f"a policy needs a slot or more, not {slots}")
         self.slots = slots
         self._pins: dict[Key, int] = {}
+        self._coming: set[Key] = set()
+
+    def resize(self, slots: int) -> None:
+        """There are so many slots that can be used now."""
+        self.slots = max(1, slots)
+
+    def coming(self, key: Key) -> None:
+        """An admitted block will be here once it is written: it takes a slot, and others may stand on it."""
+        self._coming.add(key)
+
+    def called_off(self, key: Key) -> None:
+        """The block comes no longer: its write failed, or ended and `insert` follows."""
+        self._coming.discard(key)
 
     def expect(self, keys: Sequence[Key]) -> None:
         """A hint before a request's blocks are told: all of them, in order. A policy may do without."""

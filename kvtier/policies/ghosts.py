@@ -100,6 +100,10 @@ class S3Fifo(_TwoQueues):
         self._gone: Queue = OrderedDict()
         self._probation = max(1, slots // 10)
 
+    def resize(self, slots: int) -> None:
+        super().resize(slots)
+        self._probation = max(1, self.slots // 10)
+
     def insert(self, key: Key, parent: Key | None, position: int, tokens: int) -> None:
         known = key in self._gone
         self._gone.pop(key, None)

@@ -68,6 +68,10 @@ class Renting(Policy):
     def __iter__(self) -> Iterator[Key]:
         return iter(self._here)
 
+    def resize(self, slots: int) -> None:
+        super().resize(slots)
+        self._shadow.resize(self.slots)
+
     def expect(self, keys: Sequence[Key]) -> None:
         self._unseen = sum(key not in self._here and key not in self._gone for key in keys)
 
@@ -95,7 +99,7 @@ class Renting(Policy):
             self._gone.move_to_end(key)
         self._shadow.sighted(key, False)
         self._missed += 1
-        joins = parent is None or parent in self._here or parent == self._admitted
+        joins = parent is None or parent in self._here or parent in self._coming or parent == self._admitted
         self._admitted = None
         if not joins or not self._pays(block, above):
             return False
@@ -150,7 +154,7 @@ class Renting(Policy):
             if float(ledger.hits[block.kind]) <= self.write_price:
                 return False
             earns = float(ledger.index[block.kind, 0]) * FACTORS[block.level]
-        if len(self._here) < self.slots:
+        if len(self._here) + len(self._coming) < self.slots:
             return True
         self._protect(above)
         lowest = self._leaves.lowest()

@@ -29,6 +29,10 @@ class Shadow:
         self._theirs = self._ours = 0.0
         self._term, self._until, self._slice = TERM, 0, 0
 
+    def resize(self, slots: int) -> None:
+        """The policy has so many slots now."""
+        self._slots = slots
+
     def sighted(self, key: Key, hit: bool) -> None:
         """A block was sighted; `hit`: the policy had it."""
         self._ours += hit
@@ -37,7 +41,7 @@ class Shadow:
             self._keys.move_to_end(key)
             return
         self._keys[key] = None
-        if len(self._keys) > self._slots:
+        while len(self._keys) > self._slots:
             self._keys.popitem(last=False)
 
     def tick(self) -> bool:

@@ -53,8 +53,9 @@ def simulate(
 ) -> None:
     """Play a trace against a disk tier under each policy: hits, blocks written, tokens and seconds of prefill saved.
 
-    Classic policies load what they hit, even where computing is faster; ours does what is faster. `choosing` is what
-    every policy saves if its engine does so. `belady` knows the future, and is the bound.
+    Classic policies load what they hit, even where computing is faster; ours does what is faster, block by block.
+    `choosing` is what every policy saves if its engine does so: an upper limit, since engines load from the first block
+    on. `belady` knows the future, and is the bound of a disk without `--memory` above it.
 
     Example: `optiinfra kv simulate --trace conversation_trace.jsonl.gz --model config.json --capacity 1TB,2TB`
     """

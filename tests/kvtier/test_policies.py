@@ -195,3 +195,19 @@ def test_policies_load_where_nothing_else_of_ours_is(tmp_path: Path) -> None:
         "assert not ours, ours"
     )
     subprocess.run([sys.executable, "-P", "-c", code, str(tmp_path)], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slots_may_go_and_come_while_it_runs(name: str) -> None:
+    policy = make(name, 40)
+    for slots in (40, 3, 1, 40):
+        policy.resize(slots)
+        for number in range(200):
+            key = (slots, number)
+            if policy.admit(key, None, 0, 16):
+                while len(policy) >= slots:
+                    assert policy.evict() is not None
+                policy.insert(key, None, 0, 16)
+            if number % 3 == 0 and key in policy:
+                policy.touch(key)
+        assert 1 <= len(policy) <= slots

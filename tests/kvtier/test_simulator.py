@@ -197,6 +197,29 @@ def test_weights_of_fp8_take_a_byte_each() -> None:
     assert weight_bytes(LLAMA_8B) == 2 * parameters(LLAMA_8B)
 
 
+def test_mxfp4_packs_the_experts_alone() -> None:
+    gpt_oss = {
+        "hidden_size": 2880,
+        "intermediate_size": 2880,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "num_hidden_layers": 36,
+        "num_local_experts": 128,
+        "num_experts_per_tok": 4,
+        "vocab_size": 201088,
+        "quantization_config": {"quant_method": "mxfp4"},
+    }
+    assert weight_bytes(gpt_oss) == pytest.approx(65.25e9, rel=0.005)  # 60.8 GiB were published
+
+
+def test_below_a_memory_tier_there_is_no_share_of_a_bound_that_knows_none() -> None:
+    setting = Setting(BLOCK, 1000, [50_000], [1e9], policies=("lru", "belady"), memory_slots=20)
+    lru, best = compare(conversations(300, 1), Prefill(1.0, 0.01), setting)
+    assert lru.hits_of_belady_ratio is best.hits_of_belady_ratio is None
+    assert lru.writes_of_lru_ratio == 1.0
+
+
 def test_what_does_not_fit_is_refused_and_what_fits_is_counted() -> None:
     with pytest.raises(ConfigError, match="141 GB do not fit on 1 GPUs of 80 GB"):
         room(LLAMA_70B, 80e9)

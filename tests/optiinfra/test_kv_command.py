@@ -98,6 +98,7 @@ def test_what_cannot_be_used_is_refused_with_the_edit(files: tuple[Path, Path], 
     [
         pytest.param(1, "[]", "not a JSON object", id="config that is a list"),
         pytest.param(1, "{}", "no num_hidden_layers", id="empty config"),
+        pytest.param(1, '{"n_layer": 12, "n_head": 12, "n_embd": 768}', "no num_attention_heads", id="GPT-2"),
         pytest.param(0, '{"timestamp": 1, "input_length": 5, "output_length": 1}', "hash_ids", id="no blocks"),
         pytest.param(
             0,
