@@ -5,8 +5,16 @@ from __future__ import annotations
 from contracts.errors import ConfigError
 from optiinfra.orders import Entry
 from optiinfra.wiring import acting, sensing
-from optiinfra.wiring.common import endpoint, is_ours, make_clock, open_publisher, settings_of, worker_name
-from optiinfra.wiring.sensing import count_targets, twin_workloads
+from optiinfra.wiring.common import (
+    endpoint,
+    is_ours,
+    make_clock,
+    open_publisher,
+    settings_of,
+    twin_workloads,
+    worker_name,
+)
+from optiinfra.wiring.sensing import count_targets
 from optiinfra.wiring.stages import default_stages, make_stages
 
 _ENTRIES: dict[str, Entry] = {

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from optiinfra.orders import ChildOrders
 from optiinfra.settings import Settings
 
 if TYPE_CHECKING:
+    from connectors.twin.fleet import WorkloadSpec
     from streams.heartbeat import Pulse
     from streams.publisher import KafkaPublisher
 
@@ -117,3 +119,18 @@ async def beating(publisher: Publisher, pulse: Pulse, count: Callable[[], int]) 
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(2):
                 await publisher.publish(pulse.beat(WorkerState.LEAVING, count()))
+
+
+def twin_workloads(settings: Settings) -> tuple[WorkloadSpec, ...]:
+    """The twin's own workloads, changed and added to as the settings say; a new one is shaped like the first."""
+    from connectors.twin.fleet import default_workloads
+
+    specs = {spec.name: spec for spec in default_workloads(settings.twin.day_s)}
+    shape = next(iter(specs.values()))
+    for name, wanted in settings.twin.workloads.items():
+        spec = specs.get(name) or replace(shape, name=name)
+        load = spec.load
+        if wanted.requests_per_s is not None:
+            load = replace(load, requests_per_s=wanted.requests_per_s)
+        specs[name] = replace(spec, load=load, replicas=wanted.replicas or spec.replicas)
+    return tuple(specs.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from optiinfra.wiring.common import (
     endpoint,
     make_clock,
     settings_of,
+    twin_workloads,
     until,
     worker_name,
 )
@@ -80,21 +80,6 @@ async def twin(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
 def twin_targets(orders: ChildOrders) -> Path:
     """The file_sd file in which the twin tells its replicas, as any other service discovery would."""
     return orders.state_dir / "twin" / "targets.json"
-
-
-def twin_workloads(settings: Settings) -> tuple[WorkloadSpec, ...]:
-    """The twin's own workloads, changed and added to as the settings say; a new one is shaped like the first."""
-    from connectors.twin.fleet import default_workloads
-
-    specs = {spec.name: spec for spec in default_workloads(settings.twin.day_s)}
-    shape = next(iter(specs.values()))
-    for name, wanted in settings.twin.workloads.items():
-        spec = specs.get(name) or replace(shape, name=name)
-        load = spec.load
-        if wanted.requests_per_s is not None:
-            load = replace(load, requests_per_s=wanted.requests_per_s)
-        specs[name] = replace(spec, load=load, replicas=wanted.replicas or spec.replicas)
-    return tuple(specs.values())
 
 
 def twin_fed(settings: Settings) -> tuple[tuple[WorkloadSpec, ...], dict[str, Feed]]:

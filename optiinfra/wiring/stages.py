@@ -13,7 +13,7 @@ from contracts.errors import Unavailable
 from contracts.stage import Stage
 from optiinfra.orders import ChildOrders
 from optiinfra.settings import LimitSettings, Settings
-from optiinfra.wiring.common import settings_of
+from optiinfra.wiring.common import settings_of, twin_workloads
 
 if TYPE_CHECKING:
     from agents.core.arbiter_settings import ArbiterSettings, Limits
@@ -109,8 +109,6 @@ def steering_settings(orders: ChildOrders) -> SteeringSettings:
         for name, each in settings.engines.items()
     }
     if not settings.targets:
-        from optiinfra.wiring.sensing import twin_workloads
-
         for spec in twin_workloads(settings):
             flags, gpus = spec.engine, int(spec.engine.profile.name.rpartition("/tp")[2])
             engines.setdefault(spec.name, Setting(flags.max_num_seqs, flags.max_num_batched_tokens, gpus))
