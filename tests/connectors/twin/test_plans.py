@@ -1,0 +1,111 @@
+"""The steps that the twin's controller plans for an action on the fleet that it sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from connectors.twin.controller import plan
+from contracts.errors import ConfigError
+from contracts.events import Action, ActionKind, ActionSpec, Effect, Mode, PlanStep, StepKind
+from contracts.laws.bounds import Bound, Comparator
+from contracts.ports import Observation
+
+ADD = PlanStep(kind=StepKind.ADD)
+
+
+def action(kind: ActionKind, replicas: int) -> Action:
+    bound = Bound(sli="replicas_up", size_s=0, comparator=Comparator.GE, value=1.0)
+    spec = ActionSpec(kind=kind, replicas=replicas, effect=Effect(expect=bound, by_s=60))
+    names = {"workload": "chat", "target": "chat/replicas", "candidate_id": "c", "decision_id": "d", "rule": "r"}
+    times = {"at_ms": 1, "cause_ms": 1, "start_by_ms": 2}
+    return Action(priority=1, spec=spec, mode=Mode.AUTONOMOUS, approved_by="mode:autonomous", **names, **times)  # type: ignore[arg-type]  # by name
+
+
+def seen(*serving: str, **more: Any) -> Observation:
+    return Observation(at_ms=1, serving=serving, manual_changes=7, **more)
+
+
+def test_a_scale_up_is_so_many_adds() -> None:
+    made = plan(action(ActionKind.SCALE_UP, 2), seen("chat-0"))
+    assert made.steps == (ADD, ADD)
+    assert (made.replicas_before, made.manual_changes) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "count", "chosen"),
+    [
+        ({}, 1, ["chat-3"]),
+        ({"chat-0": 2, "chat-1": 1, "chat-2": 1, "chat-3": 5}, 1, ["chat-2"]),
+        ({"chat-0": 2, "chat-1": 1, "chat-2": 1, "chat-3": 5}, 3, ["chat-2", "chat-1", "chat-0"]),
+        ({"chat-0": 0, "chat-1": 1, "chat-2": 1, "chat-3": 1}, 2, ["chat-0", "chat-3"]),
+    ],
+)
+def test_a_scale_down_drains_the_idlest_of_the_newest_before_it_removes_any(
+    in_flight: dict[str, int], count: int, chosen: list[str]
+) -> None:
+    there = seen("chat-0", "chat-1", "chat-2", "chat-3", draining=("chat-9",), in_flight=in_flight)
+    made = plan(action(ActionKind.SCALE_DOWN, count), there)
+    drains = [PlanStep(kind=StepKind.DRAIN, subject=name) for name in chosen]
+    removes = [PlanStep(kind=StepKind.REMOVE, subject=name, final=True) for name in chosen]
+    assert list(made.steps) == drains + removes
+    assert made.replicas_before == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "there"),
+    [
+        (ActionKind.SCALE_DOWN, 2, 2),
+        (ActionKind.SCALE_DOWN, 1, 0),
+        (ActionKind.SCALE_DOWN, 51, 99),
+        (ActionKind.SCALE_UP, 101, 1),
+    ],
+)
+def test_no_plan_leaves_nobody_in_service_or_has_more_steps_than_a_plan_may(
+    kind: ActionKind, count: int, there: int
+) -> None:
+    with pytest.raises(ConfigError):
+        plan(action(kind, count), seen(*(f"chat-{n}" for n in range(there))))
+
+
+SETTINGS = {"max_num_seqs": 16.0}
+
+
+def named(kind: ActionKind, **by_replica: float) -> Action:
+    """An action on the replicas `chat_0` and so on."""
+    names = {name.replace("_", "-"): value for name, value in by_replica.items()}
+    settings = SETTINGS if kind is ActionKind.TUNE else {}
+    one = action(ActionKind.SCALE_UP, 1)
+    fields = {"kind": kind, "replicas": len(names), "settings": settings, "by_replica": names}
+    return one.model_copy(update={"spec": one.spec.model_copy(update=fields)})
+
+
+def test_a_tune_is_a_step_for_each_replica_that_serves_and_has_other_settings() -> None:
+    there = seen("chat-0", "chat-1", "chat-2", settings={"chat-1": {"max_num_seqs": 16.0, "max_num_batched_tokens": 1}})
+    made = plan(named(ActionKind.TUNE, chat_0=1, chat_1=1, chat_9=1), there)
+    assert made.steps == (PlanStep(kind=StepKind.RETUNE, subject="chat-0", settings=SETTINGS),)
+    assert (made.replicas_before, made.manual_changes) == (3, 7)
+
+
+def test_a_route_is_one_step() -> None:
+    made = plan(named(ActionKind.ROUTE, chat_0=0.5, chat_1=0.5), seen("chat-0", "chat-1"))
+    assert made.steps == (PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 0.5, "chat-1": 0.5}),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "said"),
+    [
+        (named(ActionKind.TUNE, chat_0=1), seen("chat-0"), "none would be left in service"),
+        (named(ActionKind.TUNE, chat_9=1), seen("chat-0", "chat-1"), "chat-9 do not serve"),
+        (
+            named(ActionKind.TUNE, chat_0=1),
+            seen("chat-0", "chat-1", settings={"chat-0": SETTINGS}),
+            "chat-0 have these settings already",
+        ),
+        (named(ActionKind.ROUTE, chat_0=0.5, chat_9=0.5), seen("chat-0"), "shares for chat-9, which do not serve"),
+    ],
+)
+def test_what_cannot_be_done_or_is_done_already_has_no_plan(asked: Action, there: Observation, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plan(asked, there)
