@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.performance.core.choice import TURNS_A_DAY
 from agents.performance.core.scaler import PredictiveScaler
 from contracts.errors import ConfigError
+from contracts.scaling import Scaler
 from optiinfra.replay.peers import foreseen, hpa, keda, kpa, planner, reactive, static
-from optiinfra.replay.policy import Policy, amount, grid
+from optiinfra.replay.policy import Course, Knobs, Policy, amount, grid
+
+_TARGETS = (
+    *(0.9, 0.95, 0.97, 0.98, 0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 0.9985, 0.999),
+    *(0.9993, 0.9995, 0.9997, 0.9998, 0.9999),
+)
+FREELY = 300.0
+"""Turns a day that hold back nobody who decides every 15 s: the second line of our operating points."""
+
+
+def _ours(course: Course, knobs: Knobs) -> Scaler:
+    return PredictiveScaler(course.facts, target=amount(knobs, "target"), turns_a_day=amount(knobs, "turns_a_day"))
+
 
 OURS = Policy(
     "optiinfra",
     "OptiInfra's scaler: forecasts the need, rehearses on paper fleets, spends its error budget (docs/scaler.md)",
-    lambda course, knobs: PredictiveScaler(course.facts, target=amount(knobs, "target")),
-    grid(target=(0.9, 0.95, 0.97, 0.98, 0.985, 0.9875, 0.99, 0.9925, 0.995, 0.9975, 0.9985, 0.999))
-    + grid(target=(0.9993, 0.9995, 0.9997, 0.9998, 0.9999)),
+    _ours,
+    grid(turns_a_day=(TURNS_A_DAY,), target=_TARGETS) + grid(turns_a_day=(FREELY,), target=_TARGETS[2:]),
     main="target",
     memory_s=None,
 )

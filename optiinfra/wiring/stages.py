@@ -93,6 +93,8 @@ def sizing_settings(orders: ChildOrders, *, ahead_s: float = AHEAD_S) -> SizingS
         targets={name: each.attainment_target_ratio for name, each in settings.workloads.items()},
         default_bounds=_bounds(settings.limits, simulated=simulated),
         bounds=own,
+        default_turns=settings.limits.turns_a_day,
+        turns={name: limits.turns_a_day for name, limits in settings.workload_limits.items()},
         max_age_s=evidence_age_s(orders),
         ahead_s=ahead_s,
     )

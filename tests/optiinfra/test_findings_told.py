@@ -77,11 +77,12 @@ def test_what_workloads_promise_and_their_limits_are_told_to_sizing() -> None:
         objectives={"attainment_target_ratio": 0.9},
         workloads={"chat": {"attainment_target_ratio": 0.99}},
         limits={"min_replicas": 2, "max_replicas": 6},
-        workload_limits={"chat": {"min_replicas": 3}},
+        workload_limits={"chat": {"min_replicas": 3, "turns_a_day": 120}},
         targets=("a.json",),
     )
     assert (own.target_of("chat"), own.target_of("code")) == (0.99, 0.9)
     assert (own.bounds_of("chat"), own.bounds_of("code")) == ((3, 1000), (2, 6))
+    assert (own.turns_of("chat"), own.turns_of("code")) == (120, 36)
     assert own.max_age_s == 60.0
 
 

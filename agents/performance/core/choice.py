@@ -2,7 +2,7 @@
 
 That lateness falls with caution, and how steeply, is supposed; how high it lies is learnt for each reluctance, from the
 late requests of every fleet on paper, summed with forgetting. So the caution is read off where lateness meets what is
-allowed. Of the reluctances the least is taken that turns no oftener than `TURNS_A_DAY`. What is allowed follows the
+allowed. Of the reluctances the least is taken that turns no oftener than it may. What is allowed follows the
 error budget: a fleet that has missed more than its share is allowed less.
 """
 
@@ -21,8 +21,8 @@ RELUCTANCES = (0.5, 1.5, 2.5, 4.0, 7.0, 13.0)
 """Usual errors above the two guesses that are rehearsed; the real fleet may stand anywhere between them, and with more
 caution than any."""
 TURNS_A_DAY = 36.0
-"""From growing to falling or back, on paper; the real fleet turns somewhat oftener, for its caution moves. A horizontal
-pod autoscaler with five minutes of stabilisation turns 50 to 60 times."""
+"""How often a fleet may go from growing to falling or back, where nobody says: on paper; the real one turns somewhat
+oftener, for its caution moves. A horizontal pod autoscaler with five minutes of stabilisation turns 50 to 60 times."""
 HALF_LIFE_S = 20 * 86_400
 """Half of a miss and of a turn is forgotten in twenty days: misses are few, and few are a poor judge."""
 KEPT_RATIO = 0.15
@@ -51,8 +51,8 @@ class Choice:
 class Chooser:
     """Keeps the sums. Fleets on paper come by reluctance, then by caution. `target`: share of requests in time."""
 
-    def __init__(self, target: float, slot_s: int) -> None:
-        self._goal = 1.0 - target
+    def __init__(self, target: float, slot_s: int, turns_a_day: float = TURNS_A_DAY) -> None:
+        self._goal, self._turns_a_day = 1.0 - target, turns_a_day
         self._fade = 0.5 ** (slot_s / HALF_LIFE_S)
         self._a_day = 86_400 / slot_s
         self._prior_slots = PRIOR_S / slot_s
@@ -127,5 +127,6 @@ class Chooser:
         logs = np.log(self._turns + 1.0).reshape(len(RELUCTANCES), -1)
         there = [np.interp(at, CAUTIONS, row) for at, row in zip(cautions, logs, strict=True)]
         rungs = np.arange((len(RELUCTANCES) - 1) * _STEPS + 1) / _STEPS
-        calm = np.interp(rungs, range(len(RELUCTANCES)), there) <= np.log(TURNS_A_DAY * self._slots / self._a_day + 1.0)
+        most = np.log(self._turns_a_day * self._slots / self._a_day + 1.0)
+        calm = np.interp(rungs, range(len(RELUCTANCES)), there) <= most
         return float(np.interp(rungs[calm.argmax()] if calm.any() else rungs[-1], range(len(RELUCTANCES)), RELUCTANCES))

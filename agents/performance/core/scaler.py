@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from agents.performance.core.choice import Choice, Chooser
+from agents.performance.core.choice import TURNS_A_DAY, Choice, Chooser
 from agents.performance.core.fleets import Fleets, Habits
 from agents.performance.core.folding import fold, unfold
 from agents.performance.core.forecast import Forecaster, Outlook
@@ -73,17 +73,20 @@ class Decision:
 
 class PredictiveScaler:
     """A Scaler by forecast, rehearsal and error budget. `target`: share of requests in time, 0.5 to below 1.
+    `turns_a_day`: how often it may go from growing to falling or back; the oftener, the cheaper.
 
     Column 0 of its fleets is the real one. `last` holds the numbers of the newest answer.
     """
 
-    def __init__(self, facts: FleetFacts, *, target: float = 0.99) -> None:
+    def __init__(self, facts: FleetFacts, *, target: float = 0.99, turns_a_day: float = TURNS_A_DAY) -> None:
         if not 0.5 <= target < 1.0:
             raise ConfigError(f"target is {target}", where="scaler", fix="Name a share from 0.5 to below 1, as 0.99.")
+        if not turns_a_day > 0:
+            raise ConfigError(f"turns_a_day is {turns_a_day}", where="scaler", fix="Name a number above 0, as 36.")
         _check(facts)
         self._facts = facts
         self._forecaster = Forecaster(facts.startup_s, facts.decide_s)
-        self._chooser = Chooser(target, facts.decide_s)
+        self._chooser = Chooser(target, facts.decide_s, turns_a_day)
         self._choice = self._chooser.choose()
         caution = np.concatenate(([self._choice.caution], self._chooser.cautions))
         reluctance = np.concatenate(([self._choice.reluctance], self._chooser.reluctances))
@@ -146,14 +149,16 @@ class PredictiveScaler:
         return fold(own | {"choice": _numbers(self._choice)} | self._parts())
 
     @classmethod
-    def unpack(cls, facts: FleetFacts, text: str, *, target: float = 0.99) -> PredictiveScaler:
+    def unpack(
+        cls, facts: FleetFacts, text: str, *, target: float = 0.99, turns_a_day: float = TURNS_A_DAY
+    ) -> PredictiveScaler:
         """A scaler that goes on where the packed one stood. Facts that have changed since are relearnt.
 
         Raises ConfigError for text that `pack` did not write, and where `relearn` does.
         """
         state = unfold(text)
         try:
-            scaler = cls(_facts(state["facts"]), target=target)
+            scaler = cls(_facts(state["facts"]), target=target, turns_a_day=turns_a_day)
             scaler._restore(state)
         except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise ConfigError("the text of no scaler", where="scaler", fix="Begin a new scaler.") from error

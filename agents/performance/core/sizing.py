@@ -145,13 +145,13 @@ class Sizing:
 
     def _mind(self, state: SizingState, capacity_rps: float, startup_s: float) -> tuple[Mind, PredictiveScaler]:
         """A scaler to be asked, that of before or a new one, told of the replicas as they are known now."""
-        target = self._settings.target_of(state.workload)
+        target, turns = self._settings.target_of(state.workload), self._settings.turns_of(state.workload)
         least, most = self._settings.bounds_of(state.workload)
         service_s = state.served.service_s if state.served is not None else None
         facts = FleetFacts(capacity_rps, service_s or 1.0, startup_s, KINDS[KIND], least, most)
-        scaler = state.mind.awake(target) if state.mind is not None else None
+        scaler = state.mind.awake(target, turns) if state.mind is not None else None
         if scaler is None or state.mind is None:
-            scaler = PredictiveScaler(facts, target=target)
+            scaler = PredictiveScaler(facts, target=target, turns_a_day=turns)
             return Mind(facts=facts, scaler=scaler), scaler
         known = state.mind.facts
         if not _differs(known, facts):

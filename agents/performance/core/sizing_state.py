@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from agents.performance.core.capacity import CapacityModel
+from agents.performance.core.choice import TURNS_A_DAY
 from agents.performance.core.demand import Demand
 from agents.performance.core.scaler import PredictiveScaler
 from agents.performance.core.underway import Underway
@@ -18,7 +19,7 @@ from contracts.scaling import FleetFacts
 @dataclass(frozen=True)
 class SizingSettings:
     """`targets`: share of requests to be in time, by workload, `target` where none is named. `bounds`: fewest and most
-    replicas, alike.
+    replicas, alike. `turns`: how often a day a fleet may go from growing to falling or back, alike.
 
     Event seconds: `startup_s` is supposed until a start-up was seen. Latest SLIs are evidence for `max_age_s`. As in
     stage `rules`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
@@ -29,6 +30,8 @@ class SizingSettings:
     targets: Mapping[str, float] = field(default_factory=dict)
     default_bounds: tuple[int, int] = (1, 1000)
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    default_turns: float = TURNS_A_DAY
+    turns: Mapping[str, float] = field(default_factory=dict)
     startup_s: float = 120.0
     max_age_s: float = 30.0
     ahead_s: float = 5.0
@@ -42,6 +45,10 @@ class SizingSettings:
     def bounds_of(self, workload: str) -> tuple[int, int]:
         """Fewest and most replicas of the workload."""
         return self.bounds.get(workload, self.default_bounds)
+
+    def turns_of(self, workload: str) -> float:
+        """Most turns a day of the workload's fleet."""
+        return self.turns.get(workload, self.default_turns)
 
 
 class _Part(BaseModel):
@@ -85,12 +92,12 @@ class Mind(_Part):
     def _as_text(self, scaler: PredictiveScaler | str) -> str:
         return scaler if isinstance(scaler, str) else scaler.pack()
 
-    def awake(self, target: float) -> PredictiveScaler | None:
+    def awake(self, target: float, turns_a_day: float) -> PredictiveScaler | None:
         """A scaler of one's own that knows what this one knows; None for text that another version wrote."""
         if not isinstance(self.scaler, str):
             return self.scaler.copy()
         try:
-            return PredictiveScaler.unpack(self.facts, self.scaler, target=target)
+            return PredictiveScaler.unpack(self.facts, self.scaler, target=target, turns_a_day=turns_a_day)
         except ConfigError:
             return None
 

@@ -8,9 +8,11 @@ from agents.performance.core.choice import CAUTIONS, FALL, KEPT_RATIO, LATE_RATI
 SLOTS = 4 * 5760
 
 
-def told(late: np.ndarray, turns_a_day: np.ndarray, missed: float = 1.0, target: float = 0.99) -> Chooser:
+def told(
+    late: np.ndarray, turns_a_day: np.ndarray, missed: float = 1.0, target: float = 0.99, most: float = TURNS_A_DAY
+) -> Chooser:
     """One that has seen four days of 100 requests a slot."""
-    chooser = Chooser(target, 15)
+    chooser = Chooser(target, 15, most)
     chance = np.random.default_rng(1)
     for _ in range(SLOTS):
         chooser.add(100.0, late, chance.random(len(late)) < turns_a_day / 5760, missed)
@@ -51,6 +53,12 @@ def test_the_least_reluctance_is_taken_where_none_turns_often() -> None:
 def test_a_fleet_that_would_turn_too_often_is_not_followed() -> None:
     turns = of_reluctance([TURNS_A_DAY * each for each in (8, 4, 2, 0.5, 0.2, 0.1)])
     assert RELUCTANCES[2] < told(LATE, turns).choose().reluctance < RELUCTANCES[3]
+
+
+def test_who_may_turn_oftener_is_less_reluctant() -> None:
+    turns = of_reluctance([TURNS_A_DAY * each for each in (8, 4, 2, 0.5, 0.2, 0.1)])
+    calm, free = (told(LATE, turns, most=most).choose().reluctance for most in (TURNS_A_DAY, 10 * TURNS_A_DAY))
+    assert RELUCTANCES[0] == free < calm
 
 
 def test_each_reluctance_has_the_caution_that_its_own_fleets_ask_for() -> None:

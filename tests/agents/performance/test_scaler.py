@@ -155,6 +155,12 @@ def test_a_target_that_is_no_share_is_refused(target: float) -> None:
         PredictiveScaler(facts(), target=target)
 
 
+@pytest.mark.parametrize("turns_a_day", [0.0, -1.0, float("nan")])
+def test_turns_that_are_no_number_above_0_are_refused(turns_a_day: float) -> None:
+    with pytest.raises(ConfigError, match="turns_a_day is"):
+        PredictiveScaler(facts(), turns_a_day=turns_a_day)
+
+
 def test_a_burst_of_a_quiet_cold_load_is_held_for_a_quarter_of_an_hour() -> None:
     load = poisson(np.tile(np.concatenate([steady(5, 0.1), steady(80, 0.02)]), 5))
     run = Run(PredictiveScaler(facts()), load, begin=1)
