@@ -8,6 +8,7 @@ error budget: a fleet that has missed more than its share is allowed less.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,11 +30,13 @@ KEPT_RATIO = 0.15
 """This share of the error budget is not planned away: the days to come may be worse than those seen."""
 PRIOR_S = 43_200
 """Before anything was seen, half a day of experience is supposed, as late as follows. Until more was seen, turns say
-little, and the reluctance is as great as the caution that is supposed."""
+little: the reluctance is as great as the caution that is supposed, and less where more turns are allowed."""
 LATE_RATIO, FALL = 0.08, 0.8
 """Share of requests late without caution, and the power of e by which each usual error of caution divides it."""
 _JUDGES = slice(2, 6)
 """The cautions by which the height is judged: below them need is seldom guessed, above them too little is late."""
+TURNS_FALL = 0.9
+"""Power of e by which each usual error of reluctance is supposed to divide turns."""
 _LEAST_ALLOWED, _MOST_ALLOWED = 0.3, 1.3
 _STEPS = 6
 
@@ -93,7 +96,7 @@ class Chooser:
         usual = np.log(LATE_RATIO / allowed) / FALL
         cautions = np.maximum(usual + above[:, _JUDGES].mean(axis=1) / FALL, 0.0)
         early = self._slots < self._prior_slots
-        reluctance = max(float(usual), 0.0) if early else self._calm(cautions)
+        reluctance = self._supposed_reluctance(float(usual)) if early else self._calm(cautions)
         return Choice(float(np.interp(reluctance, RELUCTANCES, cautions)), reluctance, allowed, burn)
 
     def copy(self) -> Chooser:
@@ -118,6 +121,9 @@ class Chooser:
         self._fresh = 0
         self._late, self._turns = self._late * fade, self._turns * fade
         self._done, self._missed, self._slots = self._done * fade, self._missed * fade, self._slots * fade
+
+    def _supposed_reluctance(self, caution: float) -> float:
+        return max(caution, 0.0) - math.log(self._turns_a_day / TURNS_A_DAY) / TURNS_FALL
 
     def _calm(self, cautions: Array) -> float:
         """The least reluctance whose fleet, with its caution, turns no oftener than it may; else the greatest.

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from agents.performance.core.choice import CAUTIONS, FALL, KEPT_RATIO, LATE_RATIO, RELUCTANCES, TURNS_A_DAY, Chooser
+from agents.performance.core.choice import (
+    CAUTIONS,
+    FALL,
+    KEPT_RATIO,
+    LATE_RATIO,
+    RELUCTANCES,
+    TURNS_A_DAY,
+    TURNS_FALL,
+    Chooser,
+)
 
 SLOTS = 4 * 5760
 
@@ -31,6 +40,12 @@ def test_before_half_a_day_is_seen_the_prior_speaks_and_a_higher_target_is_more_
     low, high = Chooser(0.99, 15).choose(), Chooser(0.999, 15).choose()
     assert high.caution > low.caution > 1
     assert high.reluctance > low.reluctance > 1
+
+
+def test_before_half_a_day_is_seen_who_may_turn_oftener_is_less_reluctant_and_as_careful() -> None:
+    calm, free = Chooser(0.99, 15).choose(), Chooser(0.99, 15, 8 * TURNS_A_DAY).choose()
+    assert free.caution == calm.caution
+    assert free.reluctance == pytest.approx(calm.reluctance - np.log(8) / TURNS_FALL)
 
 
 def test_where_all_is_as_supposed_the_caution_is_that_of_the_law() -> None:
