@@ -36,27 +36,33 @@ def tell(run: Run, seed: int) -> None:
 
 
 def run(
-    race: Race, policies: Sequence[Policy], asked: Asked | None, startups_s: Sequence[float], screen: Console
+    race: Race,
+    policies: Sequence[Policy],
+    asked: Asked | None,
+    startups_s: Sequence[float],
+    screen: Console,
+    jobs: int | None = None,
 ) -> tuple[list[Point], list[Whole]]:
-    """Every policy at every start-up, the whole policy last: their operating points, and its accounts."""
+    """Every policy at every start-up, the whole policy last: their operating points, and its accounts. Scalers are
+    tried in `jobs` processes; None: as many as pay."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    from optiinfra.replay import frontier, report, whole
+    from optiinfra.replay import frontier, report, side_by_side, whole
 
     found: list[Point] = []
     wholes: list[Whole] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        total = len(startups_s) * sum(frontier.runs(each) for each in policies)
-        task = progress.add_task("replay", total=total)
-        for number, startup_s in enumerate(startups_s):
+        tries = [(each, startup_s) for startup_s in startups_s for each in policies]
+        count = side_by_side.processes(race, tries, jobs)
+        total = sum(frontier.runs(each) for each, _ in tries)
+        task = progress.add_task(f"scalers, {count} at once" if count > 1 else "scalers", total=total)
+        tried = iter(side_by_side.points(race, tries, count, lambda runs: progress.advance(task, runs)))
+        progress.update(task, completed=total)
+        for startup_s in startups_s:
             found.append(report.oracle_point(race, startup_s))
-            for place, each in enumerate(policies):
-                progress.update(task, description=f"{each.name}, start-up {startup_s:g} s")
-                tried = race.tried(each, startup_s)
-                found += frontier.points(race, tried, startup_s, lambda: progress.advance(task))
-                before = number * sum(map(frontier.runs, policies)) + sum(map(frontier.runs, policies[: place + 1]))
-                progress.update(task, completed=before)
+            for _ in policies:
+                found += next(tried)
             if asked:
                 told = progress.add_task(f"the whole policy, start-up {startup_s:g} s", total=None)
 

@@ -80,6 +80,10 @@ def replay(
     review_log: options.ReviewLogOption = None,
     review_record: options.ReviewRecordOption = False,
     scrape: Annotated[str, typer.Option("--scrape", help="Policy rules: between two scrapes.")] = "5s",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Processes that try scalers side by side; the cores, where it pays."),
+    ] = None,
     counterfactuals: Annotated[
         bool, typer.Option("--counterfactuals", help="Policy rules: once more without each rule.")
     ] = False,
@@ -177,7 +181,7 @@ def replay(
         for about in abouts:
             compared.check(about, other.saved.meta, str(compare))
     runs = [
-        several.Run(race, *run(race, policies, asked, startups_s, screen), about)
+        several.Run(race, *run(race, policies, asked, startups_s, screen, jobs), about)
         for race, about in zip(races, abouts, strict=True)
     ]
     if json_path is not None:
