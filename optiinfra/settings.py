@@ -84,6 +84,24 @@ class EngineSettings(_Part):
     max_num_seqs: int = Field(ge=1, le=100_000)
     max_num_batched_tokens: int = Field(ge=1, le=10_000_000)
     tensor_parallel: int = Field(default=1, ge=1, le=1024, description="GPUs of one replica")
+    kv_offloading_size: int = Field(default=0, ge=0, le=65_536, description="GiB of host memory for KV blocks")
+    kv_disk_gb: int = Field(default=0, ge=0, le=10_000_000, description="GB of disk behind that")
+
+
+class TierSettings(_Part):
+    """The KV tiers that the replicas of a workload shall have, as `optiinfra kv plan` recommends them. Event seconds: a
+    canary fills its caches for `warm_s`, and is compared with the rest for `watch_s` after that."""
+
+    kv_offloading_size: int = Field(ge=0, le=65_536, description="GiB of host memory for KV blocks, 0 for no tiers")
+    kv_disk_gb: int = Field(default=0, ge=0, le=10_000_000, description="GB of disk behind that")
+    warm_s: float = Field(default=900.0, ge=60, le=86_400)
+    watch_s: float = Field(default=1800.0, ge=300, le=86_400)
+
+    @model_validator(mode="after")
+    def _through_host(self) -> Self:
+        if self.kv_disk_gb and not self.kv_offloading_size:
+            raise ValueError("kv_disk_gb without kv_offloading_size: a disk tier is loaded through host memory")
+        return self
 
 
 class FleetSettings(_Part):
@@ -153,6 +171,9 @@ class Settings(BaseSettings):
     fleet: FleetSettings = FleetSettings()
     engines: Annotated[dict[str, EngineSettings], Field(max_length=1000)] = Field(
         default={}, description="by workload, how its replicas were started; without it no setting is tried on them"
+    )
+    tiers: Annotated[dict[str, TierSettings], Field(max_length=1000)] = Field(
+        default={}, description="by workload, the KV tiers that its replicas shall have; tried on one of them first"
     )
     rules: tuple[Path, ...] = Field(default=(), description="rule packs; without any, those that come with it")
     rule_engine: Literal["auto", "durable", "python"] = Field(

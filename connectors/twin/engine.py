@@ -4,6 +4,9 @@ Each iteration gives every decoding request one token and spends what is left of
 first come, first served, as vLLM's scheduler does. An iteration costs the same work whatever its batch: what all
 decoding requests share (a token, an interval, a sixteenth of a block) is counted once, and who ends next is on a heap.
 Iterations of a batch that does not change are one `Stretch`, which costs the same work however many they are.
+
+A request whose blocks lie in a tier below the GPUs leaves the queue, takes room for them and waits until they are
+loaded, while others run; then it is in the batch, with the rest of its prompt to compute.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from collections import deque
 from heapq import heappop, heappush
 
 from connectors.twin.kv import KvCache, blocks_of
+from connectors.twin.loading import Loading
 from connectors.twin.meters import Meters
 from connectors.twin.profiles import BLOCK_TOKENS
 from connectors.twin.request import Request, Sequence
 from connectors.twin.spec import EngineSpec
 from connectors.twin.stretch import Stretch
+from connectors.twin.tiers import Store
 from connectors.twin.watch import Watch
 
 
@@ -27,8 +32,12 @@ class Engine:
     a request last ended in the batch.
     """
 
-    def __init__(self, spec: EngineSpec, watch: Watch | None = None) -> None:
+    def __init__(self, spec: EngineSpec, watch: Watch | None = None, disk: Store | None = None) -> None:
+        """`disk`: what an earlier process left there."""
         self.spec = spec
+        self.tiers = spec.tiers(disk)
+        self._loading = Loading(self.tiers, spec.hash_tokens)
+        self._slower = 1.0 + spec.below.store_ratio if self.tiers is not None else 1.0
         self._watch = watch
         self._meters = Meters()
         self._kv = KvCache(spec.kv_blocks, spec.hash_tokens // BLOCK_TOKENS)
@@ -64,8 +73,13 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._waiting)
+        """Requests in the queue, and those whose blocks are being loaded."""
+        return len(self._waiting) + self.deferred
+
+    @property
+    def deferred(self) -> int:
+        """Requests whose blocks are being loaded from a tier."""
+        return len(self._loading)
 
     @property
     def running(self) -> int:
@@ -75,11 +89,11 @@ class Engine:
     @property
     def outstanding(self) -> int:
         """Requests submitted and not ended."""
-        return len(self._waiting) + len(self._running)
+        return len(self._waiting) + len(self._running) + (0 if self.tiers is None else self.deferred)
 
     def held(self) -> list[Sequence]:
-        """The requests submitted and not ended: those of the batch, then the queue."""
-        return [*self._running.values(), *self._waiting]
+        """The requests submitted and not ended: those of the batch, those that load, then the queue."""
+        return [*self._running.values(), *self._loading.held(), *self._waiting]
 
     def submit(self, request: Request) -> bool:
         """Queue a request at its arrival; False when it exceeds the model's length, which the server refuses."""
@@ -100,10 +114,15 @@ class Engine:
         """Let every iteration that ends by `to_ms` happen."""
         if self._paused_ms is not None:
             return
-        while self._stretch is not None and self._end_ms <= to_ms:
-            end_ms = self._end_ms
-            self._complete(end_ms)
-            self._schedule(end_ms)
+        while True:
+            if self._stretch is not None and self._end_ms <= to_ms:
+                end_ms = self._end_ms
+                self._complete(end_ms)
+                self._schedule(end_ms)
+            elif self._stretch is None and self._loading.next_ms <= to_ms:
+                self._schedule(self._loading.next_ms)
+            else:
+                break
         self._now_ms = max(self._now_ms, to_ms)
 
     def pause(self, at_ms: float) -> None:
@@ -134,6 +153,8 @@ class Engine:
         """Compose the next iteration: decode steps first, then chunks of prompts, then new requests."""
         spec = self.spec
         preempted = self._reserve_decode_blocks(at_ms)
+        if self.tiers is not None:
+            self._take_loaded(at_ms)
         budget = spec.max_num_batched_tokens - self._decoding
         chunks, tokens, pairs = self._chunks, 0, 0.0
         chunks.clear()
@@ -157,6 +178,8 @@ class Engine:
             if preempted or budget == 0 or len(running) >= spec.max_num_seqs or not self._admit(head, at_ms):
                 break
             waiting.popleft()
+            if head.loading:
+                continue
             chunk = min(budget, head.target - head.computed)
             chunks.append((head, chunk))
             pairs += chunk * (head.computed + 0.5 * chunk)
@@ -169,13 +192,15 @@ class Engine:
         made = self.spec.profile.coefficients
         if tokens:
             took_ms = made.prefill_ms(tokens, pairs) + made.added_by_decode_ms(self._decoding, self._kv_tokens)
-            self._stretch = Stretch(at_ms, took_ms)
+            self._stretch = Stretch(at_ms, took_ms * self._slower)
         elif self._decoding:
             took_ms = made.decode_ms(self._decoding, self._kv_tokens)
             growth_ms = made.decode_per_kv_token_ms * self._decoding
-            self._stretch = Stretch(at_ms, took_ms, growth_ms, alike)
+            self._stretch = Stretch(at_ms, took_ms * self._slower, growth_ms * self._slower, alike)
             if self._waiting:
                 self._cut(self._waiting[0].gives_up_ms)
+            if self.tiers is not None:
+                self._cut(self._loading.next_ms)
         else:
             self._stretch = None
             return
@@ -199,7 +224,8 @@ class Engine:
         return sequence.joined_step >= 0 and sequence.end_step == step
 
     def _admit(self, sequence: Sequence, at_ms: float) -> bool:
-        """Lend a sequence its blocks, those that are known by their hash among them; False when there are too few."""
+        """Lend a sequence its blocks, those that are known by their hash among them; False when there are too few. One
+        whose further blocks lie in a tier begins to load them, every other one is in the batch."""
         request, kv = sequence.request, self._kv
         # At least one token must be computed, or there would be no logits to sample from.
         most = (request.prompt_tokens - 1) // self.spec.hash_tokens
@@ -210,20 +236,43 @@ class Engine:
         sequence.blocks, sequence.named, sequence.told = own, list(found), len(found)
         sequence.computed = len(found) * self.spec.hash_tokens
         if sequence.scheduled_ms < 0:
-            sequence.scheduled_ms = at_ms
             sequence.cached = sequence.computed
             self._meters.prefix_queries_tokens += request.prompt_tokens
             self._meters.prefix_hits_tokens += sequence.computed
+        if not self._loading.begin(sequence, sequence.hashes[:most], len(found), at_ms, self._meters):
+            self._join(sequence, at_ms)
+        return True
+
+    def _join(self, sequence: Sequence, at_ms: float) -> None:
+        """It is in the batch from now on."""
+        if sequence.scheduled_ms < 0:
+            sequence.scheduled_ms = at_ms
             if self._watch is not None:
                 self._watch.began(sequence, at_ms)
-        self._running[request.request_id] = sequence
+        self._running[sequence.request.request_id] = sequence
         self._prefilling.append(sequence)
-        return True
+
+    def _take_loaded(self, at_ms: float) -> None:
+        """Those whose blocks are there by now are in the batch, as far as it has room; they hold their blocks already,
+        so that nobody else can keep them out."""
+        for sequence in self._loading.arrive(at_ms):
+            self._name_blocks(sequence)
+        while self._loading.arrived and len(self._running) < self.spec.max_num_seqs:
+            sequence = self._loading.arrived.popleft()
+            if sequence.gives_up_ms > at_ms:
+                self._join(sequence, at_ms)
+                continue
+            self._kv.give_back(sequence.blocks, sequence.named)
+            self._meters.finished["abort"] += 1
+            if self._watch is not None:
+                self._watch.ended(sequence, "abort", at_ms)
 
     def _name_blocks(self, sequence: Sequence) -> None:
         """Whole blocks that have been computed are there for others; those that another made meanwhile stay its own."""
         whole = min(len(sequence.hashes), sequence.computed // self.spec.hash_tokens)
         for hashed in sequence.hashes[sequence.told : whole]:
+            if self.tiers is not None:
+                self.tiers.store(hashed)
             if self._kv.name(hashed):
                 sequence.named.append(hashed)
                 sequence.blocks -= self._kv.per_hash
@@ -320,10 +369,7 @@ class Engine:
             return
         if sequence.first_token_ms < 0:
             sequence.first_token_ms = at_ms
-            meters.ttft_s.add((at_ms - sequence.submitted_ms) / 1000.0)
-            meters.prompt_tokens += request.prompt_tokens
-            meters.prompt_tokens_cached += sequence.cached
-            meters.prompt_tokens_computed += request.prompt_tokens - sequence.cached
+            meters.began(sequence, at_ms)
         else:
             meters.inter_token_s.add((at_ms - sequence.last_token_ms) / 1000.0)
         meters.generation_tokens += 1
@@ -346,27 +392,9 @@ class Engine:
         sequence.joined_step = -1
 
     def _finish(self, sequence: Sequence, at_ms: float) -> None:
-        request, meters = sequence.request, self._meters
         self._release(sequence)
         self.last_end_ms = at_ms
-        reason = "length" if request.output_tokens >= request.max_tokens else "stop"
-        meters.finished[reason] += 1
-        decode_s = (at_ms - sequence.first_token_ms) / 1000.0
-        prefill_s = (sequence.first_token_ms - sequence.scheduled_ms) / 1000.0
-        e2e_s = (at_ms - sequence.submitted_ms) / 1000.0
-        meters.e2e_s.add(e2e_s)
-        meters.http_s.add(e2e_s)
-        meters.queue_s.add((sequence.scheduled_ms - sequence.submitted_ms) / 1000.0)
-        meters.prefill_s.add(prefill_s)
-        meters.decode_s.add(decode_s)
-        meters.inference_s.add(prefill_s + decode_s)
-        meters.per_output_token_s.add(decode_s / (request.output_tokens - 1) if request.output_tokens > 1 else 0.0)
-        meters.request_prompt_tokens.add(request.prompt_tokens)
-        meters.request_generation_tokens.add(request.output_tokens)
-        meters.request_max_generation_tokens.add(request.output_tokens)
-        meters.request_max_tokens.add(request.max_tokens)
-        meters.request_choices.add(1)
-        meters.request_preemptions.add(sequence.preemptions)
-        meters.request_computed_tokens.add(request.prompt_tokens - sequence.cached)
+        reason = "length" if sequence.request.output_tokens >= sequence.request.max_tokens else "stop"
+        self._meters.ended(sequence, reason, at_ms)
         if self._watch is not None:
             self._watch.ended(sequence, reason, at_ms)

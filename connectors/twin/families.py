@@ -49,7 +49,7 @@ FAMILIES: tuple[Family, ...] = (
         "vllm:num_requests_waiting_by_reason",
         _G,
         "Requests in the queue, by what they wait for.",
-        lambda e: {"capacity": e.waiting, "deferred": 0.0},
+        lambda e: {"capacity": e.waiting - e.deferred, "deferred": e.deferred},
         "reason",
     ),
     Family(
@@ -67,8 +67,15 @@ FAMILIES: tuple[Family, ...] = (
         lambda e: e.meters.prefix_queries_tokens,
     ),
     Family("vllm:prefix_cache_hits", _C, "Tokens found in the prefix cache.", lambda e: e.meters.prefix_hits_tokens),
-    Family("vllm:external_prefix_cache_queries", _C, "Tokens looked up beyond the GPU.", _zero),
-    Family("vllm:external_prefix_cache_hits", _C, "Tokens found beyond the GPU.", _zero),
+    Family(
+        "vllm:external_prefix_cache_queries",
+        _C,
+        "Tokens looked up beyond the GPU.",
+        lambda e: e.meters.external_queries_tokens,
+    ),
+    Family(
+        "vllm:external_prefix_cache_hits", _C, "Tokens found beyond the GPU.", lambda e: e.meters.external_hits_tokens
+    ),
     Family("vllm:mm_cache_queries", _C, "Multi-modal items looked up.", _zero),
     Family("vllm:mm_cache_hits", _C, "Multi-modal items found.", _zero),
     Family("vllm:num_preemptions", _C, "Requests pushed out of the batch.", lambda e: e.meters.preemptions),
@@ -79,8 +86,8 @@ FAMILIES: tuple[Family, ...] = (
         "Prompt tokens, by where their KV came from.",
         lambda e: {
             "local_compute": e.meters.prompt_tokens_computed,
-            "local_cache_hit": e.meters.prompt_tokens_cached,
-            "external_kv_transfer": 0.0,
+            "local_cache_hit": e.meters.prompt_tokens_device,
+            "external_kv_transfer": e.meters.prompt_tokens_host + e.meters.prompt_tokens_disk,
         },
         "source",
     ),
@@ -90,10 +97,10 @@ FAMILIES: tuple[Family, ...] = (
         _C,
         "Cached prompt tokens, by tier.",
         lambda e: {
-            "device": e.meters.prompt_tokens_cached,
-            "host": 0.0,
+            "device": e.meters.prompt_tokens_device,
+            "host": e.meters.prompt_tokens_host,
             "p2p": 0.0,
-            "disk": 0.0,
+            "disk": e.meters.prompt_tokens_disk,
             "external_unspecified": 0.0,
         },
         "source",
@@ -147,6 +154,65 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+_PRIMARY, _SECONDARY = "0:primary", "1:fs"
+
+
+def _by_tier(count: str, *names: str) -> Callable[[Engine], Mapping[str, float]]:
+    """A count of the tiers by vLLM's labels for them, and only of tiers that there are."""
+
+    def read(engine: Engine) -> Mapping[str, float]:
+        tiers = engine.tiers
+        if tiers is None:
+            return {}
+        there = {_PRIMARY: tiers.counts["host"]} | ({_SECONDARY: tiers.counts["disk"]} if tiers.disk.room else {})
+        return {name: float(getattr(there[name], count)) for name in names if name in there}
+
+    return read
+
+
+def _transferred(engine: Engine) -> Mapping[str, float]:
+    """Bytes between GPU and host memory: what comes from disk goes through it."""
+    if engine.tiers is None:
+        return {}
+    host, disk = engine.tiers.counts["host"], engine.tiers.counts["disk"]
+    return {"CPU_to_GPU": float(host.read_bytes + disk.read_bytes), "GPU_to_CPU": float(host.written_bytes)}
+
+
+TIER_FAMILIES: tuple[Family, ...] = (
+    Family(
+        "vllm:kv_offload_total_bytes", _C, "Bytes moved between GPU and host memory.", _transferred, "transfer_type"
+    ),
+    Family(
+        "vllm:kv_offload_tiering_read_bytes", _C, "Bytes read from disk.", _by_tier("read_bytes", _SECONDARY), "tier"
+    ),
+    Family(
+        "vllm:kv_offload_tiering_read_time", _C, "Seconds of reading from disk.", _by_tier("read_s", _SECONDARY), "tier"
+    ),
+    Family(
+        "vllm:kv_offload_tiering_write_bytes",
+        _C,
+        "Bytes written to disk.",
+        _by_tier("written_bytes", _SECONDARY),
+        "tier",
+    ),
+    Family(
+        "vllm:kv_offload_tiering_chunk_queries",
+        _C,
+        "Chunks looked up in a tier.",
+        _by_tier("queries", _PRIMARY, _SECONDARY),
+        "tier",
+    ),
+    Family(
+        "vllm:kv_offload_tiering_chunk_hits",
+        _C,
+        "Chunks found in a tier.",
+        _by_tier("hits", _PRIMARY, _SECONDARY),
+        "tier",
+    ),
+)
+"""What a page has before the others where there are tiers."""
+
+
 def cache_config(engine: Engine, block_tokens: int, utilization: float) -> dict[str, str]:
     """The labels of `vllm:cache_config_info`, alphabetical, with the engine's own figures where it has some."""
     tokens = engine.spec.kv_blocks * block_tokens
@@ -159,6 +225,8 @@ def cache_config(engine: Engine, block_tokens: int, utilization: float) -> dict[
         "kv_cache_size_tokens": str(tokens),
         "num_gpu_blocks": str(engine.spec.kv_blocks),
     }
+    if engine.tiers is not None:
+        known["kv_offloading_size"] = str(float(engine.spec.kv_offloading_size))
     return dict(sorted((_CACHE_DEFAULTS | known).items()))
 
 

@@ -11,6 +11,7 @@ from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec, Source
 from connectors.twin.profiles import LLAMA_70B_4XH100
 from connectors.twin.shares import Shares
 from connectors.twin.spec import EngineSpec
+from connectors.twin.tiers import Store
 from connectors.twin.watch import Watch
 from contracts.errors import ConfigError, Conflict
 
@@ -56,7 +57,7 @@ class Replica:
     while there is no process that serves. `settings` are engine flags that it has beside those of its workload, from
     its next process on. A `doomed` process dies when it should begin to serve. The machine of one
     with `lost_at_ms` is taken away then. `refused` counts requests beyond the model's length (HTTP 400),
-    `models_listed` answers to `GET /v1/models`."""
+    `models_listed` answers to `GET /v1/models`. `disk` is its KV tier on disk, which outlives its processes."""
 
     replica_id: str
     workload: WorkloadSpec
@@ -72,11 +73,17 @@ class Replica:
     refused: int = 0
     models_listed: int = 0
     settings: Mapping[str, float] = field(default_factory=dict)
+    disk: Store | None = None
 
     @property
     def engine_spec(self) -> EngineSpec:
         """What its next process is started with. Raises ConfigError where that cannot work."""
         return self.workload.engine.having(self.settings)
+
+    @property
+    def dies(self) -> bool:
+        """Whether its next process will not come to serve."""
+        return self.doomed or not self.engine_spec.starts
 
     @property
     def listens(self) -> bool:
@@ -332,11 +339,13 @@ class Fleet:
             if replica.engine is not None:
                 replica.engine.advance(replica.lost_at_ms)
             self._take_away(replica, replica.lost_at_ms)
-        elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms and replica.doomed:
+        elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms and replica.dies:
             replica.phase, replica.doomed = Phase.FAILED, False
         elif replica.phase is Phase.STARTING and replica.ready_at_ms <= at_ms:
             replica.phase, replica.was_ready = Phase.READY, True
-            replica.engine = Engine(replica.engine_spec, self._watch)
+            replica.engine = Engine(replica.engine_spec, self._watch, replica.disk)
+            if replica.engine.tiers is not None:
+                replica.disk = replica.engine.tiers.disk
         elif replica.engine is not None:
             replica.engine.advance(at_ms)
 

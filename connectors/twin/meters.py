@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from connectors.twin.request import Sequence
 from connectors.twin.stretch import Stretch
 from contracts.laws.histogram import Histogram
 
@@ -82,7 +83,8 @@ class Meters:
     """Counters and histograms of one engine, all of them cumulative; times in seconds, lengths in tokens.
 
     Laws that hold after every event, as they do on a real page: `inter_token_s.count` is generated tokens less first
-    tokens; prompt tokens are those computed plus those found in the cache; `iteration_tokens.total` is prompt tokens
+    tokens; prompt tokens are those computed plus those found in the cache or in a tier below it (`prompt_tokens_host`,
+    `prompt_tokens_disk`, which `prompt_tokens_cached` counts too); `iteration_tokens.total` is prompt tokens
     computed plus tokens generated; a request's inference time is its prefill plus its decode time.
     """
 
@@ -93,6 +95,10 @@ class Meters:
         self.generation_tokens = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
+        self.external_queries_tokens = 0
+        self.external_hits_tokens = 0
+        self.prompt_tokens_host = 0
+        self.prompt_tokens_disk = 0
         self.preemptions = 0
         self.finished = dict.fromkeys(FINISHED_REASONS, 0)
         self.ttft_s = Bins(TTFT_S)
@@ -116,3 +122,40 @@ class Meters:
         self.kv_block_lifetime_s = Bins(KV_BLOCK_S)
         self.kv_block_idle_s = Bins(KV_BLOCK_S)
         self.kv_block_reuse_gap_s = Bins(KV_BLOCK_S)
+
+    @property
+    def prompt_tokens_device(self) -> int:
+        """Prompt tokens that were found on the GPU itself."""
+        return self.prompt_tokens_cached - self.prompt_tokens_host - self.prompt_tokens_disk
+
+    def ended(self, sequence: Sequence, reason: str, at_ms: float) -> None:
+        """A request has said all it had to say."""
+        request = sequence.request
+        self.finished[reason] += 1
+        decode_s = (at_ms - sequence.first_token_ms) / 1000.0
+        prefill_s = (sequence.first_token_ms - sequence.scheduled_ms) / 1000.0
+        e2e_s = (at_ms - sequence.submitted_ms) / 1000.0
+        self.e2e_s.add(e2e_s)
+        self.http_s.add(e2e_s)
+        self.queue_s.add((sequence.scheduled_ms - sequence.submitted_ms) / 1000.0)
+        self.prefill_s.add(prefill_s)
+        self.decode_s.add(decode_s)
+        self.inference_s.add(prefill_s + decode_s)
+        self.per_output_token_s.add(decode_s / (request.output_tokens - 1) if request.output_tokens > 1 else 0.0)
+        self.request_prompt_tokens.add(request.prompt_tokens)
+        self.request_generation_tokens.add(request.output_tokens)
+        self.request_max_generation_tokens.add(request.output_tokens)
+        self.request_max_tokens.add(request.max_tokens)
+        self.request_choices.add(1)
+        self.request_preemptions.add(sequence.preemptions)
+        self.request_computed_tokens.add(request.prompt_tokens - sequence.cached)
+
+    def began(self, sequence: Sequence, at_ms: float) -> None:
+        """A request has its first token."""
+        request = sequence.request
+        self.ttft_s.add((at_ms - sequence.submitted_ms) / 1000.0)
+        self.prompt_tokens += request.prompt_tokens
+        self.prompt_tokens_cached += sequence.cached
+        self.prompt_tokens_computed += request.prompt_tokens - sequence.cached
+        self.prompt_tokens_host += sequence.from_host
+        self.prompt_tokens_disk += sequence.from_disk

@@ -8,7 +8,7 @@ from math import inf
 from prometheus_client.utils import floatToGoString
 
 from connectors.twin.engine import Engine
-from connectors.twin.families import FAMILIES, Family, Kind, cache_config
+from connectors.twin.families import FAMILIES, TIER_FAMILIES, Family, Kind, cache_config
 from connectors.twin.fleet import Replica
 from connectors.twin.meters import Bins
 from connectors.twin.profiles import BLOCK_TOKENS, GPU_MEMORY_UTILIZATION
@@ -33,7 +33,7 @@ def render(replica: Replica, now_ms: float) -> bytes:
     _process(out, replica, engine, now_ms)
     created_s = replica.ready_at_ms / 1000.0
     model = f'model_name="{_escape(replica.workload.model)}"'
-    for number, family in enumerate(FAMILIES):
+    for number, family in enumerate(FAMILIES if engine.tiers is None else TIER_FAMILIES + FAMILIES):
         # Families are created one after the other, some ten microseconds apart.
         _family(out, family, engine, model, created_s + number * 1.3e-5)
     labels = cache_config(engine, BLOCK_TOKENS, GPU_MEMORY_UTILIZATION)

@@ -43,7 +43,8 @@ class Sequence:
     """A request inside the engine. `target` tokens are prefilled: the prompt, plus what a preemption lost.
 
     `joined_step` is the engine's step at which it began to decode, -1 before. It holds `blocks` of its own and those
-    known by the hashes in `named`; the first `told` of its `hashes` have been computed or found.
+    known by the hashes in `named`; the first `told` of its `hashes` have been computed or found. `cached` counts its
+    prompt tokens that were found, of them `from_host` and `from_disk`; `loading` those that are still on their way.
     """
 
     request: Request
@@ -61,6 +62,9 @@ class Sequence:
     hashes: abc.Sequence[abc.Hashable] = ()
     named: list[abc.Hashable] = field(default_factory=list)
     told: int = 0
+    loading: int = 0
+    from_host: int = 0
+    from_disk: int = 0
 
     @property
     def gives_up_ms(self) -> float:

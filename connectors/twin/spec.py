@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from connectors.twin.kv import blocks_of
 from connectors.twin.profiles import BLOCK_TOKENS, LLAMA_70B_4XH100, PROFILES, Profile, profile
+from connectors.twin.tiers import GB, GIB, Store, Tiers, TierSpec
 from contracts.errors import ConfigError
 
-FLAGS = ("max_num_seqs", "max_num_batched_tokens")
-"""Settings that one replica can be given by itself."""
+TIER_FLAGS = ("kv_offloading_size", "kv_disk_gb")
+FLAGS = ("max_num_seqs", "max_num_batched_tokens", *TIER_FLAGS)
+"""Settings that one replica can be given by itself; of those for KV tiers 0 is none."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,9 @@ class EngineSpec:
     """One replica's settings, named as vLLM's flags. A budget of 512 tokens keeps an iteration below 100 ms, so that
     prompt chunks do not hold up decoding requests beyond the default inter-token objective.
 
-    `hash_tokens` are the tokens that one block hash of a request stands for, whole KV blocks."""
+    `hash_tokens` are the tokens that one block hash of a request stands for, whole KV blocks. `kv_offloading_size`: GiB
+    of host memory for KV blocks (vLLM's flag), `kv_disk_gb`: GB of disk behind it (no flag of vLLM's: the cap of a
+    secondary tier); `below`: what the machine makes of them."""
 
     profile: Profile = LLAMA_70B_4XH100
     max_num_seqs: int = 64
@@ -26,6 +30,9 @@ class EngineSpec:
     max_model_len: int = 16_384
     kv_blocks: int = field(default_factory=LLAMA_70B_4XH100.kv_blocks)
     hash_tokens: int = BLOCK_TOKENS
+    kv_offloading_size: int = 0
+    kv_disk_gb: int = 0
+    below: TierSpec = field(default_factory=TierSpec)
 
     @classmethod
     def of(
@@ -59,19 +66,36 @@ class EngineSpec:
         if unknown := settings.keys() - set(FLAGS):
             what = f"no engine setting {', '.join(map(repr, sorted(unknown)))}"
             raise ConfigError(what, where="twin", fix=f"There are {', '.join(FLAGS)}.")
-        if odd := {flag: value for flag, value in settings.items() if value != int(value) or value < 1}:
+        least = {flag: 0 if flag in TIER_FLAGS else 1 for flag in FLAGS}
+        if odd := {flag: value for flag, value in settings.items() if value != int(value) or value < least[flag]}:
             raise ConfigError(f"engine settings {odd}", where="twin", fix="Give whole numbers above zero.")
-        flags = {**self.flags, **settings}
+        flags = {**{flag: getattr(self, flag) for flag in FLAGS}, **settings}
         return replace(
             self,
             max_num_seqs=int(flags["max_num_seqs"]),
             max_num_batched_tokens=int(flags["max_num_batched_tokens"]),
+            kv_offloading_size=int(flags["kv_offloading_size"]),
+            kv_disk_gb=int(flags["kv_disk_gb"]),
         )
 
     @property
     def flags(self) -> dict[str, float]:
-        """The settings of FLAGS as they are."""
-        return {flag: float(getattr(self, flag)) for flag in FLAGS}
+        """The settings of FLAGS as they are; tiers only where there are any."""
+        found = {flag: float(getattr(self, flag)) for flag in FLAGS}
+        return {flag: value for flag, value in found.items() if value or flag not in TIER_FLAGS}
+
+    @property
+    def starts(self) -> bool:
+        """Whether the machine has the host memory that it asks for."""
+        return self.kv_offloading_size <= self.below.host_room_gib
+
+    def tiers(self, disk: Store | None = None) -> Tiers | None:
+        """The KV tiers of a new process, with what an earlier one left on disk; None without tiers."""
+        if not self.kv_offloading_size:
+            return None
+        hash_bytes = self.hash_tokens * self.profile.kv_bytes_per_token
+        host_room, disk_room = self.kv_offloading_size * GIB // hash_bytes, self.kv_disk_gb * GB // hash_bytes
+        return Tiers(self.below, hash_bytes, host_room, disk_room, disk)
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens <= self.max_num_seqs:
@@ -86,6 +110,12 @@ class EngineSpec:
                 f"{self.kv_blocks} KV blocks cannot hold one request of {self.max_model_len} tokens",
                 where="kv_blocks",
                 fix=f"Give at least {blocks_of(self.max_model_len)} blocks, or lower max_model_len.",
+            )
+        if self.kv_disk_gb and not self.kv_offloading_size:
+            raise ConfigError(
+                f"{self.kv_disk_gb} GB of disk without host memory to load through",
+                where="kv_disk_gb",
+                fix="Set kv_offloading_size too.",
             )
         if self.hash_tokens < BLOCK_TOKENS or self.hash_tokens % BLOCK_TOKENS:
             raise ConfigError(

@@ -50,6 +50,17 @@ _ALL = (
     FindingDef(
         "batched_tokens_wanted", "tuning", "tokens", "`max_num_batched_tokens` that the named replicas should have."
     ),
+    FindingDef(
+        "tier_stage",
+        "tuning",
+        "stage",
+        "The same of a trial of KV tiers, with both of those: 0 none; 1 try; 2 give to the rest; 3 take back.",
+        3.0,
+    ),
+    FindingDef("host_gib_wanted", "tuning", "GiB", "Host memory for KV blocks that the named replicas should have."),
+    FindingDef("disk_gb_wanted", "tuning", "GB", "Disk for KV blocks that the named replicas should have."),
+    FindingDef("tier_tokens_ratio", "tuning", "ratio", "Prompt tokens that came from the canary's KV tiers.", 1.0),
+    FindingDef("canary_ttft_ratio", "tuning", "ratio", "TTFT of the canary over that of the rest, at the objective."),
     FindingDef("trial_stage", "tuning", "stage", "0 none; 1 try on one replica; 2 give to the rest; 3 take back.", 3.0),
 )
 

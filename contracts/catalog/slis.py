@@ -78,6 +78,9 @@ _ALL = (
     SliDef("kv_cache_usage_ratio", "ratio", "Mean share of KV blocks in use, over instances.", 1.0, latest=True),
     SliDef("kv_cache_usage_max_ratio", "ratio", "Fullest KV cache that a scrape saw, of any instance.", 1.0),
     SliDef("prefix_cache_hit_ratio", "ratio", "Tokens found in the prefix cache, of those looked up.", 1.0, "higher"),
+    SliDef(
+        "external_hit_ratio", "ratio", "Tokens found in KV tiers beyond the GPU, of those looked up.", 1.0, "higher"
+    ),
     SliDef("preemptions_per_s", "1/s", "Preemptions a second."),
     SliDef("error_ratio", "ratio", "Requests failed or rejected, of all that ended.", 1.0),
     SliDef("up_ratio", "ratio", "Scrapes that were answered, of those due.", 1.0, "higher", latest=True),

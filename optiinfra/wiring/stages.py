@@ -102,20 +102,31 @@ def sizing_settings(orders: ChildOrders, *, ahead_s: float = AHEAD_S) -> SizingS
 
 def steering_settings(orders: ChildOrders) -> SteeringSettings:
     """What stage `steering` is told of the workloads: what they promise, and how their replicas were started."""
-    from agents.performance.core.steering_state import SteeringSettings
+    from agents.performance.core.steering_state import Declared, SteeringSettings
     from agents.performance.core.trials import Setting
 
     settings = settings_of(orders)
     engines = {
-        name: Setting(each.max_num_seqs, each.max_num_batched_tokens, each.tensor_parallel)
+        name: Setting(
+            each.max_num_seqs,
+            each.max_num_batched_tokens,
+            each.tensor_parallel,
+            each.kv_offloading_size,
+            each.kv_disk_gb,
+        )
         for name, each in settings.engines.items()
     }
     if not settings.targets:
         for spec in twin_workloads(settings):
             flags, gpus = spec.engine, int(spec.engine.profile.name.rpartition("/tp")[2])
             engines.setdefault(spec.name, Setting(flags.max_num_seqs, flags.max_num_batched_tokens, gpus))
+    tiers = {
+        name: Declared((each.kv_offloading_size, each.kv_disk_gb), each.warm_s, each.watch_s)
+        for name, each in settings.tiers.items()
+    }
     return SteeringSettings(
         engines=engines,
+        tiers=tiers,
         objectives=dict(settings.workloads),
         default=settings.objectives,
         max_age_s=evidence_age_s(orders),

@@ -34,8 +34,8 @@ class Setting(Clause):
 
     exactly: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
     finding: FindingName | None = None
-    least: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
-    most: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
+    least: Annotated[Whole, Field(ge=0, le=10_000_000)] | None = None
+    most: Annotated[Whole, Field(ge=0, le=10_000_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod

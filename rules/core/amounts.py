@@ -46,8 +46,9 @@ def setting(wanted: Setting, evidence: Evidence) -> float:
     """A value of an engine setting, a whole number, by fresh `evidence`. Raises Lacking."""
     if wanted.exactly is not None:
         return float(wanted.exactly)
-    assert wanted.finding and wanted.least and wanted.most  # noqa: S101, PT018 — the schema asks for all three
-    return float(min(max(round(_value(wanted.finding, span_s(wanted.finding), evidence)), wanted.least), wanted.most))
+    least, most = wanted.least, wanted.most
+    assert wanted.finding and least is not None and most is not None  # noqa: S101, PT018 — the schema asks for all
+    return float(min(max(round(_value(wanted.finding, span_s(wanted.finding), evidence)), least), most))
 
 
 def named(action: ActionClause, evidence: Evidence) -> dict[str, float]:

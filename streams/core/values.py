@@ -52,6 +52,9 @@ def _ratios(totals: Totals) -> dict[str, SliValue]:
     failed, finished, rejected = count("requests_failed"), count("requests_finished"), count("requests_rejected", 0.0)
     found = {
         "prefix_cache_hit_ratio": _ratio(count("prefix_cache_hits_tokens"), count("prefix_cache_queries_tokens")),
+        "external_hit_ratio": _ratio(
+            count("external_prefix_cache_hits_tokens"), count("external_prefix_cache_queries_tokens")
+        ),
         "error_ratio": _ratio(
             None if failed is None else failed + rejected, None if finished is None else finished + rejected
         ),

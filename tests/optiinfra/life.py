@@ -29,7 +29,7 @@ from optiinfra.orders import ChildOrders
 from optiinfra.replay.acting import Acting
 from optiinfra.replay.quiet import quiet
 from optiinfra.replay.virtual import VirtualClock, VirtualDriver
-from optiinfra.settings import EngineSettings, LimitSettings, Settings
+from optiinfra.settings import EngineSettings, LimitSettings, Settings, TierSettings
 from optiinfra.wiring import make_stages
 from optiinfra.wiring.stages import evidence_age_s
 from rules.book import BUILT_IN
@@ -50,23 +50,30 @@ class Shape:
     objectives: Objectives = field(default_factory=lambda: Objectives(ttft_s=2.5, itl_s=0.1))
     rules: tuple[Path, ...] = (BUILT_IN / "tuning.yaml",)
     startup_s: float = 20.0
+    load: LoadSpec | None = None
+    engine: EngineSpec | None = None
+    tiers: TierSettings | None = None
 
     def workload(self) -> WorkloadSpec:
         chat = default_workloads()[0]
         # An even load: the day is a million years long, and stands where its rate is the mean.
-        load = LoadSpec(self.requests_per_s, cv=1.0, day_s=3e13, phase=0.3545, shared_ratio=0.0)
-        engine = EngineSpec(max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.max_num_batched_tokens)
+        load = self.load or LoadSpec(self.requests_per_s, cv=1.0, day_s=3e13, phase=0.3545, shared_ratio=0.0)
+        engine = self.engine or EngineSpec(
+            max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.max_num_batched_tokens
+        )
         return replace(chat, replicas=self.replicas, load=load, engine=engine, startup_s=self.startup_s)
 
     def orders(self) -> ChildOrders:
+        spec = self.workload().engine
         engine = EngineSettings(
-            max_num_seqs=self.max_num_seqs, max_num_batched_tokens=self.max_num_batched_tokens, tensor_parallel=4
+            max_num_seqs=spec.max_num_seqs, max_num_batched_tokens=spec.max_num_batched_tokens, tensor_parallel=4
         )
         settings = Settings(
             mode=Mode.AUTONOMOUS,
             limits=LimitSettings(min_replicas=self.replicas - 1, max_replicas=self.replicas),
             objectives=self.objectives,
             engines={"chat": engine},
+            tiers={} if self.tiers is None else {"chat": self.tiers},
             rules=self.rules,
         )
         return ChildOrders(

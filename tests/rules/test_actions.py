@@ -52,6 +52,15 @@ def proposed(body: dict[str, Any], *messages: Message) -> ActionSpec | str:
     return next(each.summary for each in told if isinstance(each, Alert))
 
 
+def test_a_setting_may_be_none_at_all() -> None:
+    tiers = {"kv_disk_gb": {"finding": "disk_gb_wanted", "least": 0, "most": 500}}
+    for wanted, given_gb in ((0, 0), (900, 500)):
+        told = found("tuning", {"chat-0": 1}, trial_stage=1, disk_gb_wanted=wanted)
+        spec = proposed(tuner(action=TUNE | {"settings": tiers}), told)
+        assert isinstance(spec, ActionSpec)
+        assert spec.settings == {"kv_disk_gb": given_gb}
+
+
 def test_a_tune_may_say_that_it_restores() -> None:
     for more, expected in (({}, False), ({"restores": True}, True)):
         spec = proposed(tuner(action=TUNE | more), found("tuning", {"chat-0": 1}, trial_stage=1, seqs_wanted=64))

@@ -109,12 +109,15 @@ def test_the_built_in_packs_scale_on_forecast_burn_queue_and_slack_and_set_engin
         "roll-out-engine-setting": ActionKind.TUNE,
         "try-engine-setting": ActionKind.TUNE,
         "rebalance": ActionKind.ROUTE,
+        "take-back-kv-tiers": ActionKind.TUNE,
+        "roll-out-kv-tiers": ActionKind.TUNE,
+        "try-kv-tiers": ActionKind.TUNE,
     }
 
 
 def test_the_built_in_packs_lie_in_the_package() -> None:
     assert BUILT_IN.parent.name == "rules"
-    assert [file.name for file in pack_files()] == ["performance.yaml", "tuning.yaml"]
+    assert [file.name for file in pack_files()] == ["performance.yaml", "tiers.yaml", "tuning.yaml"]
 
 
 def test_guards_of_what_takes_capacity_can_be_seen_on_an_idle_workload() -> None:
@@ -161,4 +164,4 @@ def test_check_tells_all_errors_of_all_files_and_gives_no_packs_then(tmp_path: P
     assert check([tmp_path / "c.yaml"]).errors == (
         f"rules: no such file: {tmp_path / 'c.yaml'}. Correct the path of the pack.",
     )
-    assert [each.pack for each in check().packs] == ["performance", "tuning"]
+    assert [each.pack for each in check().packs] == ["performance", "tiers", "tuning"]

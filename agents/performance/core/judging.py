@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import sqrt
 
-from agents.performance.core.canary import Decision, Seen
+from agents.performance.core.canary import Canary, Decision, Seen
+from agents.performance.core.comparing import Effect
 from agents.performance.core.minutes import Minute, replica_seen
 from agents.performance.core.steering_state import Phase, Trial, TuningState
 from agents.performance.core.trials import Setting
 from agents.performance.core.usage import telling
 
-HOUR_MS = 3_600_000
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 TELLING_MINUTES, ENOUGH_MINUTES = 5, 30
 """Minutes of the load that asked for the trial, before which nothing is kept, and after which all is decided."""
 SURE = 2.0
@@ -34,6 +35,8 @@ def watched(
 ) -> Trial:
     """The trial with one more minute of the canary and of the rest."""
     told = sum(telling(each, trial.why, present) for each in rest.values()) * 2 >= len(rest)
+    if trial.effect is not None:
+        trial = _tiered(trial, trial.effect, end_ms, own, rest)
     done, good = own.in_time
     sums = [sum(each) for each in zip(*(each.in_time for each in rest.values()), strict=True)]
     mean = sum(each.finished for each in rest.values()) / len(rest)
@@ -52,10 +55,21 @@ def watched(
     )
 
 
+def _tiered(trial: Trial, effect: Effect, end_ms: int, own: Minute, rest: Mapping[str, Minute]) -> Trial:
+    """The same of a trial of KV tiers; all that was seen in the warm-up is forgotten when that is over."""
+    if end_ms - MINUTE_MS < effect.warm_ms:
+        return trial
+    if not effect.warm:
+        fresh = {"requests": Canary(trial.requests.terms), "telling": 0, "paced": (0.0, 0.0), "spread": 0.0}
+        effect = effect.model_copy(update={"warm": True, "served": Canary(trial.requests.terms)})
+        trial = trial.model_copy(update=fresh)
+    return trial.model_copy(update={"effect": effect.seen(own, rest.values())})
+
+
 def verdict_of(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
     """What the canary comes to at `at_ms`: kept, taken back, or looked at further."""
     verdict = trial.requests.verdict()
-    if verdict.decision is Decision.STOP:
+    if verdict.decision is Decision.STOP and trial.effect is None:
         return judged(state, Phase.BACK, verdict.explain())
     if trial.silent >= SILENT_MINUTES:
         return judged(state, Phase.BACK, f"nothing came of its requests in {trial.silent} minutes: {so_far(trial)}")
@@ -63,6 +77,11 @@ def verdict_of(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
     behind = own < HALF * other and other - own > SURE * sqrt(trial.spread)
     if behind and trial.telling >= TELLING_MINUTES:
         return judged(state, Phase.BACK, f"it finishes less than half of what another does: {so_far(trial)}")
+    if trial.effect is not None:
+        kept, words = trial.effect.settled(verdict, at_ms)
+        if kept is not None:
+            return judged(state, Phase.ROLLING if kept else Phase.BACK, words)
+        return _overdue(state, trial, at_ms)
     both_told = min(trial.requests.canary.requests, trial.requests.rest.requests) > 0
     if verdict.decision is Decision.KEEP and trial.telling >= TELLING_MINUTES and both_told:
         more, fewer, words = _of_use(trial, verdict.clump)
@@ -71,6 +90,10 @@ def verdict_of(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
             return judged(state, Phase.ROLLING, words)
         if max(more, fewer) <= 0 or trial.telling >= ENOUGH_MINUTES:
             return judged(state, Phase.BACK, f"of no use: {words}")
+    return _overdue(state, trial, at_ms)
+
+
+def _overdue(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
     if at_ms - trial.since_ms > LONGEST_MS:
         return judged(state, Phase.BACK, f"not settled in {LONGEST_MS // HOUR_MS} hours: {so_far(trial)}")
     return state
@@ -100,7 +123,10 @@ def judged(state: TuningState, phase: Phase, words: str) -> TuningState:
 
 
 def gain(trial: Trial) -> dict[str, float]:
-    """How much more the canary finished than a replica of the rest, as a number of the finding."""
+    """How much more the canary finished than a replica of the rest, as a number of the finding; what its KV tiers do,
+    where it has others."""
+    if trial.effect is not None:
+        return trial.effect.numbers() if trial.effect.warm else {}
     own, rest = trial.paced
     return {"goodput_gain_ratio": max(0.0, own / rest - 1)} if rest > 0 else {}
 
@@ -114,4 +140,7 @@ def _pace(trial: Trial) -> str:
 
 def so_far(trial: Trial) -> str:
     """What was seen of it, in words."""
+    if trial.effect is not None:
+        seen = trial.effect.explain() if trial.effect.warm else "it warms up"
+        return f"{seen}; {trial.requests.verdict().explain()}"
     return f"{trial.requests.verdict().explain()}; {_pace(trial)}"

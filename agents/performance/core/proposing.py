@@ -7,13 +7,13 @@ Evidence of the last hour says what would be worth a trial (`usage.py`); the saf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.performance.core.capacity import Capacity
-from agents.performance.core.steering_state import Learnt
-from agents.performance.core.trials import Measured, Setting, Tried
+from agents.performance.core.steering_state import Declared, Learnt
+from agents.performance.core.trials import Measured, Setting, Tried, in_words
 from agents.performance.core.tuning import Care, Space, Trial, Tuner
-from agents.performance.core.usage import Reason, Usage, reasons, settable
+from agents.performance.core.usage import Reason, Usage, Why, reasons, settable
 from contracts.objectives import Objectives
 
 LEAST_MINUTES = 20.0
@@ -35,13 +35,32 @@ class Proposal:
 
 
 def propose(
-    present: Setting | None, usage: Usage, capacity: Capacity, past: Sequence[Learnt], objectives: Objectives
+    present: Setting | None,
+    usage: Usage,
+    capacity: Capacity,
+    past: Sequence[Learnt],
+    objectives: Objectives,
+    declared: Declared | None = None,
 ) -> Proposal:
-    """The next trial. `past`: settings tried that still count."""
+    """The next trial. `past`: settings tried that still count. KV tiers that people declared go first."""
     if present is None:
         return Proposal(UNKNOWN)
     if not settable(present):
         return Proposal(f"{present} is beyond what can be set here: there were no way back from a trial")
+    wanted = present if declared is None else declared.on(present)
+    if wanted != present:
+        tiers, words = (
+            in_words(wanted.tiers),
+            f"{in_words(wanted.tiers)} are declared, there are {in_words(present.tiers)}",
+        )
+        before = next((each for each in past if each.setting == wanted), None)
+        if before is None:
+            return Proposal(words, Reason(Why.DECLARED, wanted, words))
+        alike = [each for each in past if each.setting.tiers == present.tiers]
+        other = propose(present, usage, capacity, alike, objectives)
+        left = f"{tiers} were tried and taken back, and are left alone until others are declared: {before.words}"
+        return replace(other, words=f"{other.words}; {left}")
+    past = [each for each in past if each.setting.tiers == present.tiers]
     if usage.minutes < LEAST_MINUTES:
         return Proposal(f"{usage.minutes:.0f} replica-minutes were seen, {LEAST_MINUTES:.0f} are needed")
     measured = measured_of(usage, capacity, objectives)

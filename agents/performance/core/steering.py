@@ -111,9 +111,8 @@ class Steering:
             {name: up[name].now for name in sorted(up, key=lambda name: (up[name].now, name))},
             whole=whole,
         )
-        mark = (round(asked.values.get("trial_stage", 0.0)), asked.replicas)
-        if mark != tuning.told or at_ms - tuning.told_ms >= TUNING_MS:
-            tuning = tuning.model_copy(update={"told": mark, "told_ms": at_ms})
+        if asked.mark != tuning.told or at_ms - tuning.told_ms >= TUNING_MS:
+            tuning = tuning.model_copy(update={"told": asked.mark, "told_ms": at_ms})
             values, shares = dict(asked.values), dict.fromkeys(asked.replicas, 1.0)
             words = asked.words[:WORDS_LIMIT]
             told.append(Finding(kind="tuning", values=values, words=words, by_replica=shares, **facts))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
 from agents.performance.core.canary import Canary, Terms
 from agents.performance.core.capacity import CapacityModel
+from agents.performance.core.comparing import Effect
 from agents.performance.core.minutes import Minutes
 from agents.performance.core.trials import Measured, Setting
 from agents.performance.core.usage import Usage, Why
@@ -17,9 +18,23 @@ from contracts.objectives import Objectives
 
 
 @dataclass(frozen=True)
+class Declared:
+    """The KV tiers that the replicas of a workload shall have (GiB of host memory, GB of disk), and event seconds for
+    which a canary with them warms up and is then watched."""
+
+    tiers: tuple[int, int]
+    warm_s: float = 900.0
+    watch_s: float = 1800.0
+
+    def on(self, setting: Setting) -> Setting:
+        """A setting with these tiers."""
+        return replace(setting, kv_offloading_size=self.tiers[0], kv_disk_gb=self.tiers[1])
+
+
+@dataclass(frozen=True)
 class SteeringSettings:
-    """`engines`: the settings that the replicas of a workload were launched with, as far as is known. `objectives`: by
-    workload, `default` where none is named.
+    """`engines`: the settings that the replicas of a workload were launched with, as far as is known. `tiers`: the KV
+    tiers that they shall have, where people said so. `objectives`: by workload, `default` where none is named.
 
     Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
     stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
@@ -28,6 +43,7 @@ class SteeringSettings:
     """
 
     engines: Mapping[str, Setting] = field(default_factory=dict)
+    tiers: Mapping[str, Declared] = field(default_factory=dict)
     objectives: Mapping[str, Objectives] = field(default_factory=dict)
     default: Objectives = field(default_factory=Objectives)
     terms: Terms = field(default_factory=Terms)
@@ -69,12 +85,13 @@ class Whole(_Part):
 
 class Learnt(_Part):
     """A setting that was tried: what it showed (None where it was taken back before anything was seen), whether it was
-    kept, and until when it is not tried again."""
+    kept, until when it is not tried again, and why it was taken back."""
 
     setting: Setting
     measured: Measured | None = None
     kept: bool
     until_ms: int
+    words: str = ""
 
 
 class Phase(StrEnum):
@@ -90,8 +107,9 @@ class Trial(_Part):
     """A canary and what was seen of it since `since_ms`: its `requests` beside those of the rest, minutes that were
     `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`), with the
     variance that chance gives to their difference (`spread`); minutes in a row in which nothing came of its requests
-    (`silent`). `verdict` says why it was kept or is taken back. `refused`: how often what was asked for was not done,
-    of them `needless` in a row as there was nothing to do; it is asked for again from `again_ms` on."""
+    (`silent`). `effect`: of a trial of KV tiers, what those do. `verdict` says why it was kept or is taken back.
+    `refused`: how often what was asked for was not done, of them `needless` in a row as there was nothing to do; it is
+    asked for again from `again_ms` on."""
 
     setting: Setting
     canary: str
@@ -104,6 +122,7 @@ class Trial(_Part):
     paced: tuple[float, float] = (0.0, 0.0)
     spread: float = 0.0
     silent: int = 0
+    effect: Effect | None = None
     verdict: str = ""
     refused: int = 0
     needless: int = 0

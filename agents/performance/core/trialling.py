@@ -4,19 +4,22 @@
     trying ── no worse than the rest, and of use ──> rolling ── the rest was set, verified ──> idle, with that setting
     trying ── worse, of no use, or not settled ──> back ── the canary was set back, verified ──> idle, barred for a day
 
-What it asks for it says in a finding, and rules ask the executor: nothing is taken for done before an outcome says so.
+A trial of KV tiers that people declared is one of these, judged by other measures (`comparing.py`), and barred until
+others are declared. What it asks for it says in a finding, and rules ask the executor: nothing is taken for done before
+an outcome says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, numbers, wanted
 from agents.performance.core.canary import Canary
+from agents.performance.core.comparing import Effect
 from agents.performance.core.judging import gain, judged, so_far, verdict_of, watched
 from agents.performance.core.minutes import Minute, replica_seen
 from agents.performance.core.proposing import UNKNOWN, measured_of, propose
-from agents.performance.core.steering_state import Learnt, Phase, SteeringSettings, Trial, TuningState
+from agents.performance.core.steering_state import Declared, Learnt, Phase, SteeringSettings, Trial, TuningState
 from agents.performance.core.trials import Setting
 from agents.performance.core.usage import Why, reasons
 from contracts.events import Action, ActionKind, EndState, Outcome, Refusal
@@ -26,24 +29,15 @@ PHASES, LOST_MS = 6, 900_000
 """How often an action may use up its times for each replica, and how long after that it is waited for."""
 ROOM = 0.8
 """Share of the batches of the others that may be full when a replica is taken out to be set anew."""
-IDS_LIMIT, PAST_LIMIT = 50, 20
+IDS_LIMIT, PAST_LIMIT, WORDS_LIMIT = 50, 20, 1000
 AT_ONCE = 50
 """Replicas that are named at once: what a controller does in one action has an end. The others come after them."""
 AGAIN_MS, AGAIN_MOST_MS, NEEDLESS = 60_000, 480_000, 3
 """After a refusal it is asked again, each time after twice as long, for every action begun counts against the limit of
 the fleet. Refused so often in a row since there is nothing to do, it counts as done."""
-SEQS, TOKENS = "max_num_seqs", "max_num_batched_tokens"
-ONE, REST, BACK = 1.0, 2.0, 3.0
-"""Stages that a finding asks for: try on one replica, give to the rest, take back."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a look came to: the numbers of the finding, the replicas that are to be set anew, and why."""
-
-    values: Mapping[str, float]
-    replicas: tuple[str, ...]
-    words: str
+SEQS, TOKENS, HOST, DISK = "max_num_seqs", "max_num_batched_tokens", "kv_offloading_size", "kv_disk_gb"
+FOREVER_MS = 1 << 53
+"""KV tiers that were taken back are not tried again, until others are declared: then they are forgotten."""
 
 
 class Tuning:
@@ -78,6 +72,8 @@ class Tuning:
             round(spec.settings.get(SEQS, present.max_num_seqs)),
             round(spec.settings.get(TOKENS, present.max_num_batched_tokens)),
             present.tensor_parallel,
+            round(spec.settings.get(HOST, present.kv_offloading_size)),
+            round(spec.settings.get(DISK, present.kv_disk_gb)),
         )
         names = tuple(sorted(spec.by_replica))
         held = outcome.end_state is EndState.HELD_UNVERIFIED and state.trial is not None
@@ -86,13 +82,14 @@ class Tuning:
         if state.trial is None and to == present:
             return _given(state, names)  # not insisted on
         undone = outcome.end_state is EndState.UNDONE
+        died = outcome.end_state is EndState.FAILED and outcome.steps_applied > 0 and to.tiers != present.tiers
         if state.phase is Phase.IDLE and to != present:
             if outcome.end_state is EndState.HELD_UNVERIFIED and len(names) == 1:
                 state = self._begun(state, outcome, present, to, names[0])
                 return judged(state, Phase.BACK, "nobody saw what it did when it was set")
-            return _learnt(
-                state, Learnt(setting=to, kept=False, until_ms=outcome.at_ms + (DAY_MS if undone else HOUR_MS))
-            )
+            until_ms = _barred_ms(present, to, outcome.at_ms) if undone or died else outcome.at_ms + HOUR_MS
+            words = f"{outcome.end_state} as it was set: {outcome.detail or ', '.join(outcome.reasons)}"[:WORDS_LIMIT]
+            return _learnt(state, Learnt(setting=to, kept=False, until_ms=until_ms, words=words))
         if state.phase is Phase.ROLLING and (undone or outcome.end_state is EndState.FAILED):
             return judged(state, Phase.BACK, "what had to hold while the rest was set did not, or it could not be set")
         return self._put_off(state, outcome, present, to, names)
@@ -101,8 +98,8 @@ class Tuning:
         self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, names: Sequence[str]
     ) -> TuningState:
         """What the trial comes to after an action that it asked for was not done: asked for again, but not at once."""
-        trial, wanted = state.trial, {Phase.BACK: present}
-        if trial is None or state.phase is Phase.TRYING or to != wanted.get(state.phase, trial.setting):
+        trial, goals = state.trial, {Phase.BACK: present}
+        if trial is None or state.phase is Phase.TRYING or to != goals.get(state.phase, trial.setting):
             return state
         needless = trial.needless + 1 if Refusal.DRY_RUN_FAILED in outcome.reasons else 0
         if needless >= NEEDLESS:
@@ -138,21 +135,30 @@ class Tuning:
             )
         if to == present and trial.canary in names:
             measured = measured_of(trial.usage, trial.capacity.estimate(), objectives)
-            state = _learnt(state, Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms))
+            until_ms, words = _barred_ms(present, trial.setting, outcome.at_ms), trial.verdict[:WORDS_LIMIT]
+            learnt = Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms, words=words)
+            state = _learnt(state, learnt)
             return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
         return state
 
     def _begun(self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, canary: str) -> TuningState:
         objectives = self._settings.objectives_of(outcome.key)
         asked = [each.why for each in reasons(state.usage, present, objectives) if each.setting == to]
+        why = Why.DECLARED if to.tiers != present.tiers else asked[0] if asked else Why.FIRST
         trial = Trial(
             setting=to,
             canary=canary,
-            why=asked[0] if asked else Why.FIRST,
+            why=why,
             since_ms=outcome.at_ms,
             requests=Canary(self._settings.terms),
+            effect=self._effect(outcome, to) if why is Why.DECLARED else None,
         )
         return state.model_copy(update={"phase": Phase.TRYING, "trial": trial})
+
+    def _effect(self, outcome: Outcome, to: Setting) -> Effect:
+        terms = self._settings.tiers.get(outcome.key, Declared(to.tiers))
+        warm_ms = outcome.at_ms + round(1000 * terms.warm_s)
+        return Effect(warm_ms=warm_ms, watched_ms=warm_ms + round(1000 * terms.watch_s), needs_hits=any(to.tiers))
 
     def minute(self, state: TuningState, workload: str, end_ms: int, parts: Mapping[str, Minute]) -> TuningState:
         """A minute of the replicas is closed."""
@@ -177,7 +183,7 @@ class Tuning:
         self, state: TuningState, workload: str, at_ms: int, answering: Mapping[str, float], *, whole: bool
     ) -> tuple[TuningState, Asked]:
         """What to ask for now. `answering`: requests of each replica, least first; `whole`: they are all there are."""
-        past = tuple(each for each in state.past if each.until_ms > at_ms)
+        past = self._past(state, workload, at_ms)
         state = state.model_copy(update={"past": past}) if len(past) != len(state.past) else state
         if state.busy and at_ms > state.busy_until_ms:
             state = state.model_copy(update={"busy": ""})
@@ -189,7 +195,7 @@ class Tuning:
             trial = state.trial
         if trial is None:
             return state, self._idle(state, workload, present, answering, whole=whole)
-        values = {"trial_stage": 0.0, **_numbers(state)} | gain(trial)
+        values = {"trial_stage": 0.0, **numbers(state)} | gain(trial)
         if state.busy:
             return state, Asked(values, (), f"an action sets replicas anew; {trial.verdict}")
         if state.phase is Phase.TRYING:
@@ -199,17 +205,24 @@ class Tuning:
             return state, Asked(
                 values, (), f"asked for {trial.refused} times and not done, again later; {trial.verdict}"
             )
+        tiers = trial.effect is not None
         if state.phase is Phase.BACK:
             if trial.canary not in answering:
                 return state, Asked(values, (), f"{trial.canary} does not answer; {trial.verdict}")
-            return state, Asked(values | _wanted(BACK, present), (trial.canary,), trial.verdict)
+            return state, Asked(values | wanted(BACK, present, tiers=tiers), (trial.canary,), trial.verdict)
         words = f"{trial.setting} for the rest: {trial.verdict}"
         if not whole:
             return state, Asked(values, (), f"not now: not all replicas that are listed answer; {words}")
         if crowd := _crowd(present, answering):
             return state, Asked(values, (), f"not now: {crowd}; {words}")
         rest = tuple(sorted(name for name in answering if name != trial.canary))[:AT_ONCE]
-        return state, Asked(values | (_wanted(REST, trial.setting) if rest else {}), rest, words)
+        return state, Asked(values | (wanted(REST, trial.setting, tiers=tiers) if rest else {}), rest, words)
+
+    def _past(self, state: TuningState, workload: str, at_ms: int) -> tuple[Learnt, ...]:
+        """What was tried and still counts: with the tiers that there are, or those that are declared."""
+        present, declared = self.present(state, workload), self._settings.tiers.get(workload)
+        tiers = {each.tiers for each in (present, declared) if each is not None}
+        return tuple(each for each in state.past if each.until_ms > at_ms and each.setting.tiers in tiers)
 
     def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
         """Without a trial whose canary is not there any more; what it showed until then settled nothing. `known`: all
@@ -219,23 +232,29 @@ class Tuning:
             state = state.model_copy(update={"given": tuple(name for name in state.given if name in known)})
         if trial is None or trial.canary in known or state.phase is Phase.ROLLING:
             return state
-        until_ms = trial.since_ms + (DAY_MS if state.phase is Phase.BACK else HOUR_MS)
-        state = _learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms))
+        until_ms = trial.since_ms + HOUR_MS
+        if state.phase is Phase.BACK:
+            until_ms = FOREVER_MS if trial.effect is not None else trial.since_ms + DAY_MS
+        words = trial.verdict[:WORDS_LIMIT] or f"{trial.canary} is gone"
+        state = _learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms, words=words))
         return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
 
     def _idle(
         self, state: TuningState, workload: str, present: Setting, answering: Mapping[str, float], *, whole: bool
     ) -> Asked:
         capacity = state.capacity.estimate()
-        found = propose(present, state.usage, capacity, state.past, self._settings.objectives_of(workload))
-        values = {"trial_stage": 0.0, **_numbers(state)}
+        objectives, declared = self._settings.objectives_of(workload), self._settings.tiers.get(workload)
+        found = propose(present, state.usage, capacity, state.past, objectives, declared)
+        values = {"trial_stage": 0.0, **numbers(state)}
         if capacity.rps is not None and found.measured is not None:
             values["goodput_per_gpu_rps"] = capacity.rps / present.tensor_parallel
         strays = tuple(sorted(name for name in answering if name not in state.given)) if state.present else ()
         strays, crowd = strays[:AT_ONCE], _crowd(present, answering)
         if strays and whole and not state.busy and not crowd:
             words = f"{present} for {', '.join(strays)}, launched since it was given to the others: launch with it"
-            return Asked(values | _wanted(REST, present), strays, words)
+            launched = self._settings.engines.get(workload, present)
+            also = wanted(REST, present, tiers=present.tiers != launched.tiers)
+            return Asked(values | also, strays, words)
         if found.reason is None or state.busy:
             return Asked(values, (), found.words)
         if not whole or len(answering) < 2:
@@ -243,9 +262,10 @@ class Tuning:
         if crowd:
             return Asked(values, (), f"not now: {crowd}; {found.words}")
         stage, named = state.told
-        same = stage == ONE and named[0] in answering
+        same = stage in (ONE, TENFOLD * ONE) and named[0] in answering
         canary = named[0] if same else next(iter(answering))
-        return Asked(values | _wanted(ONE, found.reason.setting), (canary,), found.words)
+        tiers = found.reason.setting.tiers != present.tiers
+        return Asked(values | wanted(ONE, found.reason.setting, tiers=tiers), (canary,), found.words)
 
 
 def _learnt(state: TuningState, learnt: Learnt) -> TuningState:
@@ -265,14 +285,6 @@ def _given(state: TuningState, names: Sequence[str]) -> TuningState:
     return state.model_copy(update={"given": tuple(sorted({*state.given, *names}))})
 
 
-def _wanted(stage: float, setting: Setting) -> dict[str, float]:
-    return {
-        "trial_stage": stage,
-        "seqs_wanted": float(setting.max_num_seqs),
-        "batched_tokens_wanted": float(setting.max_num_batched_tokens),
-    }
-
-
-def _numbers(state: TuningState) -> dict[str, float]:
-    broken = sum(not each.kept for each in state.past)
-    return {"trials_made": float(len(state.past)), "trials_broken": float(broken)}
+def _barred_ms(present: Setting, to: Setting, at_ms: int) -> int:
+    """Until when a setting that was taken back is left alone."""
+    return at_ms + DAY_MS if to.tiers == present.tiers else FOREVER_MS

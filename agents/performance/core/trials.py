@@ -8,14 +8,32 @@ from typing import Protocol
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """One replica's settings, named as vLLM's flags; `tensor_parallel` is also how many GPUs it takes."""
+    """One replica's settings, named as vLLM's flags; `tensor_parallel` is also how many GPUs it takes. Its KV tiers:
+    `kv_offloading_size`, GiB of host memory, and `kv_disk_gb`, GB of disk behind that; 0 is none."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     tensor_parallel: int
+    kv_offloading_size: int = 0
+    kv_disk_gb: int = 0
 
     def __str__(self) -> str:
-        return f"{self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens, TP {self.tensor_parallel}"
+        words = f"{self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens, TP {self.tensor_parallel}"
+        return f"{words}, {in_words(self.tiers)}" if any(self.tiers) else words
+
+    @property
+    def tiers(self) -> tuple[int, int]:
+        """GiB of host memory, and GB of disk, for KV blocks."""
+        return self.kv_offloading_size, self.kv_disk_gb
+
+
+def in_words(tiers: tuple[int, int]) -> str:
+    """Tiers as they are spoken of.
+
+    >>> in_words((64, 500)), in_words((0, 0))
+    ('KV tiers of 64 GiB host memory and 500 GB disk', 'no KV tiers')
+    """
+    return f"KV tiers of {tiers[0]} GiB host memory and {tiers[1]} GB disk" if any(tiers) else "no KV tiers"
 
 
 @dataclass(frozen=True)

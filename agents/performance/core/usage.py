@@ -7,7 +7,7 @@ the setting that it asks for, one doubling away, and what the present setting wa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -29,12 +29,13 @@ FEWEST, MOST = Setting(8, 256, 1), Setting(2048, 65_536, 1)
 
 class Why(StrEnum):
     """Why a trial would pay: the batch is full and memory has room; memory is full; first tokens take their limit and
-    there is room between tokens; the other way round."""
+    there is room between tokens; the other way round. Or people declared it, for its KV tiers."""
 
     FULL = "full"
     CRAMPED = "cramped"
     FIRST = "first"
     BETWEEN = "between"
+    DECLARED = "declared"
 
 
 class Usage(BaseModel):
@@ -118,21 +119,21 @@ def reasons(usage: Usage, present: Setting, objectives: Objectives) -> list[Reas
     if ratios is None:
         return []
     ttft, itl = ratios
-    seqs, tokens, gpus = present.max_num_seqs, present.max_num_batched_tokens, present.tensor_parallel
+    seqs, tokens = present.max_num_seqs, present.max_num_batched_tokens
     full, cramped = usage.share("full"), usage.share("cramped")
     found = []
     if full >= OFTEN:
         free = f"at least {1 - ROOMY:.0%} of the KV cache was free"
         what = f"the batch was full in {full:.0%} of replica-minutes while {free}"
-        found.append(Reason(Why.FULL, Setting(2 * seqs, tokens, gpus), what))
+        found.append(Reason(Why.FULL, replace(present, max_num_seqs=2 * seqs), what))
     if cramped >= OFTEN:
         what = f"requests were preempted in {cramped:.0%} of replica-minutes"
-        found.append(Reason(Why.CRAMPED, Setting(seqs // 2, tokens, gpus), what))
+        found.append(Reason(Why.CRAMPED, replace(present, max_num_seqs=seqs // 2), what))
     shares = f"TTFT takes {ttft:.0%} of its limit, inter-token latency {itl:.0%}"
     if full < OFTEN and ttft >= LIMITING and ttft >= UNEVEN * itl:
-        found.append(Reason(Why.FIRST, Setting(seqs, 2 * tokens, gpus), shares))
+        found.append(Reason(Why.FIRST, replace(present, max_num_batched_tokens=2 * tokens), shares))
     if itl >= LIMITING and itl >= UNEVEN * ttft:
-        found.append(Reason(Why.BETWEEN, Setting(seqs, tokens // 2, gpus), shares))
+        found.append(Reason(Why.BETWEEN, replace(present, max_num_batched_tokens=tokens // 2), shares))
     return [each for each in found if _possible(each.setting)]
 
 

@@ -60,10 +60,12 @@ def minute(
     busy: bool = True,
     late: float = 0.0,
     done: int | None = None,
+    looked: int = 1,
     **changes: Any,
 ) -> Sli:
     """A minute of a replica: in a `busy` one the batch is full, with room in its memory; in another half is done.
-    `late`: share of its requests that are, with first and further tokens alike. `done`: how many had a first token."""
+    `late`: share of its requests that are, with first and further tokens alike. `done`: how many had a first token.
+    `looked`: of how many tokens its hit ratios tell."""
     share, count = (1.0, 120) if busy else (0.5, 60)
     count = count if done is None else done
     values = {
@@ -89,7 +91,7 @@ def minute(
         cause_ms=ms(end_s),
         instances=1,
         instances_up=1,
-        values={key: SliValue(value=value, samples=1) for key, value in values.items()},
+        values={key: SliValue(value=value, samples=looked if "hit" in key else 1) for key, value in values.items()},
         attainment={"ttft": Attainment(good=good, total=count), "itl": Attainment(good=count * 200, total=count * 200)},
     )
 
@@ -98,7 +100,8 @@ def tick(at_s: float) -> Tick:
     return Tick(at_ms=ms(at_s), partition=0)
 
 
-def tune(at_s: float, setting: Setting, *names: str) -> Action:
+def tune(at_s: float, setting: Setting, *names: str, tiers: bool = False) -> Action:
+    """`tiers`: its KV tiers are set as well."""
     expect = Bound(sli="replicas_up", size_s=0, comparator=Comparator.GE, value=3)
     return Action(
         workload="chat",
@@ -114,7 +117,8 @@ def tune(at_s: float, setting: Setting, *names: str) -> Action:
             settings={
                 "max_num_seqs": float(setting.max_num_seqs),
                 "max_num_batched_tokens": float(setting.max_num_batched_tokens),
-            },
+            }
+            | ({"kv_offloading_size": float(setting.tiers[0]), "kv_disk_gb": float(setting.tiers[1])} if tiers else {}),
             by_replica=dict.fromkeys(names, 1.0),
         ),
         mode=Mode.AUTONOMOUS,
@@ -168,9 +172,16 @@ class Desk:
         """The newest finding of a kind."""
         return [each for each in self.found if each.kind == kind][-1]
 
-    def does(self, *, setting: Setting, names: tuple[str, ...], state: EndState = EndState.VERIFIED) -> None:
+    def does(
+        self,
+        *,
+        setting: Setting,
+        names: tuple[str, ...],
+        state: EndState = EndState.VERIFIED,
+        tiers: bool = False,
+    ) -> None:
         """An action that sets replicas anew, and how it ended a minute later."""
-        action = tune(self.at_s, setting, *names)
+        action = tune(self.at_s, setting, *names, tiers=tiers)
         self.send(action)
         self.goes_on(1)
         self.send(outcome(action, self.at_s, state))

@@ -13,7 +13,10 @@ from agents.performance.core.tuning import ended
 from contracts.catalog.findings import FINDINGS
 from contracts.events import Finding
 
-IN_LIFE = {"trial_stage", "seqs_wanted", "batched_tokens_wanted"}
+IN_LIFE = {
+    *("trial_stage", "seqs_wanted", "batched_tokens_wanted"),
+    *("tier_stage", "host_gib_wanted", "disk_gb_wanted", "tier_tokens_ratio", "canary_ttft_ratio"),
+}
 """What stage `steering` adds: a search says no replica what to do."""
 HERE = Setting(64, 512, 4)
 FOUND = {

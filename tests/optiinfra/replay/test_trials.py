@@ -79,7 +79,8 @@ def test_tune_prints_the_best_setting_its_gain_and_every_trial(trace: Path) -> N
     words = ("--trace", trace, "--max-num-seqs", "16", "--seed", "3", "--requests", "150", "--json")
     data = json.loads(told(*words))
     first, best = data["trials"][0], data["best"]
-    assert first["setting"] == {"max_num_seqs": 16, "max_num_batched_tokens": 512, "tensor_parallel": 4}
+    flags = {"max_num_seqs": 16, "max_num_batched_tokens": 512, "tensor_parallel": 4}
+    assert first["setting"] == flags | {"kv_offloading_size": 0, "kv_disk_gb": 0}
     assert best["trials"] == len(data["trials"])
     assert best["best_rps"] == max(each["per_gpu_rps"] for each in data["trials"])
     assert best["gain_ratio"] == pytest.approx(best["best_rps"] / first["per_gpu_rps"] - 1)
