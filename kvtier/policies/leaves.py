@@ -1,7 +1,8 @@
 """The blocks that may leave: those that no block here stands on, sorted by what keeping them earns.
 
 A leaf lies in the cell of its kind, its age and its level of worth. All leaves of a cell earn the same, so the first to
-leave is any leaf of the lowest cell. Cells lie in a heap; leaves move on to the next cell as they age.
+leave is any leaf of the lowest cell. Cells lie in a heap; leaves move on to the next cell as they age. While the policy
+does as LRU, the leaf that was sighted longest ago leaves instead: a second heap, of times.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Leaves:
         self._cells: dict[int, OrderedDict[Key, Seen]] = {}
         self._heap: list[tuple[float, int]] = []
         self._due: dict[int, list[tuple[Seen, int]]] = {}
-        self._index = self.by_age()
+        self._index = [0.0] * (KINDS * self._bins)
+        self._of: dict[int, Seen] = {}
+        self._oldest: list[int] | None = []
 
     def add(self, block: Seen, born: int, now: int) -> None:
         """A leaf that was sighted last in slice `born`."""
@@ -54,6 +57,11 @@ class Leaves:
             heapq.heappush(self._heap, (self.earns(code), code))
         cell[block.key] = block
         block.cell = code
+        self._of[block.at] = block
+        if self._oldest is not None:
+            heapq.heappush(self._oldest, block.at)
+            if len(self._oldest) > 64 + 4 * len(self._of):
+                self._oldest = sorted(self._of)
         if place < self._bins - 1:
             self._due.setdefault(born + self._edges[place + 1], []).append((block, block.at))
 
@@ -65,6 +73,7 @@ class Leaves:
             if not cell:
                 del self._cells[block.cell]
             block.cell = None
+            del self._of[block.at]
 
     def aged(self, now: int) -> list[Seen]:
         """Leaves that are in the wrong cell from slice `now` on."""
@@ -72,6 +81,10 @@ class Leaves:
 
     def lowest(self) -> tuple[float, Seen] | None:
         """What the leaf that earns least earns, and that leaf; None without leaves."""
+        if self._oldest is not None:
+            while self._oldest and self._oldest[0] not in self._of:
+                heapq.heappop(self._oldest)
+            return (0.0, self._of[self._oldest[0]]) if self._oldest else None
         while self._heap and self._heap[0][1] not in self._cells:
             heapq.heappop(self._heap)
         if not self._heap:
@@ -83,9 +96,9 @@ class Leaves:
         """What a leaf of this cell earns, per sighting."""
         return self._index[code // LEVELS] * FACTORS[code % LEVELS]
 
-    def by_age(self) -> list[float]:
-        """Indices that let the oldest leave first, as LRU does."""
-        return [1.0 / (1 + b) for _ in range(KINDS) for b in range(self._bins)]
+    def by_age(self, oldest: bool) -> None:
+        """Let the oldest leave first, as LRU does, or those that earn least."""
+        self._oldest = sorted(self._of) if oldest else None
 
     def sort(self, index: list[float]) -> None:
         """Judge all cells by new indices: [KINDS * bins]."""

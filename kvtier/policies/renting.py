@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from kvtier.policies.base import Key, Policy, Worth
-from kvtier.policies.kinds import Seen, kind_of_new, kind_of_seen
+from kvtier.policies.kinds import PARTIAL, Seen, kind_of_new, kind_of_seen
 from kvtier.policies.leaves import FACTORS, NEUTRAL, Leaves, level_of
 from kvtier.policies.rent import LEAST_HITS, Ledger, reckon
 from kvtier.policies.shadow import Shadow
@@ -50,8 +50,8 @@ class Renting(Policy):
         self._survival = Survival(step)
         self._leaves = Leaves(self._survival.edges, self._survival.bin_of)
         self._ledger: Ledger | None = None
-        self._shadow = Shadow(slots)
         self._here: dict[Key, Seen] = {}
+        self._shadow = Shadow(slots, self._here)
         self._gone: OrderedDict[Key, Seen] = OrderedDict()
         self._most_gone = max(GHOSTS, 2 * slots)
         self._now = self._unseen = self._whole = 0
@@ -114,6 +114,7 @@ class Renting(Policy):
         block = self._gone.pop(key, None) or self._first(key, above, position, tokens)
         block.here, block.parent = True, above
         self._here[key] = block
+        self._shadow.came(key)
         if above is not None:
             above.kids += 1
             self._leaves.drop(above)
@@ -150,7 +151,7 @@ class Renting(Policy):
     def _pays(self, block: Seen, above: Seen | None) -> bool:
         """Whether the block earns its rent with a margin, and more than the leaf that would leave for it."""
         ledger, earns = self._ledger, float("inf")
-        if ledger is not None and not self._shadow.follow:
+        if ledger is not None and (block.kind == PARTIAL or not self._shadow.follow):
             if float(ledger.hits[block.kind]) <= self.write_price:
                 return False
             earns = float(ledger.index[block.kind, 0]) * FACTORS[block.level]
@@ -207,6 +208,7 @@ class Renting(Policy):
     def _leave(self, block: Seen) -> None:
         self._leaves.drop(block)
         del self._here[block.key]
+        self._shadow.went(block.key)
         above, block.parent, block.here = block.parent, None, False
         if above is not None and above.here:
             above.kids -= 1
@@ -218,7 +220,9 @@ class Renting(Policy):
         if self._now % self._survival.slice_sightings:
             return
         self._survival.tick()
-        if self._missed:
+        if self._shadow.follow:
+            self._missed = self._written = 0
+        elif self._missed:
             self._share += (self._written / self._missed - self._share) / SHARE_SLICES
             self._missed = self._written = 0
         now = self._survival.slice
@@ -228,8 +232,6 @@ class Renting(Policy):
         if now % self._learn_every == 0:
             last = self._ledger.rent if self._ledger else 0.0
             self._ledger = reckon(self._survival, self.slots, last, self.write_price, self.wear * self._share)
-            if not self._shadow.follow:
-                self._leaves.sort(self._ledger.index.ravel().tolist())
-        if self._shadow.tick():
-            learnt = None if self._shadow.follow else self._ledger
-            self._leaves.sort(self._leaves.by_age() if learnt is None else learnt.index.ravel().tolist())
+            self._leaves.sort(self._ledger.index.ravel().tolist())
+        if self._shadow.tick(self._survival.slice_sightings, self._ledger is not None):
+            self._leaves.by_age(self._shadow.follow)

@@ -1,33 +1,39 @@
-"""A shadow of LRU beside the policy: keys only, as many as there are slots, to tell when LRU would hit more.
+"""A shadow of LRU beside the policy: keys only, as many as there are slots, so that the policy never falls far behind.
 
-What was learnt may be wrong for a while, after a change of the traffic or at the start. Where LRU would have hit more
-lately, the policy does as LRU for a term, then tries its own way again; each failure doubles the term.
+The policy's hits less LRU's are a lead that it has in the bank. What it may still lose is bounded: each block that LRU
+has and the policy lacks is at most one hit, since the policy, once it does as LRU, takes the block in when it is missed
+and keeps it as long as LRU does. Such blocks are counted, and how many of them LRU hits in the end is learnt. The
+policy goes its own way while its bank covers what they may cost, and does as LRU when it does not.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 
 from kvtier.policies.base import Key
 
-KEEP = 0.5 ** (1 / 256)
-"""Hits count half after 256 slices, which is eight times the slots."""
-TERM, LONGEST_TERM = 128, 2048
-"""Slices for which LRU is followed."""
-TOLERANCE = 0.01
-DOUBT = 20.0
-"""Blocks come in prompts, some twenty at a time: three standard deviations of such counts, over the root."""
+TOLERANCE = 0.006
+"""The share of LRU's hits that may be lost; the promise is a hundredth, the rest is for what comes too fast to see."""
+COVER = 0.5
+"""The bank must hold this share of what the blocks apart are expected to cost: leaving off saves the rest of it."""
+PRIOR_BLOCKS = 50.0
+"""The chance that LRU hits a block apart is that of all its blocks, until more than so many have come to an end."""
+HALF_LIFE = 8.0
+"""What was learnt of that chance counts half after sightings of so many times the slots."""
 
 
 class Shadow:
-    """`follow` says whether to do as LRU for now."""
+    """`follow` says whether to do as LRU for now: at first, until LRU's slots are full. `here`: the policy's blocks."""
 
-    def __init__(self, slots: int) -> None:
-        self.follow = False
-        self._slots = slots
+    def __init__(self, slots: int, here: Container[Key]) -> None:
+        self.follow = True
+        self.bank = 0.0
+        self.apart = 0
+        self._slots, self._here = slots, here
         self._keys: OrderedDict[Key, None] = OrderedDict()
-        self._theirs = self._ours = 0.0
-        self._term, self._until, self._slice = TERM, 0, 0
+        self._full = False
+        self._sighted = self._theirs = self._lost = self._spared = 0.0
 
     def resize(self, slots: int) -> None:
         """The policy has so many slots now."""
@@ -35,31 +41,50 @@ class Shadow:
 
     def sighted(self, key: Key, hit: bool) -> None:
         """A block was sighted; `hit`: the policy had it."""
-        self._ours += hit
+        self._sighted += 1.0
+        if hit:
+            self.bank += 1.0
         if key in self._keys:
+            self.bank -= 1.0 - TOLERANCE
             self._theirs += 1.0
+            if not hit:
+                self._lost += 1.0
             self._keys.move_to_end(key)
             return
         self._keys[key] = None
+        if not hit:
+            self.apart += 1
         while len(self._keys) > self._slots:
-            self._keys.popitem(last=False)
+            self._full = True
+            old, _ = self._keys.popitem(last=False)
+            if old not in self._here:
+                self.apart -= 1
+                self._spared += 1.0
 
-    def tick(self) -> bool:
-        """A slice is over; True when `follow` changed."""
-        self._slice += 1
-        self._theirs *= KEEP
-        self._ours *= KEEP
-        if self.follow:
-            if self._slice < self._until:
-                return False
-            self.follow, self._until = False, self._slice + TERM
-            self._theirs = self._ours = 0.0
-            return True
-        behind = self._theirs - (1.0 + TOLERANCE) * self._ours
-        if behind > DOUBT * self._theirs**0.5:
-            self.follow, self._until = True, self._slice + self._term
-            self._term = min(LONGEST_TERM, 2 * self._term)
-            return True
-        if self._slice > self._until and self._ours > self._theirs:
-            self._term = TERM
-        return False
+    def came(self, key: Key) -> None:
+        """The policy took the block in."""
+        if key in self._keys:
+            self.apart -= 1
+
+    def went(self, key: Key) -> None:
+        """The policy has the block no longer."""
+        if key in self._keys:
+            self.apart += 1
+
+    def tick(self, sightings: int, learnt: bool) -> bool:
+        """So many sightings are over; True when `follow` changed. `learnt`: the policy has a way of its own by now.
+        The bank holds no more than a hit for each slot: what was won long ago covers no loss without end."""
+        keep = 0.5 ** (sightings / (HALF_LIFE * self._slots))
+        self._sighted *= keep
+        self._theirs *= keep
+        self._lost *= keep
+        self._spared *= keep
+        self.bank = min(self.bank, float(self._slots))
+        before = self.follow
+        self.follow = not learnt or not self._full or self.bank < COVER * self.chance() * self.apart
+        return self.follow != before
+
+    def chance(self) -> float:
+        """Of the blocks that LRU has and the policy lacks, the share that LRU hits before they leave it."""
+        usual = self._theirs / (self._sighted + 1.0)
+        return (self._lost + PRIOR_BLOCKS * usual) / (self._lost + self._spared + PRIOR_BLOCKS)

@@ -47,8 +47,11 @@ class Survival:
         widths = np.diff(self.edges)
         self.widths: Table = widths.astype(np.float64) * slice_sightings
         self.bin_of: list[int] = [*np.repeat(np.arange(self.bins), widths).tolist(), self.bins - 1]
+        self._bins = np.array(self.bin_of)
         self._keep = 0.5 ** (1.0 / half_life)
         self._away = np.zeros((SLICES, KINDS))
+        self._by_age = np.zeros((self.bins, KINDS))
+        self._inner = np.array(self.edges[1:-1])
         self._returns = np.zeros((KINDS, self.bins))
         self._exposure = np.zeros((KINDS, self.bins))
         self._next = np.zeros((KINDS, KINDS))
@@ -83,17 +86,23 @@ class Survival:
     def tick(self) -> None:
         """A slice is over."""
         row = self.slice % SLICES
+        older = self._away[(self.slice - self._inner) % SLICES]
+        self._by_age[-1] -= self._away[row]
+        self._by_age[:-1] -= older
+        self._by_age[1:] += older
         self._away[row] = self._now
+        self._by_age[0] += self._away[row]
         if self._left:
-            np.subtract.at(self._away, tuple(np.array(self._left).T), 1.0)
+            rows, kinds = np.array(self._left).T
+            np.subtract.at(self._away, (rows, kinds), 1.0)
+            np.subtract.at(self._by_age, (self._bins[(self.slice - rows) % SLICES], kinds), 1.0)
         if self._back:
             before, bins, kinds = np.array(self._back).T
             np.add.at(self._returns, (before, bins), 1.0)
             np.add.at(self._next, (before, kinds), 1.0)
         self._sighted += self._now
         self._span += self.slice_sightings
-        by_age = self._away[(self.slice - np.arange(SLICES)) % SLICES] * self.slice_sightings
-        self._exposure += np.add.reduceat(by_age, self.edges[:-1], axis=0).T
+        self._exposure += self._by_age.T * self.slice_sightings
         for each in (self._returns, self._exposure, self._next, self._sighted):
             each *= self._keep
         self._span *= self._keep

@@ -1,8 +1,9 @@
-"""Small worlds of prompts, generated: conversations, a scan, popular documents, and days that change."""
+"""Small worlds of prompts, generated: conversations, agents, a scan, popular documents, and days that change."""
 
 from __future__ import annotations
 
 import random
+from typing import cast
 
 from kvtier.simulator import Prompt
 
@@ -64,3 +65,58 @@ def recent(count: int, seed: int, *, length: int = 4) -> list[Prompt]:
         seen.append(document)
         prompts.append(([document * length + place for place in range(length)], length * BLOCK))
     return prompts
+
+
+def agents(count: int, seed: int, *, tools: int = 12, apart: int = 40) -> list[Prompt]:
+    """Agents behind long prompts of tools drawn by Zipf's law: some turns, each soon after the one before."""
+    rng = random.Random(seed)
+    due: dict[int, list[list[int]]] = {}
+    prompts: list[Prompt] = []
+    ids = 10**6
+    for at in range(count):
+        waiting = due.pop(at, [])
+        if waiting:
+            keys = waiting[0]
+            due.setdefault(at + 1, []).extend(waiting[1:])
+        else:
+            tool = rng.choices(range(tools), [1 / (1 + rank) for rank in range(tools)])[0]
+            keys = [tool * 1000 + place for place in range(20)]
+        added = rng.randrange(1, 6)
+        keys = [*keys, *range(ids, ids + added)]
+        ids += added
+        prompts.append((keys, len(keys) * BLOCK - rng.randrange(BLOCK)))
+        if len(keys) < 40 and rng.random() < 0.85:
+            due.setdefault(at + 1 + int(rng.expovariate(1 / apart)), []).append(keys)
+    return prompts
+
+
+def in_turn(*worlds: list[Prompt]) -> list[Prompt]:
+    """One world after another, with no block in common."""
+    return [
+        ([number * 10**9 + cast(int, key) for key in keys], tokens)
+        for number, world in enumerate(worlds)
+        for keys, tokens in world
+    ]
+
+
+def drawn(rng: random.Random, count: int) -> list[Prompt]:
+    """One to four worlds of any sort, one after another: abrupt changes that nothing announces."""
+    parts = rng.choice([1, 2, 2, 3, 4])
+    return in_turn(*(_any(rng, count // parts) for _ in range(parts)))
+
+
+def _any(rng: random.Random, count: int) -> list[Prompt]:
+    seed = rng.randrange(10**6)
+    match rng.randrange(6):
+        case 0:
+            return conversations(count, seed, goes_on=rng.uniform(0.1, 0.9), apart=rng.choice([5, 20, 60, 200]))
+        case 1:
+            documents = rng.choice([10, 50, 150])
+            return scan(max(1, count // documents), documents)
+        case 2:
+            return popular(count, rng.choice([30, 100, 300, 1000]), seed)
+        case 3:
+            return shifting(count, seed)
+        case 4:
+            return recent(count, seed, length=rng.choice([2, 4, 8]))
+    return agents(count, seed, tools=rng.choice([3, 12, 40]), apart=rng.choice([5, 40, 150]))
