@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Sequence
 
 from kvtier.policies.base import Key
-from kvtier.simulator import Played, Prompt
+from kvtier.simulator import Played, Prompt, Run
 
 NAME = "belady"
 _NEVER = 1 << 62
@@ -26,12 +26,13 @@ def belady(prompts: Sequence[Prompt], slots: int, block_tokens: int) -> Played:
     done, pushed = Played(), 0
     for (keys, tokens), uses in zip(prompts, later, strict=True):
         done.asked_blocks += len(keys)
-        prefix = True
+        prefix, held = True, 0
         for depth, (key, use) in enumerate(zip(keys, uses, strict=True)):
             prefix = prefix and key in here
             if prefix:
                 position = depth * block_tokens
-                done.hits[position, min(block_tokens, tokens - position)] += 1
+                held = min(tokens, position + block_tokens)
+                done.hits[position, held - position] += 1
                 if key in unused:
                     unused.discard(key)
                     done.written_blocks += 1
@@ -42,6 +43,7 @@ def belady(prompts: Sequence[Prompt], slots: int, block_tokens: int) -> Played:
             here[key] = use
             pushed += 1
             heapq.heappush(heap, (-use, -depth, pushed, key))
+        done.runs.append(Run(tokens, 0, 0, held))
         while len(here) > slots:
             use, _, _, key = heapq.heappop(heap)
             if here.get(key) == -use:

@@ -7,13 +7,19 @@ the same wherever it lies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contracts.laws.kv_bytes import kv_shape
-from kvtier.simulator import Played
+from kvtier.simulator import Run
 from kvtier.sizes import active_parameters, need, text_of
+
+Seconds = NDArray[np.float64]
+Tokens = NDArray[np.int64]
 
 FLOPS_PER_S = 8 * 989e12 * 0.5
 """Eight H100 at half of their dense 16-bit peak (NVIDIA's data sheet: 989 TFLOP/s each)."""
@@ -66,21 +72,73 @@ class Disk:
         """Seconds to load a block that holds so many tokens."""
         return self.latency_s + self.block_bytes * tokens / self.block_tokens / self.bytes_per_s
 
-
-def saved_s(done: Played, prefill: Prefill, disk: Disk, *, choose: bool) -> float:
-    """Seconds of prefill that the hits save, their loading taken off. `choose`: a block that is faster to compute is
-    computed, and saves nothing; else all are loaded, and such a block costs time."""
-    total = 0.0
-    for (position, tokens), times in done.hits.items():
-        gain = prefill.block_s(position, tokens) - disk.load_s(tokens)
-        total += times * (max(0.0, gain) if choose else gain)
-    return total
+    def run_s(self, begin: Tokens, end: Tokens) -> Seconds:
+        """Seconds to load the blocks from token `begin` up to `end`, of many prompts at once."""
+        blocks = -(-end // self.block_tokens) + begin // -self.block_tokens
+        seconds: Seconds = self.latency_s * blocks + (end - begin) * self.block_bytes / (
+            self.block_tokens * self.bytes_per_s
+        )
+        return seconds
 
 
-def loaded_blocks(done: Played, prefill: Prefill, disk: Disk) -> int:
-    """Hits that are faster to load than to compute."""
-    return sum(
-        times
-        for (position, tokens), times in done.hits.items()
-        if prefill.block_s(position, tokens) > disk.load_s(tokens)
-    )
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """Prefill of each prompt in seconds, [prompts]: `without_s` what is computed without the tiers that are weighed,
+    `saved_s` what they take off that, their loading counted; and the blocks that are loaded."""
+
+    without_s: Seconds
+    saved_s: Seconds
+    loaded_blocks: int
+
+    @property
+    def with_s(self) -> Seconds:
+        """Seconds of loading and computing that are left, [prompts]."""
+        return self.without_s - self.saved_s
+
+
+def weigh(runs: Sequence[Run], prefill: Prefill, disk: Disk, *, choose: bool, memory: Disk | None = None) -> Weighed:
+    """What loading saves. An engine loads a leading run of blocks and computes the rest. `choose`: it loads as many of
+    those that are held as save the most, or none; else all of them, and may lose time.
+
+    `memory`: what loading from the host's memory costs; without, what memory holds is there for nothing. Within a tier
+    a later block saves no less than an earlier one, for loading costs the same and computing more: so the best run
+    ends where a tier's whole blocks end, or its partial one, and no other end need be tried.
+    """
+    if not runs:
+        return Weighed(np.zeros(0), np.zeros(0), 0)
+    tokens, by_gpu, by_memory, held = np.array(runs, dtype=np.int64).T
+    begin = by_memory if memory is None else by_gpu
+    size = disk.block_tokens
+    computing = _Computing(prefill, size, int(tokens.max()))
+
+    def gain(end: Tokens) -> Seconds:
+        loads = disk.run_s(np.minimum(end, by_memory), end)
+        if memory is not None:
+            loads = loads + memory.run_s(by_gpu, np.minimum(end, by_memory))
+        return computing.to(end) - computing.to(begin) - loads
+
+    best, most = held, gain(held)
+    if choose:
+        for end in (held // size * size, by_memory, by_memory // size * size, begin):
+            end = np.maximum(end, begin)
+            saved = gain(end)
+            better = saved >= most
+            best, most = np.where(better, end, best), np.where(better, saved, most)
+    blocks = int((-(-best // size) + (begin // -size)).sum())
+    return Weighed(computing.to(tokens) - computing.to(begin), most, blocks)
+
+
+class _Computing:
+    """Seconds to compute a prompt up to some token, from sums over its blocks."""
+
+    def __init__(self, prefill: Prefill, block_tokens: int, most_tokens: int) -> None:
+        self._prefill, self._size = prefill, block_tokens
+        begins = range(0, most_tokens + block_tokens, block_tokens)
+        self._sums = np.cumsum([0.0, *(prefill.block_s(begin, block_tokens) for begin in begins)])
+        self._token_s = np.array([prefill.block_s(begin, 1) for begin in (*begins, 0)])
+
+    def to(self, end: Tokens) -> Seconds:
+        """Seconds for the tokens before `end`."""
+        blocks, rest = end // self._size, end % self._size
+        seconds: Seconds = self._sums[blocks] + rest * self._token_s[blocks]
+        return seconds

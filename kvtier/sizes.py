@@ -17,7 +17,8 @@ _LOGIT_SEQUENCES = 256
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes of one replica: of its GPUs, of weights and activations on them, and what is left for KV cache."""
+    """Bytes of one replica: its weights over all GPUs; of each GPU activations and what is left for KV cache; and the
+    tokens whose KV fits."""
 
     weights: int
     activations: int
@@ -104,22 +105,27 @@ def room(
     gpu_bytes: float,
     *,
     tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
     utilization: float = 0.9,
     batched_tokens: int = 8192,
     kv_dtype: str = "auto",
     where: str = "config.json",
 ) -> Room:
-    """What fits on a replica of so many GPUs of `gpu_bytes` each. Raises ConfigError where the weights do not."""
+    """What fits on a replica of tensor times pipeline GPUs of `gpu_bytes` each.
+
+    Raises ConfigError where the weights do not.
+    """
     shape: KvShape = kv_shape(config, kv_dtype=kv_dtype, where=where)
     weights, active = weight_bytes(config, where), activation_bytes(config, batched_tokens, where)
-    left = gpu_bytes * utilization - weights / tensor_parallel - active
+    gpus = tensor_parallel * pipeline_parallel
+    left = gpu_bytes * utilization - weights / gpus - active
     if left <= 0:
         raise ConfigError(
-            f"weights of {weights / 1e9:.0f} GB do not fit on {tensor_parallel} GPUs of {gpu_bytes / 1e9:.0f} GB",
+            f"weights of {weights / 1e9:.0f} GB do not fit on {gpus} GPUs of {gpu_bytes / 1e9:.0f} GB",
             where=where,
             fix="Take more GPUs, or quantised weights.",
         )
-    tokens = tier_blocks(left, shape.rank_token_bytes(tensor_parallel) or 1)
+    tokens = tier_blocks(left, shape.rank_token_bytes(tensor_parallel, pipeline_parallel) or 1)
     return Room(weights, active, int(left), tokens)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from kvtier import bound
 from kvtier.policies import NAMES, Policy, Renting, make
 from kvtier.policies.base import Worth
-from kvtier.prefill import Disk, Prefill, loaded_blocks, saved_s
+from kvtier.prefill import Disk, Prefill, weigh
 from kvtier.simulator import Played, Progress, Prompt, play
 
 OURS = "optiinfra"
@@ -25,8 +27,9 @@ TIME_WEAR = 0.5
 @dataclass(frozen=True)
 class Row:
     """One policy at one capacity and bandwidth. Classic policies load every hit, so that `saved_s` may be negative;
-    `optiinfra` and the bound load or compute, whichever is faster: `saved_choosing_s` is that for all. The choice is
-    made for each block by itself: an upper limit for engines, which load from the first block on."""
+    `optiinfra` and the bound load the leading run of a prompt's hits that saves the most, or none, as an engine can:
+    `saved_choosing_s` is that for all. `ttft_*`: modelled seconds to the first token over all prompts, of prefill alone
+    (no queueing), without the disk and with it."""
 
     policy: str
     capacity_bytes: int
@@ -40,6 +43,10 @@ class Row:
     saved_tokens: int
     saved_s: float
     saved_choosing_s: float
+    ttft_mean_without_s: float
+    ttft_mean_s: float
+    ttft_p95_without_s: float
+    ttft_p95_s: float
     hits_of_belady_ratio: float | None = None
     writes_of_lru_ratio: float | None = None
 
@@ -102,9 +109,8 @@ def _rows(
         elif played is None or (name == OURS and setting.for_time):
             policy = _policy(name, slots, prefill, disk, for_time=setting.for_time)
             played = play(prompts, policy, setting.block_tokens, memory_slots=setting.memory_slots, progress=progress)
-        chosen = saved_s(played, prefill, disk, choose=True)
-        loaded = loaded_blocks(played, prefill, disk)
-        choosing = name in (OURS, bound.NAME)
+        chosen = weigh(played.runs, prefill, disk, choose=True)
+        done = chosen if name in (OURS, bound.NAME) else weigh(played.runs, prefill, disk, choose=False)
         yield Row(
             policy=name,
             capacity_bytes=capacity,
@@ -113,11 +119,15 @@ def _rows(
             asked_blocks=played.asked_blocks,
             hit_blocks=played.hit_blocks,
             memory_hit_blocks=played.memory_hit_blocks,
-            loaded_blocks=loaded if choosing else played.hit_blocks,
+            loaded_blocks=done.loaded_blocks,
             written_blocks=played.written_blocks,
             saved_tokens=played.saved_tokens,
-            saved_s=chosen if choosing else saved_s(played, prefill, disk, choose=False),
-            saved_choosing_s=chosen,
+            saved_s=float(done.saved_s.sum()),
+            saved_choosing_s=float(chosen.saved_s.sum()),
+            ttft_mean_without_s=float(done.without_s.mean()),
+            ttft_mean_s=float(done.with_s.mean()),
+            ttft_p95_without_s=float(np.quantile(done.without_s, 0.95)),
+            ttft_p95_s=float(np.quantile(done.with_s, 0.95)),
         )
 
 

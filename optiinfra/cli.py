@@ -15,6 +15,7 @@ from optiinfra.commands import (
     explaining,
     kv,
     kv_configs,
+    kv_plan,
     looking,
     people,
     pooling,
@@ -69,6 +70,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
 app.add_typer(catalog.app, name="catalog")
 kv.app.add_typer(kv_configs.app)
+kv.app.add_typer(kv_plan.app)
 app.add_typer(kv.app, name="kv")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +39,57 @@ def shape_of(config: dict[str, Any], kv_dtype: str, path: Path) -> KvShape:
     return shape
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """Ids of the blocks of each prompt, and its tokens. Raises ConfigError where the trace tells of no blocks."""
-    if not path.is_file():
-        raise ConfigError("no such file", where=str(path), fix="Name a Mooncake trace (.jsonl or .jsonl.gz).")
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Prompts with the ids of their blocks, in order. `at_s`: seconds since the first; `output_tokens`: 0 where the
+    file does not tell; both [prompts]."""
+
+    prompts: list[Prompt]
+    at_s: list[float]
+    output_tokens: list[int]
+    block_tokens: int
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first prompt to the last."""
+        return self.at_s[-1] - self.at_s[0] if self.at_s else 0.0
+
+
+def _mooncake(path: Path) -> Recorded:
     found = mooncake.read(path)
     if found.blocks is None or found.prompt_tokens is None:
         raise ConfigError(
             "not every request has hash_ids", where=str(path), fix="Take a trace that tells the blocks of prompts."
         )
-    prompts: list[Prompt] = []
-    for keys, tokens in zip(found.blocks, found.prompt_tokens.tolist(), strict=True):
+    told = [0] * len(found) if found.output_tokens is None else found.output_tokens.tolist()
+    recorded = Recorded([], [], [], BLOCK_TOKENS)
+    for keys, tokens, at_s, output in zip(
+        found.blocks, found.prompt_tokens.tolist(), found.arrival_s.tolist(), told, strict=True
+    ):
         if len(keys) > -(-tokens // BLOCK_TOKENS):
             raise ConfigError(
                 f"{len(keys)} blocks for {tokens} tokens", where=str(path), fix=f"A block has {BLOCK_TOKENS} tokens."
             )
         if keys:
-            prompts.append((keys, tokens))
-    return prompts
+            recorded.prompts.append((keys, tokens))
+            recorded.at_s.append(at_s)
+            recorded.output_tokens.append(output)
+    return recorded
+
+
+READERS: dict[str, Callable[[Path], Recorded]] = {".jsonl": _mooncake, ".jsonl.gz": _mooncake}
+"""What reads a trace, by how the name of its file ends; any other name is read as Mooncake's."""
+
+
+def read_trace(path: Path) -> Recorded:
+    """Prompts with their blocks. Raises ConfigError where there is no file, or it tells of no blocks."""
+    if not path.is_file():
+        raise ConfigError("no such file", where=str(path), fix="Name a Mooncake trace (.jsonl or .jsonl.gz).")
+    endings = sorted(READERS, key=len, reverse=True)
+    reader = next((READERS[each] for each in endings if path.name.endswith(each)), _mooncake)
+    return reader(path)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a trace alone. Raises ConfigError."""
+    return read_trace(path).prompts

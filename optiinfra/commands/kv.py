@@ -11,25 +11,14 @@ from typing import Annotated
 import typer
 
 from contracts.errors import ConfigError
-from optiinfra.commands.common import JsonOption, amount, print_json, print_table
+from optiinfra.commands.common import FLAG, JsonOption, again, amount, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="KV cache tiers: what a disk below the GPUs would hit, write and save.")
-COLUMNS = (
-    "capacity",
-    "policy",
-    "hits",
-    "of the bound",
-    "written",
-    "of LRU's",
-    "saved tokens",
-    "disk",
-    "saved",
-    "choosing",
-)
 
 
 @app.command()
 def simulate(
+    context: typer.Context,
     trace: Annotated[Path, typer.Option("--trace", help="Prompts with ids of their blocks: a Mooncake jsonl.")],
     model: Annotated[Path, typer.Option("--model", help="config.json of the model, as Hugging Face hosts it.")],
     capacity: Annotated[
@@ -47,25 +36,40 @@ def simulate(
         float, typer.Option("--flops", min=1e9, help="Operations a second in prefill; 8 H100 at half their peak.")
     ] = 8 * 989e12 * 0.5,
     for_time: Annotated[
-        bool, typer.Option("--for-time", help="Let ours weigh each block by the time that it saves, not by hits.")
+        bool,
+        typer.Option(
+            "--for-time", metavar=FLAG, help="Let ours weigh each block by the time that it saves, not by hits."
+        ),
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with pictures: hits, writes, seconds, TTFT.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Play a trace against a disk tier under each policy: hits, blocks written, tokens and seconds of prefill saved.
 
-    Classic policies load what they hit, even where computing is faster; ours does what is faster, block by block.
-    `choosing` is what every policy saves if its engine does so: an upper limit, since engines load from the first block
-    on. `belady` knows the future, and is the bound of a disk without `--memory` above it.
+    Classic policies load what they hit, even where computing is faster. Ours loads the leading run of a prompt's hits
+    that saves the most, or none; `choosing` is what each policy saves if its engine does so. TTFT is of prefill and
+    loading alone, no queue. `belady` knows the future, and is the bound of a disk without `--memory` above it.
 
-    Example: `optiinfra kv simulate --trace conversation_trace.jsonl.gz --model config.json --capacity 1TB,2TB`
+    Example: `optiinfra kv simulate --trace conversation_trace.jsonl.gz --model config.json --html kv.html`
     """
     from kvtier.prefill import prefill_of
     from kvtier.study import ALL, Setting, compare
-    from optiinfra.kv_files import BLOCK_TOKENS, read_config, read_prompts, shape_of
+    from optiinfra.kv_files import read_config, read_trace, shape_of
+    from optiinfra.kv_page import COLUMNS, cells, render
 
+    if html is not None:
+        from optiinfra.commands.replay_options import writable
+        from optiinfra.replay.page import check_installed
+
+        check_installed()
+        writable(html)
     config = read_config(model)
     shape = shape_of(config, kv_dtype, model)
-    block_bytes = shape.block_bytes(BLOCK_TOKENS)
+    recorded = read_trace(trace)
+    block_tokens = recorded.block_tokens
+    block_bytes = shape.block_bytes(block_tokens)
     wanted = ALL if policy == "all" else tuple(each.strip() for each in policy.split(","))
     unknown = [each for each in wanted if each not in ALL]
     if unknown:
@@ -76,7 +80,7 @@ def simulate(
             f"{min(capacities):,} bytes hold no block of {block_bytes:,}", where="--capacity", fix="Give a larger tier."
         )
     setting = Setting(
-        block_tokens=BLOCK_TOKENS,
+        block_tokens=block_tokens,
         block_bytes=block_bytes,
         capacities=capacities,
         bandwidths=[amount(each, "--bandwidth", per_s=True) for each in bandwidth.split(",")],
@@ -84,37 +88,25 @@ def simulate(
         memory_slots=int(amount(memory, "--memory") // block_bytes),
         for_time=for_time,
     )
-    prompts = read_prompts(trace)
-    with _progress() as told:
-        rows = compare(prompts, prefill_of(config, flops, str(model)), setting, told)
+    with progress() as told:
+        rows = compare(recorded.prompts, prefill_of(config, flops, str(model)), setting, told)
+    count = len(recorded.prompts)
+    if html is not None:
+        command = again(context).replace("optiinfra", "optiinfra kv", 1)
+        text = render(
+            rows, trace=trace.name, prompts=count, block_tokens=block_tokens, block_bytes=block_bytes, command=command
+        )
+        html.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {html}", err=True)
     if json_:
         print_json([asdict(row) for row in rows])
         return
-    typer.echo(
-        f"{trace.name}: {len(prompts):,} prompts, blocks of {BLOCK_TOKENS} tokens and {block_bytes / 2**20:,.0f} MiB"
-    )
-    print_table(
-        COLUMNS,
-        [
-            (
-                f"{row.capacity_bytes / 1e9:,.0f} GB",
-                row.policy,
-                f"{row.hit_blocks:,}",
-                None if row.hits_of_belady_ratio is None else f"{row.hits_of_belady_ratio:.1%}",
-                f"{row.written_blocks:,}",
-                None if row.writes_of_lru_ratio is None else f"{row.writes_of_lru_ratio:.1%}",
-                f"{row.saved_tokens:,}",
-                f"{row.bandwidth_bytes_per_s / 1e9:g} GB/s",
-                f"{row.saved_s:,.0f} s",
-                f"{row.saved_choosing_s:,.0f} s",
-            )
-            for row in rows
-        ],
-    )
+    typer.echo(f"{trace.name}: {count:,} prompts, blocks of {block_tokens} tokens and {block_bytes / 2**20:,.0f} MiB")
+    print_table(COLUMNS[:-1], [cells(row)[:-1] for row in rows])  # all of them are as wide as a page
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
+def progress() -> Iterator[Callable[[str, float], None]]:
     """A bar on stderr, where that is a terminal; it is told what runs and the share of all that is done."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

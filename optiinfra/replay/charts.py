@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#010203"
+INK = "#010203"
 """Becomes `currentColor`: the colour of the text around the picture."""
 
-_SOFT = "#888888"
-_OURS = {OURS.name: ("#D55E00", "o"), WHOLE: ("#0072B2", "X"), ORACLE: (_INK, "*"), STATIC_P99: ("#E69F00", "s")}
+SOFT = "#888888"
+_OURS = {OURS.name: ("#D55E00", "o"), WHOLE: ("#0072B2", "X"), ORACLE: (INK, "*"), STATIC_P99: ("#E69F00", "s")}
 _PEERS = [each.name for each in POLICIES if each is not OURS]
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", "--", ":", "-.")
@@ -57,25 +57,25 @@ def frontier_svg(points: Sequence[Point], name: str = "frontier", *, alone: bool
     beats. `name` begins every id in it. `alone`: a file of its own, on white. Raises Unavailable without matplotlib."""
     kept = [each for each in points if each.attainment >= _FLOOR and each.cost_vs_oracle <= _DEAREST]
     names = list(dict.fromkeys(each.policy for each in points if each.policy != ORACLE))
-    with _drawing(7.6, 4.6) as figure:
+    with drawing(7.6, 4.6) as figure:
         axes = figure.add_subplot()
         for policy in names:
             line = edge([each for each in kept if each.policy == policy])
             if line:
                 x, y = [each.cost_vs_oracle for each in line], [_nines(each.attainment) for each in line]
                 axes.plot(x, y, label=policy, **_style(policy))
-        axes.axvline(1.0, color=_INK, linewidth=1, label="oracle: all in time", zorder=0)
+        axes.axvline(1.0, color=INK, linewidth=1, label="oracle: all in time", zorder=0)
         top = max([_nines(0.9995), *(_nines(each.attainment) for each in kept if each.policy in names)]) + 0.15
         ticks = [each for each in _TICKS if _nines(each) <= top]
         axes.set_yticks([_nines(each) for each in ticks], [_percent(each) for each in ticks])
         axes.set_ylim(_nines(_FLOOR), top)
         for goal in (0.99, 0.999):
-            axes.axhline(_nines(goal), color=_SOFT, linewidth=1, dashes=(4, 3), zorder=0)
+            axes.axhline(_nines(goal), color=SOFT, linewidth=1, dashes=(4, 3), zorder=0)
         axes.set_xlabel("cost, in units of the oracle's")
         axes.set_ylabel("requests in time")
-        axes.grid(color=_SOFT, alpha=0.25, linewidth=0.6)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, labelcolor=_INK)
-        return _svg(figure, name, "Cost and share of requests in time of each policy", alone)
+        axes.grid(color=SOFT, alpha=0.25, linewidth=0.6)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, labelcolor=INK)
+        return svg_of(figure, name, "Cost and share of requests in time of each policy", alone)
 
 
 def left_out(points: Sequence[Point]) -> int:
@@ -99,7 +99,7 @@ def timeline_svg(
     """
     told = [each for each in curves if each.waiting is not None and each.late_ratio is not None]
     heights = [1.25] * len(curves) + [1.0] * (2 if told else 0)
-    with _drawing(9.2, sum(heights) * 1.12 + 0.5) as figure:
+    with drawing(9.2, sum(heights) * 1.12 + 0.5) as figure:
         rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         top = _top(demand, curves)
         for axes, curve in zip(rows, curves, strict=False):
@@ -108,17 +108,17 @@ def timeline_svg(
             _misses(rows[-2], rows[-1], told)
         for axes in rows:
             for begin_s, end_s in outages_s:
-                axes.axvspan(begin_s, end_s, facecolor=_SOFT, alpha=0.35, linewidth=0)
+                axes.axvspan(begin_s, end_s, facecolor=SOFT, alpha=0.35, linewidth=0)
             for at_s in losses_s:
                 axes.axvline(at_s, color="#CC79A7", linewidth=0.8, dashes=(2, 2))
-            axes.grid(axis="y", color=_SOFT, alpha=0.25, linewidth=0.6)
+            axes.grid(axis="y", color=SOFT, alpha=0.25, linewidth=0.6)
         _time(rows[-1], float(demand.at_s[0]), float(demand.at_s[-1]))
-        return _svg(figure, name, "Load, replicas, waiting and late requests over time", alone)
+        return svg_of(figure, name, "Load, replicas, waiting and late requests over time", alone)
 
 
 def _fleet(axes: Axes, demand: Line, curve: Curve, top: float) -> None:
     colour = _style(curve.name)["color"]
-    axes.fill_between(demand.at_s, demand.value, color=_SOFT, alpha=0.45, linewidth=0, step="post", label="load")
+    axes.fill_between(demand.at_s, demand.value, color=SOFT, alpha=0.45, linewidth=0, step="post", label="load")
     axes.step(curve.ready.at_s, curve.ready.value, where="post", color=colour, linewidth=1.3, label="ready")
     if curve.billed is not None:
         billed = curve.billed
@@ -127,8 +127,8 @@ def _fleet(axes: Axes, demand: Line, curve: Curve, top: float) -> None:
     axes.set_ylabel("replicas")
     notes = [curve.note] if curve.note else []
     notes += [f"up to {_highest(curve):,.0f}, cut off here"] if _highest(curve) > top else []
-    axes.set_title(curve.name + (f" ({'; '.join(notes)})" if notes else ""), loc="left", fontsize=9, color=_INK)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, labelcolor=_INK, fontsize=8)
+    axes.set_title(curve.name + (f" ({'; '.join(notes)})" if notes else ""), loc="left", fontsize=9, color=INK)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, labelcolor=INK, fontsize=8)
 
 
 def _misses(waiting: Axes, late: Axes, curves: Sequence[Curve]) -> None:
@@ -145,10 +145,10 @@ def _misses(waiting: Axes, late: Axes, curves: Sequence[Curve]) -> None:
     late.set_ylim(0)
     waiting.set_ylabel("requests")
     late.set_ylabel("%")
-    waiting.set_title("waiting", loc="left", fontsize=9, color=_INK)
-    late.set_title("late", loc="left", fontsize=9, color=_INK)
+    waiting.set_title("waiting", loc="left", fontsize=9, color=INK)
+    late.set_title("late", loc="left", fontsize=9, color=INK)
     waiting.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=len(curves), frameon=False, labelcolor=_INK, fontsize=8
+        loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=len(curves), frameon=False, labelcolor=INK, fontsize=8
     )
 
 
@@ -199,7 +199,7 @@ def _style(policy: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _drawing(width_in: float, height_in: float) -> Iterator[Figure]:
+def drawing(width_in: float, height_in: float) -> Iterator[Figure]:
     """A figure under settings that no file of the user's changes."""
     try:
         import matplotlib
@@ -219,7 +219,7 @@ def _drawing(width_in: float, height_in: float) -> Iterator[Figure]:
             "axes.spines.right": False,
             "axes.linewidth": 0.6,
             "path.simplify": True,
-            **dict.fromkeys(ink, _INK),
+            **dict.fromkeys(ink, INK),
         }
         matplotlib.rcParams.update(settings)
         yield Figure(figsize=(width_in, height_in), layout="constrained")
@@ -231,11 +231,12 @@ def _path(text: str) -> str:
     return short if re.search("[CQ]", short) else short.replace(" L ", " ")
 
 
-def _svg(figure: Figure, name: str, title: str, alone: bool) -> str:
+def svg_of(figure: Figure, name: str, title: str, alone: bool) -> str:
+    """The figure as text. `name` begins every id in it; `alone`: a file of its own, on white."""
     out = StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r' d="([^"]*)"', lambda path: f' d="{_path(path[1])}"', text)
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", text))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from contracts.errors import ConfigError
 from kvtier.bound import belady
 from kvtier.policies import NAMES, make
-from kvtier.prefill import Disk, Prefill, loaded_blocks, prefill_of, saved_s
-from kvtier.simulator import Played, Prompt, play
+from kvtier.prefill import Prefill, prefill_of
+from kvtier.simulator import Prompt, play
 from kvtier.sizes import activation_bytes, active_parameters, parameters, room, weight_bytes
 from kvtier.study import ALL, Setting, compare
 from tests.kvtier.worlds import BLOCK, conversations, popular, recent, scan, shifting
@@ -167,16 +167,6 @@ def test_a_block_of_llama_70b_takes_the_operations_that_were_published() -> None
     assert prefill.block_s(512 * 10, 512) - prefill.block_s(0, 512) == pytest.approx(6.87e12, rel=0.001)
 
 
-def test_a_block_is_loaded_only_where_that_is_faster() -> None:
-    prefill, disk = Prefill(1.0, 0.1, flops_per_s=1.0), Disk(16, BLOCK, 0.4, 0.0)
-    done = Played()
-    done.hits[0, BLOCK] = 2  # 16 s to compute, 40 s to load
-    done.hits[40, BLOCK] = 1  # 80 s to compute
-    assert saved_s(done, prefill, disk, choose=False) == pytest.approx(2 * (16 - 40) + 40)
-    assert saved_s(done, prefill, disk, choose=True) == pytest.approx(40)
-    assert loaded_blocks(done, prefill, disk) == 1
-
-
 @pytest.mark.parametrize(
     ("config", "billions", "active"),
     [
@@ -241,6 +231,8 @@ def test_every_policy_has_a_row_for_each_capacity_and_bandwidth() -> None:
         assert 0 < row.hits_of_belady_ratio <= 1
         assert row.saved_choosing_s >= row.saved_s
         assert row.loaded_blocks <= row.hit_blocks
+        assert row.ttft_mean_s == pytest.approx(row.ttft_mean_without_s - row.saved_s / 300)
+        assert row.ttft_p95_without_s > row.ttft_mean_without_s
 
 
 def test_weighing_time_never_loads_what_costs_time() -> None:

@@ -1,15 +1,23 @@
-"""`optiinfra kv simulate`: its rows, its table and its errors."""
+"""`optiinfra kv simulate` and `kv plan`: rows, tables, the page, the command that follows, and errors."""
 
 from __future__ import annotations
 
+import html
 import json
+import math
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from kvtier.study import Row
+from optiinfra import kv_files
 from optiinfra.cli import app
+from optiinfra.kv_charts import lines, panels
+from optiinfra.kv_page import cells
 from tests.kvtier.worlds import conversations
 
 CONFIG = {
@@ -119,3 +127,135 @@ def test_a_file_that_cannot_be_used_is_named(files: tuple[Path, Path], place: in
     assert done.exit_code == 2
     assert str(files[place]) in done.stderr
     assert said in done.stderr
+
+
+def plan(files: tuple[Path, Path], *more: str) -> Result:
+    given = ["--trace", str(files[0]), "--model", str(files[1]), "--gpu", "L4", "--gpu-memory-utilization", "0.8"]
+    given += [] if "--replicas" in more else ["--replicas", "1"]
+    return CliRunner().invoke(app, ["kv", "plan", *given, *more])
+
+
+def test_a_plan_ends_with_the_command_that_writes_its_flags(files: tuple[Path, Path], tmp_path: Path) -> None:
+    done = plan(files, "--disk", "5GB,50GB", "--overhead", "0.01", "--mfu", "0.05", "--disk-price", "0.0001")
+    assert done.exit_code == 0, done.output
+    assert "\nAdd 50 GB of disk, behind 16 GB of host memory: " in done.stdout
+    assert "Rests on 300 prompts in 0.0083 h." in done.stdout
+    before, after = map(float, re.findall(r"Throughput of these GPUs ([\d.]+) → ([\d.]+) prompts", done.stdout)[0])
+    assert after > before > 0
+    line = done.stdout.strip().splitlines()[-1]
+    assert line.startswith("next: optiinfra kv config --for vllm ")
+    written = CliRunner().invoke(app, shlex.split(line)[2:])
+    assert written.exit_code == 0, written.output
+    assert '"cap_gb": 50' in written.stdout
+    assert '"cpu_bytes_to_use": 16000000000' in written.stdout
+
+
+def test_a_plan_as_json_says_the_same(files: tuple[Path, Path]) -> None:
+    more = ["--disk", "5GB,50GB", "--overhead", "0.01", "--mfu", "0.05", "--disk-price", "0.0001", "--json"]
+    told = json.loads(plan(files, *more).stdout)
+    assert told["verdict"] == "add"
+    assert told["words"].startswith("Add 50 GB of disk")
+    assert told["next"].startswith("optiinfra kv config --for vllm ")
+    assert [each["disk_bytes"] for each in told["options"]] == [5 * 10**9, 50 * 10**9]
+    assert told["best"] == told["options"][1]
+    assert told["best"]["saved_usd_month"] > told["best"]["cost_usd_month"] > 0
+    assert told["prefill_s"] == pytest.approx(told["base"]["prefill_s"])
+
+
+def test_a_plan_takes_as_many_replicas_as_the_trace_keeps_busy(files: tuple[Path, Path]) -> None:
+    told = json.loads(plan(files, "--disk", "5GB", "--replicas", "0", "--json").stdout)
+    one = json.loads(plan(files, "--disk", "5GB", "--json").stdout)
+    assert (one["replicas"], one["load_replicas"] > 2) == (1, True)
+    assert told["replicas"] == math.ceil(one["load_replicas"])
+
+
+def test_no_flags_are_named_for_a_disk_that_replicas_share(files: tuple[Path, Path]) -> None:
+    more = [
+        "--disk",
+        "50GB",
+        "--overhead",
+        "0.01",
+        "--mfu",
+        "0.05",
+        "--disk-price",
+        "0.0001",
+        "--shared-disk",
+        "--json",
+    ]
+    alone, shared = (json.loads(plan(files, *more, "--replicas", each).stdout) for each in ("1", "3"))
+    assert alone["verdict"] == shared["verdict"] == "add"
+    assert alone["next"] is not None
+    assert shared["next"] is None
+
+
+def test_a_plan_that_adds_nothing_names_no_command(files: tuple[Path, Path]) -> None:
+    more = ["--disk", "50GB", "--overhead", "0.01", "--mfu", "0.05", "--disk-bandwidth", "1MB/s"]
+    done = plan(files, *more)
+    assert done.exit_code == 0, done.output
+    assert "Do nothing: loading is slower than computing at 0.001 GB/s" in done.stdout
+    assert "next:" not in done.stdout
+    assert json.loads(plan(files, *more, "--json").stdout)["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        pytest.param(["--gpu", "T800"], "no GPU 'T800'. One of A100-40", id="gpu"),
+        pytest.param(["--gpus", "3", "--tensor-parallel", "2"], "3 GPUs are no multiple of 2", id="ranks"),
+        pytest.param(["--disk", "1MB"], "hold no block of 67,108,864. Give a larger tier", id="disk"),
+        pytest.param(["--host-memory", "1MB"], "--host-memory: 1,000,000 bytes hold no block", id="memory"),
+    ],
+)
+def test_a_plan_refuses_with_the_edit(files: tuple[Path, Path], more: list[str], said: str) -> None:
+    done = plan(files, *more)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_the_page_holds_what_the_rows_say(files: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "kv.html"
+    more = ["--capacity", "5GB,20GB", "--policy", "lru,optiinfra,belady", "--bandwidth", "1GB/s,14GB/s"]
+    done = run(files, *more, "--html", str(page), "--json")
+    assert done.exit_code == 0, done.output
+    rows = [Row(**each) for each in json.loads(done.stdout)]
+    text = page.read_text()
+    found = re.findall(r"<tr[^>]*>(<td.*?)</tr>", text)
+    told = [tuple(html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", each)) for each in found]
+    by_bandwidth = sorted(rows, key=lambda row: row.bandwidth_bytes_per_s)
+    assert told == [cells(row) for row in by_bandwidth]
+    assert text.count("<svg") == 2
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|http-equiv', "", text)
+    assert "optiinfra kv simulate --trace" in text
+    for panel in panels(64 * 2**20):
+        assert panel.title in html.unescape(text)
+    again = run(files, *more, "--html", str(page))
+    assert again.exit_code == 0
+    assert page.read_text().replace(" --json", "") == text.replace(" --json", "")
+
+
+def test_pictures_draw_each_policy_over_capacity(files: tuple[Path, Path]) -> None:
+    rows = [
+        Row(**each) for each in json.loads(run(files, "--capacity", "20GB,5GB", "--policy", "lru", "--json").stdout)
+    ]
+    hits, tokens, written, *_ = (lines(rows, panel) for panel in panels(64 * 2**20))
+    small, large = sorted(rows, key=lambda row: row.capacity_bytes)
+    assert hits["lru"] == [(5.0, 100 * small.hit_blocks / small.asked_blocks), (20.0, pytest.approx(hits["lru"][1][1]))]
+    assert tokens["lru"][1] == (20.0, large.saved_tokens / 1e6)
+    assert written["lru"][0] == (5.0, small.written_blocks * 64 * 2**20 / 1e12)
+
+
+def test_a_page_that_cannot_be_written_is_named(files: tuple[Path, Path], tmp_path: Path) -> None:
+    done = run(files, "--policy", "lru", "--capacity", "5GB", "--html", str(tmp_path / "no" / "kv.html"))
+    assert done.exit_code == 2
+    assert "Name a file that can be written." in done.stderr
+
+
+def test_a_reader_of_another_format_is_chosen_by_the_ending(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = files[0].rename(files[0].with_name("trace.events.jsonl"))
+    monkeypatch.setitem(
+        kv_files.READERS, ".events.jsonl", lambda _: kv_files.Recorded([([1], 10)], [0.0], [0], block_tokens=64)
+    )
+    done = run((other, files[1]), "--policy", "lru", "--capacity", "5GB")
+    assert "1 prompts, blocks of 64 tokens and 8 MiB" in done.stdout

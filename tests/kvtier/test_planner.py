@@ -1,0 +1,246 @@
+"""Plans of KV tiers: each reason to do nothing, when to add a disk, and the laws that hold for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import ConfigError
+from kvtier.planner import Offer, Plan, Verdict, plan
+from kvtier.planner_gpus import GPUS, gpu
+from kvtier.planner_replica import Replica, Traffic, replica_of
+from kvtier.planner_trial import Fleet, places, reuse
+from kvtier.planner_words import cautions, verdict
+from kvtier.prefill import Disk, Prefill
+from kvtier.simulator import Prompt
+from tests.kvtier.test_simulator import DEEPSEEK_V3, LLAMA_8B, LLAMA_70B
+from tests.kvtier.worlds import BLOCK, conversations, popular
+
+HOUR_S = 3600.0
+BLOCK_BYTES = 10**8
+ALONE = Fleet()
+REPLICA = Replica(
+    gpus=1,
+    tensor_parallel=1,
+    usd_per_h=5.0,
+    prefill=Prefill(1.0, 0.001, flops_per_s=20.0),  # a block takes 0.8 s or more
+    memory=Disk(BLOCK_BYTES, BLOCK, 1e10, 0.0),
+    weight_bytes=10**10,
+    gpu_kv_bytes=20 * BLOCK_BYTES,
+    gpu_kv_tokens=20 * BLOCK,
+    token_bytes=BLOCK_BYTES // BLOCK,
+    memory_bytes_per_s=1e12,
+)
+CHEAP = Offer(disk_bytes_per_s=1e9, disk_usd_gb_month=0.01)
+FRESH: list[Prompt] = [([3 * number, 3 * number + 1], 2 * BLOCK) for number in range(200)]
+
+
+def made(prompts: list[Prompt], offer: Offer = CHEAP, replica: Replica = REPLICA, fleet: Fleet = ALONE) -> Plan:
+    return plan(Traffic(prompts, HOUR_S, [10] * len(prompts)), replica, fleet, offer)
+
+
+def test_a_disk_that_helps_is_named_with_its_size_and_what_it_saves() -> None:
+    found = made(conversations(500, 1))
+    assert found.adds
+    assert found.best is not None
+    trial = found.best.trial
+    assert trial.disk_bytes <= -(-found.reuse.distinct * BLOCK_BYTES // 10**10) * 10**10
+    assert trial.ttft_mean_s < trial.ttft_mean_without_s
+    assert found.best.net_ratio == pytest.approx(found.best.gain_ratio - 0.03)
+    assert found.best.throughput_ratio > 1
+    assert trial.gpu_hit_ratio + trial.memory_hit_ratio + trial.disk_hit_ratio <= found.reuse.reused_ratio
+    words = verdict(found, ALONE, CHEAP)
+    assert words.startswith("Add ")
+    assert "GB of disk, behind 16 GB of host memory" in words
+
+
+def test_where_nothing_comes_again_the_answer_is_no() -> None:
+    found = made(FRESH)
+    assert found.verdict is Verdict.NOTHING_REUSED
+    assert found.options == []
+    assert "nothing is reused" in verdict(found, ALONE, CHEAP)
+
+
+def test_where_the_gpus_hold_it_the_answer_is_no() -> None:
+    found = made(conversations(300, 1), replica=replace(REPLICA, gpu_kv_tokens=10**6))
+    assert found.verdict is Verdict.GPU_HOLDS_IT
+    assert "the GPUs' cache holds it already" in verdict(found, ALONE, CHEAP)
+
+
+def test_where_loading_is_slower_the_answer_is_no_and_names_the_bandwidth_that_would_do() -> None:
+    offer = replace(CHEAP, disk_bytes_per_s=1e8)
+    found = made(conversations(300, 1), offer)
+    assert found.verdict is Verdict.LOADING_SLOWER
+    even = found.break_even_bytes_per_s
+    assert even is not None
+    assert "loading is slower than computing at 0.1 GB/s" in verdict(found, ALONE, offer)
+    assert made(conversations(300, 1), replace(offer, disk_bytes_per_s=1.05 * even)).adds
+
+
+def test_where_less_is_saved_than_tiers_cost_the_answer_is_no() -> None:
+    offer = replace(CHEAP, overhead_ratio=0.5)
+    found = made([*FRESH, *FRESH[:60]], offer)
+    assert found.verdict is Verdict.TOO_LITTLE
+    assert found.break_even_bytes_per_s is None
+    assert "having any costs 50%" in verdict(found, ALONE, offer)
+
+
+def test_where_disks_cost_more_than_gpus_the_answer_is_no() -> None:
+    offer = replace(CHEAP, disk_usd_gb_month=1000.0, memory_usd_gb_month=1000.0)
+    found = made(conversations(300, 1), offer)
+    assert found.verdict is Verdict.COSTS_MORE
+    assert "costs more than it saves" in verdict(found, ALONE, offer)
+
+
+def test_memory_alone_is_enough_where_it_holds_all() -> None:
+    found = made(conversations(300, 1), replace(CHEAP, memory_bytes=10**12))
+    assert found.adds
+    assert found.best is not None
+    assert (found.best.trial.memory_bytes, found.best.trial.disk_bytes) == (10**12, 0)
+    assert verdict(found, ALONE, CHEAP).startswith("Add 1 TB of host memory: ")
+
+
+def test_it_says_what_it_rests_on_and_what_may_go_wrong() -> None:
+    prompts, offer = conversations(500, 1), replace(CHEAP, drive_writes_a_day=0.1)
+    traffic = Traffic(prompts, HOUR_S, [10] * len(prompts))
+    found = made(prompts, offer)
+    said = " ".join(cautions(found, traffic, REPLICA, ALONE, offer))
+    assert "500 prompts in 1 h" in said
+    assert found.best is not None
+    days = 182.5 / found.best.trial.drive_writes_a_day
+    assert f"a drive rated for 0.1 over five years lasts {days:,.0f} days" in said
+    assert "second half of the trace" in said
+    busy = made(prompts, replica=replace(REPLICA, prefill=replace(REPLICA.prefill, flops_per_s=5.0)))
+    assert "replicas busy, and there are 1" in " ".join(cautions(busy, traffic, REPLICA, ALONE, CHEAP))
+
+
+def test_it_warns_of_engines_that_always_load_and_of_disks_that_are_too_busy() -> None:
+    prompts = conversations(500, 1)
+    found, traffic = made(prompts), Traffic(prompts, HOUR_S, [10] * len(prompts))
+    assert found.best is not None
+    plain = cautions(found, traffic, REPLICA, ALONE, CHEAP)
+    trial = replace(found.best.trial, saved_always_loading_s=-5.0, disk_read_busy_ratio=0.9)
+    warned = cautions(replace(found, best=replace(found.best, trial=trial)), traffic, REPLICA, ALONE, CHEAP)
+    more = [line for line in warned if line not in plain]
+    assert [line.split(":")[0].split(".")[0] for line in more] == [
+        "Counts on an engine that computes where loading is slower",
+        "The disk reads for 90% of the time",
+    ]
+    assert "saves -5 s of prefill" in more[0]
+
+
+def test_a_shared_disk_sees_all_prompts_and_a_local_one_its_replicas_own() -> None:
+    prompts = conversations(600, 3)
+    apart, shared, sent = (
+        made(prompts, replace(CHEAP, disk_bytes=[10**12]), fleet=fleet).options[0].trial
+        for fleet in (Fleet(4), Fleet(4, shared=True), Fleet(4, sticky=True))
+    )
+    assert apart.disk_hit_ratio < shared.disk_hit_ratio
+    assert apart.gpu_hit_ratio + apart.disk_hit_ratio < sent.gpu_hit_ratio + sent.disk_hit_ratio
+    assert apart.drive_writes_a_day < shared.drive_writes_a_day
+
+
+def test_it_says_what_several_replicas_would_need() -> None:
+    prompts = conversations(600, 3)
+    traffic = Traffic(prompts, HOUR_S, [10] * len(prompts))
+    said = {
+        fleet: " ".join(cautions(made(prompts, fleet=fleet), traffic, REPLICA, fleet, CHEAP))
+        for fleet in (ALONE, Fleet(4), Fleet(4, sticky=True), Fleet(4, shared=True))
+    }
+    assert [fleet for fleet, text in said.items() if "see one in 4" in text] == [Fleet(4)]
+    assert [fleet for fleet, text in said.items() if "serves one server" in text] == [Fleet(4, shared=True)]
+
+
+def test_a_sticky_router_sends_a_conversation_back_and_shares_out_new_ones() -> None:
+    told: list[Prompt] = [([0, number, 100 + number, 200 + number], 4 * BLOCK) for number in (1, 2, 3)]
+    again: list[Prompt] = [([*keys, 1000 + keys[1]], 5 * BLOCK) for keys, _ in told]
+    assert places([*told, *again], Fleet(3, sticky=True)) == [0, 1, 2, 0, 1, 2]
+    assert places([*told, *again], Fleet(2)) == [0, 1, 0, 1, 0, 1]
+
+
+@given(st.integers(0, 50), st.floats(1e8, 1e10), st.floats(1.0, 20.0))
+@settings(max_examples=8, deadline=None)
+def test_more_bandwidth_never_lowers_what_is_saved(seed: int, pace: float, times: float) -> None:
+    prompts, offer = conversations(120, seed), replace(CHEAP, disk_bytes=[5 * 10**9, 5 * 10**10])
+    slow, fast = (made(prompts, replace(offer, disk_bytes_per_s=each)) for each in (pace, pace * times))
+    for before, after in zip(slow.options, fast.options, strict=True):
+        assert after.trial.saved_s >= before.trial.saved_s - 1e-9
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=30), st.floats(1e6, 1e12), st.floats(0, 0.5))
+@settings(max_examples=25, deadline=None)
+def test_without_reuse_nothing_is_ever_added(lengths: list[int], pace: float, overhead: float) -> None:
+    prompts: list[Prompt] = [
+        ([(number, place) for place in range(length)], length * BLOCK) for number, length in enumerate(lengths)
+    ]
+    found = made(prompts, replace(CHEAP, disk_bytes_per_s=pace, overhead_ratio=overhead))
+    assert found.verdict is Verdict.NOTHING_REUSED
+
+
+@given(st.integers(0, 50), st.floats(1.0, 50.0))
+@settings(max_examples=10, deadline=None)
+def test_room_for_more_than_all_blocks_adds_nothing(seed: int, times: float) -> None:
+    prompts = popular(150, 30, seed)
+    everything = reuse(prompts).distinct * BLOCK_BYTES
+    offer = replace(CHEAP, disk_bytes=[everything, int(everything * times)])
+    whole, more = made(prompts, offer, replace(REPLICA, gpu_kv_tokens=BLOCK)).options
+    assert more.trial.saved_s == whole.trial.saved_s
+    assert more.trial.disk_hit_ratio == whole.trial.disk_hit_ratio
+
+
+@given(st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+@settings(max_examples=4, deadline=None)
+def test_dollars_are_linear_in_prices(gpu_times: float, disk_times: float) -> None:
+    prompts, offer = conversations(150, 1), replace(CHEAP, disk_bytes=[10**11])
+    (plain,) = made(prompts, offer).options
+    dearer = replace(offer, disk_usd_gb_month=offer.disk_usd_gb_month * disk_times)
+    (priced,) = made(prompts, dearer, replace(REPLICA, usd_per_h=REPLICA.usd_per_h * gpu_times)).options
+    assert priced.saved_usd_month == pytest.approx(plain.saved_usd_month * gpu_times)
+    assert priced.cost_usd_month == pytest.approx(plain.cost_usd_month * disk_times)
+
+
+def test_a_trace_of_a_moment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="spans no time"):
+        plan(Traffic(FRESH, 0.0, [1] * len(FRESH)), REPLICA, ALONE, CHEAP)
+
+
+def test_progress_never_falls() -> None:
+    told: list[float] = []
+    prompts = conversations(300, 1)
+    plan(Traffic(prompts, HOUR_S, [1] * 300), REPLICA, ALONE, CHEAP, lambda _, share: told.append(share))
+    assert told == sorted(told)
+    assert len(told) > 2
+
+
+def test_a_replica_has_the_room_and_the_speed_of_its_gpus() -> None:
+    one, two = (replica_of(LLAMA_70B, gpu("h100"), 512, gpus=8, tensor_parallel=ranks) for ranks in (8, 4))
+    assert one.block_bytes == 160 * 2**20
+    assert one.gpu_kv_tokens == pytest.approx(one.gpu_kv_bytes / (320 * 1024), rel=1e-4)
+    assert two.gpu_kv_tokens == pytest.approx(one.gpu_kv_tokens, rel=0.05)
+    assert one.prefill.block_s(0, 512) == pytest.approx(0.0181, rel=0.02)
+    assert one.usd_per_h == pytest.approx(55.04)
+    assert one.step_s == pytest.approx(141e9 / (8 * 3.35e12), rel=0.01)
+    assert replica_of(DEEPSEEK_V3, gpu("H200"), 64, gpus=8).memory.bytes_per_s == GPUS["H200"].link_bytes_per_s
+
+
+def test_decoding_takes_longer_the_more_is_answered() -> None:
+    replica = replica_of(LLAMA_8B, gpu("L40S"), 512)
+    prompts: list[Prompt] = [([1, 2], 1024)] * 10
+    few, many = (replica.decode_s(Traffic(prompts, 1.0, [each] * 10)) for each in (10, 100))
+    assert 0 < few < many < 100 * 10 * replica.step_s / 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "ranks", "said"),
+    [
+        pytest.param("H1000", 1, 0, "no GPU 'H1000'", id="gpu"),
+        pytest.param("H100", 8, 3, "8 GPUs are no multiple of 3", id="ranks"),
+        pytest.param("L4", 2, 0, "do not fit on 2 GPUs", id="too small"),
+    ],
+)
+def test_what_cannot_be_is_refused(name: str, gpus: int, ranks: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        replica_of(LLAMA_70B, gpu(name), 512, gpus=gpus, tensor_parallel=ranks)
