@@ -1,16 +1,21 @@
-"""The folder of a tier: locked by one process, and of one format for all its life."""
+"""The folder of a tier: locked by one process, and of one format; blocks of a former format are given up."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from kvtier.engine.errors import TierError
 
-VERSION = 1
+VERSION = 2
+"""Of records and sums. 2: sums of rows and columns; 1: Horner's rule down each lane."""
+INDEX = "index.kv"
+
+_log = logging.getLogger("vllm.kvtier")
 
 
 class Home:
@@ -52,7 +57,8 @@ class Home:
         return fd
 
     def _agree(self, wanted: dict[str, Any]) -> None:
-        """The format that stands in the folder is the one wanted, or none does yet."""
+        """The format that stands in the folder is the one wanted, or none does yet, or it is the same of a former
+        version: then its index goes first, so that whatever happens no block of it is taken for one of ours."""
         path = self.root / "format.json"
         try:
             stands = json.loads(path.read_text("utf-8"))
@@ -60,9 +66,13 @@ class Home:
             stands = None
         except (OSError, ValueError) as error:
             raise TierError(f"no format can be read: {error}.", where=str(path), fix="Empty the folder.") from error
-        if stands is None and not self.read_only:
+        former = _former(stands, wanted)
+        if (stands is None or former) and not self.read_only:
             half = path.with_suffix(".new")
             try:
+                if former:
+                    _log.warning("The blocks in %s were written by a former version: it starts empty", self.root)
+                    (self.root / INDEX).unlink(missing_ok=True)
                 half.write_text(json.dumps(wanted), "utf-8")
                 half.replace(path)
             except OSError as error:
@@ -70,3 +80,10 @@ class Home:
         elif stands != wanted:
             what = f"it holds blocks of {stands}, not of {wanted}."
             raise TierError(what, where=str(self.root), fix="Empty the folder, or give another one.")
+
+
+def _former(stands: Any, wanted: dict[str, Any]) -> bool:
+    """Whether what stands is what is wanted in all but its version, which is older."""
+    if not isinstance(stands, dict) or not isinstance(stands.get("version"), int):
+        return False
+    return stands["version"] < VERSION and {**stands, "version": VERSION} == wanted

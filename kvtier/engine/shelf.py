@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
+from kvtier.engine.notes import Notes
 from kvtier.engine.table import Record, Table
 from kvtier.engine.terms import Event, Why
 from kvtier.policies import Policy
@@ -24,7 +25,8 @@ class Shelf:
 
     def __init__(self, table: Table, policy: Policy, slots: int) -> None:
         self._table, self.policy, self.slots = table, policy, slots
-        self.held: dict[bytes, tuple[int, Record]] = {}
+        self.held: dict[bytes, int] = {}
+        self._notes = Notes(slots)
         self.bad: set[int] = set()
         self.roomless: set[int] = set()
         self.evicted, self.refusals = 0, 0
@@ -54,6 +56,15 @@ class Shelf:
         self.policy.coming(key)
         return Why.DONE
 
+    def found(self, key: bytes) -> tuple[int, Record] | None:
+        """The block's slot and what is in it; None where it is not here."""
+        slot = self.held.get(key)
+        return None if slot is None else (slot, self._notes.record(slot))
+
+    def extent(self, key: bytes) -> tuple[int, int, int]:
+        """Position, tokens and bytes of a block that is here."""
+        return self._notes.extent(self.held[key])
+
     def reserve(self, key: bytes) -> int | Why:
         """A slot to write the coming block to, whose old record is gone; or why there is none."""
         above = self._coming[key]
@@ -64,10 +75,11 @@ class Shelf:
         victim = self.policy.evict()
         if not isinstance(victim, bytes):
             return Why.FULL
-        slot, record = self.held[victim]
+        slot = self.held[victim]
         try:
             self._table.clear(slot)
         except OSError:  # its old record stands, and so does the block
+            record = self._notes.record(slot)
             self.policy.insert(victim, record.parent, record.position, record.tokens)
             self.refusals += 1
             return Why.DISK
@@ -90,11 +102,15 @@ class Shelf:
         ready = [(slot, record)]
         while ready:
             slot, record = ready.pop()
-            above = self._arrived(record.key)
-            self.held[record.key] = (slot, record)
-            self.policy.insert(record.key, record.parent, record.position, record.tokens)
-            if above is not None:
-                self.policy.unpin(above)
+            pinned = self._arrived(record.key)
+            self.held[record.key] = slot
+            parent = record.parent
+            if parent is not None and (above := self.held.get(parent)) is not None:
+                parent = self._notes.key(above)  # one object for all that stand on it
+            self._notes.put(slot, record, record.key, parent)
+            self.policy.insert(record.key, parent, record.position, record.tokens)
+            if pinned is not None:
+                self.policy.unpin(pinned)
             self._events.append(Event(True, record.key))
             ready += self._early.pop(record.key, ())
         return Why.DONE
@@ -156,7 +172,7 @@ class Shelf:
         return self._coming.pop(key, None)
 
     def _lost(self, slot: int, record: Record) -> bool:
-        if self.held.get(record.key) != (slot, record):
+        if self.found(record.key) != (slot, record):
             return False
         del self.held[record.key]
         self.policy.remove(record.key)
@@ -180,27 +196,31 @@ class Shelf:
         self.policy.resize(self.slots - len(self.bad | self.roomless))
 
     def _recover(self) -> set[int]:
-        found: dict[bytes, tuple[int, Record]] = {}
-        for slot, record in sorted(self._table.records(), key=lambda each: each[1].turn):
+        same, slots = dict[bytes, bytes](), list[int]()
+        for slot, record in self._table.records():
+            self._turn = max(self._turn, record.turn)
             if record.bad:
                 self.bad.add(slot)
-            else:
-                found[record.key] = (slot, record)
-            self._turn = max(self._turn, record.turn)
+                continue
+            key, parent = same.setdefault(record.key, record.key), record.parent
+            above = None if parent is None else same.setdefault(parent, parent)
+            self._notes.put(slot, record, key, above)
+            slots.append(slot)
+        found = {self._notes.key(slot): slot for slot in sorted(slots, key=self._notes.turn)}
         for key in found:
-            for each in _line(key, found, self.held):
-                slot, record = self.held[each] = found[each]
-                self.policy.insert(each, record.parent, record.position, record.tokens)
-        return self.bad | {slot for slot, _ in found.values()}
+            for each in _line(key, found, self.held, self._notes):
+                slot = self.held[each] = found[each]
+                self.policy.insert(each, self._notes.parent(slot), *self._notes.extent(slot)[:2])
+        return self.bad | set(found.values())
 
 
-def _line(key: bytes, found: dict[bytes, tuple[int, Record]], done: dict[bytes, tuple[int, Record]]) -> list[bytes]:
+def _line(key: bytes, found: dict[bytes, int], done: dict[bytes, int], notes: Notes) -> list[bytes]:
     """The block after those before it in the prompt that were found and are not yet taken in."""
     line, here, seen = [], key, set[bytes]()
     while here in found and here not in done and here not in seen:
         seen.add(here)
         line.append(here)
-        above = found[here][1].parent
+        above = notes.parent(found[here])
         if above is None:
             break
         here = above

@@ -9,16 +9,16 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, local
 
 import numpy as np
 
-from kvtier.engine.checksum import SEGMENT_BYTES
-
 PAGE = 4096
 _SLAB_BYTES = 1 << 30
-
+_SECTOR = 512
+"""Kernels since 6.0 move memory past the page cache from addresses that are multiples of this."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -42,6 +42,7 @@ class Slabs:
         self._root, self._slots, self._read_only = root, slots, read_only
         self._direct = direct and hasattr(os, "O_DIRECT")
         self._open: dict[int, int] = {}
+        self._edge = _SECTOR
         self._lock, self._mine = Lock(), local()
 
     @property
@@ -50,28 +51,27 @@ class Slabs:
         return self._direct
 
     def write(self, slot: int, offset: int, data: memoryview) -> None:
-        """Write a segment, `offset` bytes into the slot. Raises OSError, NoRoomError where the disk is full."""
+        """Write a piece, `offset` bytes into the slot. Raises OSError, NoRoomError where the disk is full."""
         fd, at = self._slab(slot, create=True), self._place(slot, offset)
-        if self._direct and not self._aligned(data):
-            page = self._page(len(data))
-            page[: len(data)] = data
-            data = page
         try:
-            _whole(fd, data, at)
+            whole = self._straight(data, lambda part: _whole(fd, part, at))
+            if whole < len(data):
+                page = self._page(len(data) - whole)
+                page[: len(data) - whole] = data[whole:]
+                _whole(fd, page, at + whole)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise NoRoomError(error, range(slot, slot + 1), new_slab=False) from error
             raise
 
     def read(self, slot: int, offset: int, into: memoryview) -> None:
-        """Read a segment. Raises OSError, also for bytes that are not there."""
+        """Read a piece. Raises OSError, also for bytes that are not there."""
         fd, at = self._slab(slot, create=False), self._place(slot, offset)
-        if not self._direct or self._aligned(into):
-            _fill(fd, into, at)
-            return
-        page = self._page(len(into))
-        _fill(fd, page, at)
-        into[:] = page[: len(into)]
+        whole = self._straight(into, lambda part: _fill(fd, part, at))
+        if whole < len(into):
+            page = self._page(len(into) - whole)
+            _fill(fd, page, at + whole)
+            into[whole:] = page[: len(into) - whole]
 
     def trim(self) -> None:
         """Cut off what is beyond the last slot: a smaller cap frees its bytes."""
@@ -96,15 +96,31 @@ class Slabs:
     def _place(self, slot: int, offset: int) -> int:
         return slot % self.slab_slots * self.stride + offset
 
-    def _aligned(self, data: memoryview) -> bool:
+    def _straight(self, data: memoryview, move: Callable[[memoryview], None]) -> int:
+        """Move what the disk takes from memory as it lies; the bytes that were moved: past the page cache whole pages,
+        and these only from an edge that it likes. The rest goes through a buffer of ours."""
+        if not self._direct:
+            move(data)
+            return len(data)
+        whole = len(data) // PAGE * PAGE
         address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
-        return address % PAGE == 0 and len(data) % PAGE == 0
+        if not whole or address % self._edge:
+            return 0
+        try:
+            move(data[:whole])
+        except OSError as error:
+            if error.errno != errno.EINVAL or not address % PAGE:
+                raise
+            self._edge = PAGE  # what older kernels and some disks ask for
+            return 0
+        return whole
 
     def _page(self, size: int) -> memoryview:
         """A buffer on a page's edge, one for each thread, of as many pages as `size` needs."""
-        if not hasattr(self._mine, "buffer"):
-            self._mine.buffer = mmap.mmap(-1, SEGMENT_BYTES)
-        return memoryview(self._mine.buffer)[: -(-size // PAGE) * PAGE]
+        pages = -(-size // PAGE) * PAGE
+        if len(getattr(self._mine, "buffer", b"")) < pages:
+            self._mine.buffer = mmap.mmap(-1, pages)
+        return memoryview(self._mine.buffer)[:pages]
 
     def _slab(self, slot: int, *, create: bool) -> int:
         number = slot // self.slab_slots

@@ -40,7 +40,7 @@ class Settings:
     """How a tier is opened. `cap_bytes` bounds all that it takes on disk, `slot_bytes` is the largest block.
 
     `layout` names what the bytes mean (model, dtype, parallelism): blocks of another layout are never served. `threads`
-    share the segments of a block; `direct` passes the page cache by where that is possible; `wear_bytes_a_day` bounds
+    share the pieces of a block; `direct` passes the page cache by where that is possible; `wear_bytes_a_day` bounds
     writes; `recompute(position, tokens)` is the seconds that computing a block anew takes, None to load always.
     """
 

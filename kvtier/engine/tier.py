@@ -17,7 +17,7 @@ from kvtier.engine import checksum
 from kvtier.engine.counters import Counters, Fill
 from kvtier.engine.economy import Choice, Wear
 from kvtier.engine.errors import TierError
-from kvtier.engine.home import Home
+from kvtier.engine.home import INDEX, Home
 from kvtier.engine.shelf import Shelf
 from kvtier.engine.slabs import PAGE, NoRoomError, Slabs
 from kvtier.engine.table import KEY_BYTES, RECORD_BYTES, Record, Table
@@ -26,6 +26,10 @@ from kvtier.policies import make
 
 _SHUT_S = 30.0
 """After the disk refused a write, nothing is written for so long."""
+_PIECE_SEGMENTS = 4
+"""Segments that go to the disk in one call: fewer cost more of the processor for each byte."""
+_WORTH_SHARING = 256 << 10
+"""Bytes of a block below which summing it takes less time than waking another thread."""
 
 
 class DiskTier:
@@ -41,7 +45,7 @@ class DiskTier:
             self._home = Home(root, {"slot_bytes": settings.slot_bytes, "layout": settings.layout})
             opened.callback(self._home.close)
             read_only = self._home.read_only
-            self._table = Table(root / "index.kv", settings.slots, read_only=read_only)
+            self._table = Table(root / INDEX, settings.slots, read_only=read_only)
             opened.callback(self._table.close)
             self._slabs = Slabs(root, settings.slot_bytes, settings.slots, direct=settings.direct, read_only=read_only)
             if not read_only:
@@ -88,10 +92,9 @@ class DiskTier:
     def wanted(self, key: bytes) -> bool:
         """Whether the block is here and loading it is cheaper than computing it anew. Counts as no sighting."""
         with self._lock:
-            found = self._shelf.held.get(key)
-            if found is None:
+            if key not in self._shelf.held:
                 return False
-            if self._choice.load(found[1].position, found[1].tokens, found[1].length):
+            if self._choice.load(*self._shelf.extent(key)):
                 return True
             self._counters.miss(Why.RECOMPUTE)
             return False
@@ -135,9 +138,10 @@ class DiskTier:
                 self._counters.refuse(slot)
                 return slot
             self._moving += 1
+            alone = self._moving == 1 and _WORTH_SHARING <= len(view) <= checksum.SEGMENT_BYTES
         sums: list[bytes] | None = None
         try:
-            slot, sums = self._written(key, slot, view)
+            slot, sums = self._written(key, slot, view, alone)
         finally:
             with self._lock:
                 self._moved()
@@ -163,7 +167,7 @@ class DiskTier:
         """Fill `into`, as long as the block, with it. DONE, or why not: then what `into` holds means nothing."""
         view, began_s = into.cast("B"), self._settings.now_s()
         with self._lock:
-            found = self._shelf.held.get(key)
+            found = self._shelf.found(key)
             if found is None or found[1].length != len(view):
                 why = Why.NOT_HERE if found is None else Why.LENGTH
                 self._counters.miss(why)
@@ -173,7 +177,7 @@ class DiskTier:
             self._moving += 1
         told: Why | None = None
         try:
-            sums = self._each_segment(view, lambda at, part: self._get(slot, at, part))
+            sums = self._each_piece(view, partial(self._slabs.read, slot))
             told = Why.DONE if checksum.block(key, len(view), sums) == record.checksum else Why.CORRUPT
         except OSError:
             told = Why.DISK
@@ -230,11 +234,13 @@ class DiskTier:
             self._shut_until_s = max(self._shut_until_s, now_s + _SHUT_S)
         return slot
 
-    def _written(self, key: bytes, slot: int, view: memoryview) -> tuple[int | Why, list[bytes] | None]:
+    def _written(self, key: bytes, slot: int, view: memoryview, alone: bool) -> tuple[int | Why, list[bytes] | None]:
         """Write the bytes, elsewhere where the disk has no room for the slot's slab. The slot, and sums if written."""
         while True:
             try:
-                return slot, self._each_segment(view, partial(self._put, slot))
+                if alone:
+                    return slot, self._put_alone(slot, view)
+                return slot, self._each_piece(view, partial(self._slabs.write, slot))
             except NoRoomError as full:
                 with self._lock:
                     if not self._shelf.withdraw(full.slots) or not full.new_slab:
@@ -250,22 +256,31 @@ class DiskTier:
         self._moving -= 1
         self._lock.notify_all()
 
-    def _each_segment(self, view: memoryview, move: Callable[[int, memoryview], bytes]) -> list[bytes]:
-        """Move every segment of a block, and give the sums in order. Raises OSError once all have ended."""
-        cuts = range(0, len(view), checksum.SEGMENT_BYTES)
-        parts = [(at, view[at : at + checksum.SEGMENT_BYTES]) for at in cuts]
+    def _each_piece(self, view: memoryview, move: Callable[[int, memoryview], None]) -> list[bytes]:
+        """Move a block in pieces, several at once, and give the sums of its segments in order: while a thread sums its
+        piece, others' are on the way. Raises OSError once all have ended."""
+        segments = -(-len(view) // checksum.SEGMENT_BYTES)
+        size = checksum.SEGMENT_BYTES * max(1, min(_PIECE_SEGMENTS, segments // self._settings.threads))
+        parts = [(at, view[at : at + size]) for at in range(0, len(view), size)]
         if len(parts) == 1:
-            return [move(*parts[0])]
-        jobs = [self._pool.submit(move, at, part) for at, part in parts]
+            return _summed(move, *parts[0])
+        jobs = [self._pool.submit(_summed, move, at, part) for at, part in parts]
         errors = [error for job in jobs if (error := job.exception()) is not None]
         if errors:
             raise errors[0]
-        return [job.result() for job in jobs]
+        return [each for job in jobs for each in job.result()]
 
-    def _put(self, slot: int, at: int, part: memoryview) -> bytes:
-        self._slabs.write(slot, at, part)
-        return checksum.segment(part)
+    def _put_alone(self, slot: int, view: memoryview) -> list[bytes]:
+        """Write a block of one segment while another thread sums it: a core is free when nothing else is moved."""
+        job = self._pool.submit(checksum.segment, view)
+        try:
+            self._slabs.write(slot, 0, view)
+        finally:
+            job.exception()  # has ended: the memory is the caller's again
+        return [job.result()]
 
-    def _get(self, slot: int, at: int, part: memoryview) -> bytes:
-        self._slabs.read(slot, at, part)
-        return checksum.segment(part)
+
+def _summed(move: Callable[[int, memoryview], None], at: int, part: memoryview) -> list[bytes]:
+    move(at, part)
+    cuts = range(0, len(part), checksum.SEGMENT_BYTES)
+    return [checksum.segment(part[cut : cut + checksum.SEGMENT_BYTES]) for cut in cuts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import signal
@@ -34,6 +35,23 @@ def test_blocks_of_any_length_come_back_past_the_page_cache_or_through_it(
     with DiskTier(tmp_path, settings(cap_bytes=30 << 20, slot_bytes=size, direct=direct)) as tier:
         assert [kept(tier, number, size) for number in range(3)] == [Why.DONE] * 3
         assert [loaded(tier, number, size) for number in range(3)] == [content(number, size) for number in range(3)]
+
+
+@pytest.mark.parametrize("off", [1, 512, 513, 4096])
+@pytest.mark.parametrize("edge", [1, 512])
+def test_blocks_come_back_wherever_their_memory_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: int, edge: int
+) -> None:
+    monkeypatch.setattr("kvtier.engine.slabs._SECTOR", edge)  # of 1: the kernel refuses, and a copy is tried
+    size = (1 << 20) + 5 * 4096 + 77
+    memory = memoryview(mmap.mmap(-1, size + 8192))
+    with DiskTier(tmp_path, settings(cap_bytes=30 << 20, slot_bytes=size)) as tier:
+        for number in range(3):
+            memory[off : off + size] = content(number, size)
+            assert tier.store(key(number), memory[off : off + size], None, 0, 16) == Why.DONE
+        for number in range(3):
+            assert tier.load(key(number), memory[off : off + size]) == Why.DONE
+            assert memory[off : off + size] == content(number, size)
 
 
 def test_a_warm_restart_finds_every_block(tmp_path: Path) -> None:
