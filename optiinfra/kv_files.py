@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from contracts.laws.kv_bytes import KvShape, kv_shape
 from kvtier.simulator import Prompt
 
 BLOCK_TOKENS = mooncake.BLOCK_TOKENS
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """The prompts of a trace, and the tokens of one of their blocks."""
+
+    prompts: list[Prompt]
+    block_tokens: int
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -37,7 +46,7 @@ def shape_of(config: dict[str, Any], kv_dtype: str, path: Path) -> KvShape:
     return shape
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def read_trace(path: Path) -> Recorded:
     """Ids of the blocks of each prompt, and its tokens. Raises ConfigError where the trace tells of no blocks."""
     if not path.is_file():
         raise ConfigError("no such file", where=str(path), fix="Name a Mooncake trace (.jsonl or .jsonl.gz).")
@@ -46,12 +55,18 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise ConfigError(
             "not every request has hash_ids", where=str(path), fix="Take a trace that tells the blocks of prompts."
         )
+    size = found.block_tokens
     prompts: list[Prompt] = []
     for keys, tokens in zip(found.blocks, found.prompt_tokens.tolist(), strict=True):
-        if len(keys) > -(-tokens // BLOCK_TOKENS):
+        if len(keys) > -(-tokens // size):
             raise ConfigError(
-                f"{len(keys)} blocks for {tokens} tokens", where=str(path), fix=f"A block has {BLOCK_TOKENS} tokens."
+                f"{len(keys)} blocks for {tokens} tokens", where=str(path), fix=f"A block has {size} tokens."
             )
         if keys:
             prompts.append((keys, tokens))
-    return prompts
+    return Recorded(prompts, size)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a trace alone. Raises ConfigError."""
+    return read_trace(path).prompts

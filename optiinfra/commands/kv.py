@@ -61,11 +61,13 @@ def simulate(
     """
     from kvtier.prefill import prefill_of
     from kvtier.study import ALL, Setting, compare
-    from optiinfra.kv_files import BLOCK_TOKENS, read_config, read_prompts, shape_of
+    from optiinfra.kv_files import read_config, read_trace, shape_of
 
     config = read_config(model)
     shape = shape_of(config, kv_dtype, model)
-    block_bytes = shape.block_bytes(BLOCK_TOKENS)
+    recorded = read_trace(trace)
+    prompts, block_tokens = recorded.prompts, recorded.block_tokens
+    block_bytes = shape.block_bytes(block_tokens)
     wanted = ALL if policy == "all" else tuple(each.strip() for each in policy.split(","))
     unknown = [each for each in wanted if each not in ALL]
     if unknown:
@@ -76,7 +78,7 @@ def simulate(
             f"{min(capacities):,} bytes hold no block of {block_bytes:,}", where="--capacity", fix="Give a larger tier."
         )
     setting = Setting(
-        block_tokens=BLOCK_TOKENS,
+        block_tokens=block_tokens,
         block_bytes=block_bytes,
         capacities=capacities,
         bandwidths=[amount(each, "--bandwidth", per_s=True) for each in bandwidth.split(",")],
@@ -84,14 +86,13 @@ def simulate(
         memory_slots=int(amount(memory, "--memory") // block_bytes),
         for_time=for_time,
     )
-    prompts = read_prompts(trace)
     with _progress() as told:
         rows = compare(prompts, prefill_of(config, flops, str(model)), setting, told)
     if json_:
         print_json([asdict(row) for row in rows])
         return
     typer.echo(
-        f"{trace.name}: {len(prompts):,} prompts, blocks of {BLOCK_TOKENS} tokens and {block_bytes / 2**20:,.0f} MiB"
+        f"{trace.name}: {len(prompts):,} prompts, blocks of {block_tokens} tokens and {block_bytes / 2**20:,.0f} MiB"
     )
     print_table(
         COLUMNS,
