@@ -47,7 +47,7 @@ test-kafka: .venv/.dev ## only the suites that run on Apache Kafka
 
 test-vllm: .venv/.dev ## the disk tier in a real vLLM on the CPU, in an environment of its own (6 GB, some ten minutes)
 	tests/kvtier/real_vllm/environment.sh .venv-vllm
-	$(BIN)/python -m pytest -p no:randomly tests/kvtier/real_vllm/check_disk_tier.py $(ARGS)
+	$(BIN)/python -m pytest -p no:randomly tests/kvtier/real_vllm/check_*.py $(ARGS)
 
 kvtier-wheel: .venv/.run ## the small wheel for vLLM's own environment, into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist packaging/kvtier

@@ -13,8 +13,6 @@ from contracts.errors import ConfigError
 from contracts.laws.kv_bytes import KvShape, kv_shape
 from kvtier.simulator import Prompt
 
-BLOCK_TOKENS = mooncake.BLOCK_TOKENS
-
 
 def read_config(path: Path) -> dict[str, Any]:
     """A model's configuration. Raises ConfigError."""
@@ -62,13 +60,15 @@ def _mooncake(path: Path) -> Recorded:
             "not every request has hash_ids", where=str(path), fix="Take a trace that tells the blocks of prompts."
         )
     told = [0] * len(found) if found.output_tokens is None else found.output_tokens.tolist()
-    recorded = Recorded([], [], [], BLOCK_TOKENS)
+    recorded = Recorded([], [], [], found.block_tokens)
     for keys, tokens, at_s, output in zip(
         found.blocks, found.prompt_tokens.tolist(), found.arrival_s.tolist(), told, strict=True
     ):
-        if len(keys) > -(-tokens // BLOCK_TOKENS):
+        if len(keys) > -(-tokens // found.block_tokens):
             raise ConfigError(
-                f"{len(keys)} blocks for {tokens} tokens", where=str(path), fix=f"A block has {BLOCK_TOKENS} tokens."
+                f"{len(keys)} blocks for {tokens} tokens",
+                where=str(path),
+                fix=f"A block has {found.block_tokens} tokens.",
             )
         if keys:
             recorded.prompts.append((keys, tokens))

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from connectors.traces import reading
-from connectors.traces.mooncake import BLOCK_TOKENS as HASH_TOKENS
 from connectors.traces.shape import Requests
 from connectors.twin.feed import Feed
 from connectors.twin.fleet import WorkloadSpec
@@ -36,4 +35,4 @@ def fed(spec: WorkloadSpec, path: Path, model: str | None, speed: float) -> tupl
     feed = Feed(trace_of(requests)[0], speed)
     if requests.blocks is None:
         return spec, feed
-    return replace(spec, engine=replace(spec.engine, hash_tokens=HASH_TOKENS)), feed
+    return replace(spec, engine=replace(spec.engine, hash_tokens=requests.block_tokens)), feed

@@ -1,6 +1,7 @@
 """Reads Mooncake's traces: one JSON object a line with milliseconds, lengths and the ids of the prompt's KV blocks.
 
-Source: kvcache-ai/Mooncake, FAST25-release, licence Apache-2.0; a block is 512 tokens.
+Source: kvcache-ai/Mooncake, FAST25-release, licence Apache-2.0; a block is 512 tokens. What our disk tier records of a
+live engine (`kvtier/serving/recorder.py`) has the same form, and may tell other blocks by `block_tokens`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ def read(path: Path) -> Requests:
     prompt: list[int] = []
     output: list[int] = []
     blocks: list[tuple[int, ...] | None] = []
+    block_tokens: int | None = None
     for line, text in lines(path):
         data = _object(path, line, text)
         at_s.append(data["timestamp"] / 1000)
         prompt.append(int(data["input_length"]))
         output.append(int(data["output_length"]))
         blocks.append(_blocks(path, line, data.get("hash_ids")))
+        block_tokens = _block_tokens(path, line, data.get("block_tokens", BLOCK_TOKENS), block_tokens)
     if not at_s:
         raise ConfigError("no requests", where=str(path), fix="Name a trace with at least one line of data.")
     arrival_s, (prompts, outputs), order = in_order(at_s, prompt, output)
@@ -43,6 +46,7 @@ def read(path: Path) -> Requests:
         f"mooncake {path.name}",
         blocks=known if len(known) == len(at_s) else None,
         midnight_s=from_s % 86_400,
+        block_tokens=block_tokens or BLOCK_TOKENS,
     )
 
 
@@ -71,3 +75,11 @@ def _blocks(path: Path, line: int, ids: object) -> tuple[int, ...] | None:
     if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
         raise broken(path, line, "hash_ids is not a list of whole numbers", "Mend the list, or delete the line.")
     return tuple(ids)
+
+
+def _block_tokens(path: Path, line: int, told: object, before: int | None) -> int:
+    if isinstance(told, bool) or not isinstance(told, int) or not 0 < told < MOST:
+        raise broken(path, line, f"block_tokens is {_short(told)}", "Write a whole number above 0.")
+    if before not in (None, told):
+        raise broken(path, line, f"block_tokens is {told}, and {before} above", "Record both in files of their own.")
+    return told

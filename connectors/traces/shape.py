@@ -17,8 +17,9 @@ class Requests:
 
     `arrival_s`: seconds since the origin of the trace, never falling. `prompt_tokens`, `output_tokens`: of the same
     length, None where the format does not tell. `blocks`: ids of the prompt's KV blocks of each request, None where
-    the format does not tell. `midnight_s`: which second of a day `arrival_s` 0 is. `origin`: the format and the file.
-    `generated`: what of this was drawn and not recorded; empty where nothing was.
+    the format does not tell; each stands for `block_tokens` tokens, the last maybe for fewer. `midnight_s`: which
+    second of a day `arrival_s` 0 is. `origin`: the format and the file. `generated`: what of this was drawn and not
+    recorded; empty where nothing was.
     """
 
     arrival_s: Seconds
@@ -28,6 +29,7 @@ class Requests:
     generated: str = ""
     blocks: tuple[tuple[int, ...], ...] | None = None
     midnight_s: float = 0.0
+    block_tokens: int = 512
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -77,8 +77,8 @@ FS: Table = {
 OURS = "OptiInfraDiskTier"
 OURS_MODULE = "kvtier.adapter"
 OURS_KEYS: Table = table(
-    v="type module_path root_dir cap_gb policy readers writers wear_gb_a_day recompute_ms enable_kv_events locality "
-    "backpressure"
+    v="type module_path root_dir cap_gb policy readers writers wear_gb_a_day prefill_tokens_per_s "
+    "prefill_doubles_at_tokens record record_mb record_block_tokens enable_kv_events locality backpressure"
 )
 OURS_SINCE, OURS_RUN_ON = (0, 31), (0, 32)
 """The adapter needs chunk_ids (0.30), places of keys and the backpressure argument (0.31); it was run on 0.32."""

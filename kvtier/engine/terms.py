@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
-from kvtier.engine.economy import Recompute
 from kvtier.engine.slabs import PAGE
 from kvtier.engine.table import RECORD_BYTES
 
@@ -17,8 +16,8 @@ class Why(StrEnum):
 
     `here`: it is stored already; `unwanted`: not worth a write; `busy`: being written by another; `full`: every block
     is in use; `worn`: the day's writes are used up; `shut`: the disk refused a write of late, or cannot be written;
-    `disk`: it refused this one; `corrupt`: the bytes were not those stored; `recompute`: computing is faster;
-    `length`: of key or block, not one that the tier holds.
+    `disk`: it refused this one; `corrupt`: the bytes were not those stored; `length`: of key or
+    block, not one that the tier holds.
     """
 
     DONE = "done"
@@ -31,7 +30,6 @@ class Why(StrEnum):
     SHUT = "shut"
     DISK = "disk"
     CORRUPT = "corrupt"
-    RECOMPUTE = "recompute"
     LENGTH = "length"
 
 
@@ -41,7 +39,7 @@ class Settings:
 
     `layout` names what the bytes mean (model, dtype, parallelism): blocks of another layout are never served. `threads`
     share the pieces of a block; `direct` passes the page cache by where that is possible; `wear_bytes_a_day` bounds
-    writes; `recompute(position, tokens)` is the seconds that computing a block anew takes, None to load always.
+    writes.
     """
 
     cap_bytes: int
@@ -51,7 +49,6 @@ class Settings:
     threads: int = 4
     direct: bool = True
     wear_bytes_a_day: int | None = None
-    recompute: Recompute | None = None
     now_s: Callable[[], float] = monotonic
 
     @property

@@ -6,16 +6,17 @@ call answers: a store that it was refused and why, a load that the block is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from threading import Condition
 
 from kvtier.engine import checksum
 from kvtier.engine.counters import Counters, Fill
-from kvtier.engine.economy import Choice, Wear
+from kvtier.engine.economy import Wear
 from kvtier.engine.errors import TierError
 from kvtier.engine.home import INDEX, Home
 from kvtier.engine.shelf import Shelf
@@ -54,7 +55,6 @@ class DiskTier:
             self._wear = Wear(settings.wear_bytes_a_day, settings.now_s())
             self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kvtier")
             opened.pop_all()
-        self._choice = Choice(settings.recompute)
         self._lock, self._moving = Condition(), 0
         self._shut_until_s = float("inf") if read_only else 0.0
         self._counters = Counters(recovered_blocks=len(self._shelf.held))
@@ -89,15 +89,15 @@ class DiskTier:
         with self._lock:
             return list(self._shelf.held)
 
-    def wanted(self, key: bytes) -> bool:
-        """Whether the block is here and loading it is cheaper than computing it anew. Counts as no sighting."""
+    def leading(self, keys: Iterable[bytes]) -> int:
+        """How many of these blocks are here, from the first to the first that is not. Counts as no sighting."""
         with self._lock:
-            if key not in self._shelf.held:
-                return False
-            if self._choice.load(*self._shelf.extent(key)):
-                return True
-            self._counters.miss(Why.RECOMPUTE)
-            return False
+            return sum(1 for _ in takewhile(self._shelf.held.__contains__, keys))
+
+    def expect(self, keys: Sequence[bytes]) -> None:
+        """All blocks of a prompt in order, before the first of them is touched or offered: a hint for the policy."""
+        with self._lock:
+            self._shelf.policy.expect(keys)
 
     def touch(self, keys: Iterable[bytes]) -> None:
         """These blocks were needed, in the order of a prompt. Those that are here count as hits."""
@@ -187,7 +187,6 @@ class DiskTier:
                 self._moved()
                 self._shelf.policy.unpin(key)
                 if told is Why.DONE:
-                    self._choice.meter.saw(len(view), took_s)
                     self._counters.loaded_blocks += 1
                     self._counters.loaded_bytes += len(view)
                     self._counters.load_s += took_s

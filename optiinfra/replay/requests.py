@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.traces.cut import Cut
-from connectors.traces.mooncake import BLOCK_TOKENS as HASH_TOKENS
 from connectors.traces.shape import Load, Requests
 from connectors.twin.capacity import Capacity, Objectives, capacity_of, seen_at
 from connectors.twin.fluid import DRAIN_S, Outcome, Span
@@ -187,7 +186,7 @@ def race(load: Load, requests: Requests, twin: Twin, blind: tuple[Span, ...] = (
         twin.engine,
         int((prompt + output).max(initial=1)),
         max_num_batched_tokens=twin.batched_tokens,
-        hash_tokens=HASH_TOKENS if requests.blocks else None,
+        hash_tokens=requests.block_tokens if requests.blocks else None,
     )
     before_s = Race(load, Fleet()).scored.begin_s
     kept = np.flatnonzero((at_s < before_s) & (prompt + output <= engine.max_model_len))

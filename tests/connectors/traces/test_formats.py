@@ -45,6 +45,23 @@ def test_mooncake_gives_lengths_and_blocks(tmp_path: Path) -> None:
     assert found.blocks == ((7,), (0, 1))
 
 
+def test_a_trace_of_a_live_engine_tells_how_long_its_blocks_are(tmp_path: Path) -> None:
+    lines = [
+        json.dumps(
+            {"timestamp": at, "input_length": 130, "output_length": 0, "hash_ids": [1, 2, 3], "block_tokens": 64}
+        )
+        for at in (0, 1)
+    ]
+    assert mooncake.read(tables.write(tmp_path / "own.jsonl", lines)).block_tokens == 64
+    mixed = [*lines, json.dumps({"timestamp": 2, "input_length": 9, "output_length": 0, "hash_ids": [1]})]
+    with pytest.raises(ConfigError, match="block_tokens is 512, and 64 above"):
+        mooncake.read(tables.write(tmp_path / "mixed.jsonl", mixed))
+    for wrong in (0, -1, "64", True, 1.5):
+        broken = json.dumps({"timestamp": 0, "input_length": 9, "output_length": 0, "block_tokens": wrong})
+        with pytest.raises(ConfigError, match="block_tokens is"):
+            mooncake.read(tables.write(tmp_path / "broken.jsonl", [broken]))
+
+
 def test_burstgpt_reads_all_models_or_one_and_counts_requests_that_failed(tmp_path: Path) -> None:
     lines = [*BURST, "5,ChatGPT,472,18,490,Conversation log", "45,GPT-4,10,0,10,API log"]
     path = tables.write(tmp_path / "b.csv", lines)

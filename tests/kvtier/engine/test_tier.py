@@ -276,18 +276,12 @@ def test_no_more_is_written_than_the_wear_budget_of_the_day(tmp_path: Path) -> N
         assert kept(tier, 22) == Why.WORN
 
 
-def test_where_computing_is_faster_than_the_disk_a_block_is_not_wanted(tmp_path: Path) -> None:
-    cost_s = [1e-9]
-    with DiskTier(tmp_path, settings(recompute=lambda position, tokens: cost_s[0])) as tier:
-        kept(tier, 1)
-        assert tier.wanted(key(1))  # nothing was measured yet
-        loaded(tier, 1)
-        answers = [tier.wanted(key(1)) for _ in range(200)]
-        assert 1 <= sum(answers) <= 4  # to see whether the disk became faster
-        assert tier.counters().missed["recompute"] == 200 - sum(answers)
-        cost_s[0] = 10.0
-        assert tier.wanted(key(1))
-        assert not tier.wanted(key(2))
+def test_the_leading_blocks_of_a_prompt_end_with_the_first_that_is_missing(tmp_path: Path) -> None:
+    with DiskTier(tmp_path, settings()) as tier:
+        for number in (1, 2, 4):
+            kept(tier, number)
+        assert tier.leading(key(number) for number in (1, 2, 3, 4)) == 2
+        assert tier.leading([key(3)]) == tier.leading([]) == 0
 
 
 def _flip(root: Path, bit: int) -> None:
