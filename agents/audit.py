@@ -18,15 +18,20 @@ DETAIL_CHARS = 500
 
 def digest(entry: AuditEntry) -> str:
     """SHA-256, in hex, over `previous` and the line in canonical JSON: keys sorted, no spaces, UTF-8."""
-    line = entry.model_dump(mode="json", exclude={"previous", "hash"})
-    text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(f"{entry.previous}\n{text}".encode()).hexdigest()
+    return _digest(entry, entry.number, entry.previous)
 
 
 def chained(entry: AuditEntry, *, number: int, previous: str) -> AuditEntry:
     """The line in its place: after `number - 1` others, the newest of which has the hash `previous`."""
-    placed = entry.model_copy(update={"number": number, "previous": previous})
-    return placed.model_copy(update={"hash": digest(placed)})
+    place = {"number": number, "previous": previous, "hash": _digest(entry, number, previous)}
+    return entry.model_copy(update=place)
+
+
+def _digest(entry: AuditEntry, number: int, previous: str) -> str:
+    """What `digest` gives once the line stands there."""
+    line = entry.model_dump(mode="json", exclude={"previous", "hash"}) | {"number": number}
+    text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
 
 
 def verify(entries: Iterable[AuditEntry], *, last: AuditEntry | None = None) -> int | None:

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import structlog
 
+from agents.asking import CONTROLLER_S, Asking, Troubled
 from agents.checkpoints import Checkpoint, passed
 from agents.core.moves import Call, Draft, View, Wait
 from agents.core.saga import after_call, next_move
-from agents.core.steps import open_tokens
 from agents.core.undo import taken_back
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
@@ -26,14 +26,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-CONTROLLER_S = 30.0
-"""Wall seconds that a controller may take for one answer; after that it counts as away, and deadlines run on."""
-
 Controllers = Callable[[str], Controller]
 """The controller of a workload; ConfigError where there is none."""
-
-Troubled = Callable[[ActionRecord, Exception], None]
-"""Hears of an action that meets a fault; it is tried again all the same."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Carrier:
         self._ledger, self._controllers, self._clock = ledger, controllers, clock
         self._owner, self._actor = owner, actor or owner
         self._limits, self._max_age_s = limits, max_age_s
-        self._checkpoint, self._troubled, self._controller_s = checkpoint, troubled, controller_s
+        self._checkpoint, self._asking = checkpoint, Asking(troubled, controller_s)
 
     async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> tuple[ActionRecord, bool]:
         """Move `record` until it must wait, has ended, or turns out to be somebody else's: the record as it stands, and
@@ -168,9 +162,9 @@ class Carrier:
         else:
             honours = controller.honours_tokens
             if begun:
-                seen, reports = await self._look(controller, record)
+                seen, reports = await self._asking.look(controller, record)
             elif claim.fence:
-                draft = await self._draft(controller, record)
+                draft = await self._asking.draft(controller, record)
         return View(
             now_ms=sight.now_ms,
             stamp_ms=self._clock.now_ms(),
@@ -231,7 +225,7 @@ class Carrier:
                 ordered = controller.undo(workload, step, record.token(call.step), token, fence)
             else:
                 ordered = controller.apply(workload, step, token, fence)
-            await self._leased(record, fence, self._asked(record, ordered))
+            await self._leased(record, fence, self._asking.answer(record, ordered))
         except ConfigError as error:
             refusal = str(error)
         except (Unavailable, Conflict) as error:
@@ -241,59 +235,6 @@ class Carrier:
             self._checkpoint("undo_applied" if call.undo else "final_applied" if step.final else "applied")
         answered = after_call(call, view, refusal)
         return answered if await self._save(record, answered, fence) else None
-
-    async def _asked(self, record: ActionRecord, answer: Awaitable[T]) -> T:
-        """The answer of a controller. One that takes too long, or raises what it should not, is away: Unavailable."""
-        try:
-            async with asyncio.timeout(self._controller_s):
-                return await answer
-        except OptiInfraError:
-            raise
-        except TimeoutError as error:
-            words = f"the controller has not answered for {self._controller_s:g} s"
-            raise Unavailable(words, where=record.action.target, fix="It is asked again.") from error
-        except Exception as error:  # a fault in it must not keep deadlines from being met
-            self._troubled(record, error)
-            words = f"the controller failed: {type(error).__name__}: {error}"
-            raise Unavailable(words, where=record.action.target, fix="It is asked again.") from error
-
-    async def _draft(self, controller: Controller, record: ActionRecord) -> Draft | None:
-        """A plan whose first steps were tried dry; final ones cannot be tried before the others are done."""
-        action = record.action
-        try:
-            seen = await self._asked(record, controller.observe(action.workload))
-            plan = await self._asked(record, controller.plan(action, seen))
-            for step in plan.steps:
-                if step.final:
-                    continue
-                if problem := await self._asked(record, controller.dry_run(action.workload, step)):
-                    return Draft(doubt=problem)
-        except ConfigError as error:
-            return Draft(doubt=str(error))
-        except (Unavailable, Conflict) as error:
-            log.warning("controller_away", action=action.id, error=str(error))
-            return None
-        return Draft(plan, seen)
-
-    async def _look(
-        self, controller: Controller, record: ActionRecord
-    ) -> tuple[Observation | None, dict[str, StepReport]]:
-        """The fleet, and every token whose outcome is open; what cannot be had is left out."""
-
-        async def had(answer: Awaitable[T], **what: str) -> T | None:
-            try:
-                return await self._asked(record, answer)
-            except (Unavailable, ConfigError, Conflict) as error:
-                log.warning("controller_away", action=record.action.id, error=str(error), **what)
-                return None
-
-        tokens = open_tokens(record)
-        seen, *answers = await asyncio.gather(
-            had(controller.observe(record.action.workload)),
-            *(had(controller.inspect(token), token=token) for token in tokens),
-        )
-        reports = {token: each for token, each in zip(tokens, answers, strict=True) if isinstance(each, StepReport)}
-        return seen if isinstance(seen, Observation) else None, reports
 
 
 def _same(old: ActionRecord, new: ActionRecord) -> bool:

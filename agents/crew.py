@@ -8,7 +8,8 @@ from functools import partial
 
 import structlog
 
-from agents.carrying import Carrier, Sight, Troubled
+from agents.asking import Troubled
+from agents.carrying import Carrier, Sight
 from agents.evidence import Eyes
 from contracts.clock import Clock
 from contracts.errors import LedgerLost, OptiInfraError, Unavailable
@@ -24,10 +25,17 @@ Heard = Callable[[OptiInfraError | None], None]
 
 class Crew:
     """Carries actions. `look` hands it what is under way, and returns at once; `done` is called when a target's task is
-    through."""
+    through. `look_through` does it all before it returns."""
 
     def __init__(
-        self, carrier: Carrier, eyes: Eyes, clock: Clock, *, heard: Heard, troubled: Troubled, done: Callable[[], None]
+        self,
+        carrier: Carrier,
+        eyes: Eyes,
+        clock: Clock,
+        *,
+        heard: Heard,
+        troubled: Troubled,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self._carrier, self._eyes, self._clock = carrier, eyes, clock
         self._heard, self._troubled, self._done = heard, troubled, done
@@ -41,18 +49,15 @@ class Crew:
         """Everything that is under way, oldest first; of a target, what has orders to give goes before what is only
         followed. Targets whose task is still at work are left to it: it hears of who goes before whom, and finds the
         rest at the next look."""
-        self._live = {record.action.id for record in records}
-        for times in (self._looking_ms, self._looked_ms):
-            for action_id in times.keys() - self._live:
-                del times[action_id]
-        self._stops = {record.action.preempts: record.action.id for record in records if self._stops_another(record)}
-        targets: dict[str, list[ActionRecord]] = {}
-        for record in sorted(records, key=lambda each: each.followed):
-            targets.setdefault(record.action.target, []).append(record)
-        for target, each in targets.items():
+        for target, each in self._by_target(records).items():
             if target not in self._tasks:
                 task = self._tasks[target] = asyncio.create_task(self._work(each))
                 task.add_done_callback(partial(self._through, target))  # which comes even if it never began
+
+    async def look_through(self, records: Sequence[ActionRecord]) -> None:
+        """As `look`, one target after the other and without tasks: for a replay, where no time goes by meanwhile."""
+        for each in self._by_target(records).values():
+            await self._work(each)
 
     async def leave(self, within_s: float, targets: Sequence[str]) -> None:
         """Finish what is in hand, in `within_s` wall seconds at most, and let go of the leases on these targets."""
@@ -68,6 +73,18 @@ class Crew:
     async def drop(self) -> None:
         """Leave everything as it is, as a crash would."""
         await end(list(self._tasks.values()))
+
+    def _by_target(self, records: Sequence[ActionRecord]) -> dict[str, list[ActionRecord]]:
+        """What is to be done of each target, in order. What is under way, and who stops whom, is taken note of."""
+        self._live = {record.action.id for record in records}
+        for times in (self._looking_ms, self._looked_ms):
+            for action_id in times.keys() - self._live:
+                del times[action_id]
+        self._stops = {record.action.preempts: record.action.id for record in records if self._stops_another(record)}
+        targets: dict[str, list[ActionRecord]] = {}
+        for record in sorted(records, key=lambda each: each.followed):
+            targets.setdefault(record.action.target, []).append(record)
+        return targets
 
     def _stops_another(self, record: ActionRecord) -> bool:
         """Whether it goes before another: one that comes too late to begin stops nothing."""

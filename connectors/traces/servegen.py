@@ -125,7 +125,7 @@ def _window(rng: np.random.Generator, total: int, clients: tuple[Client, ...], r
     edges = np.concatenate(([0.0], np.cumsum(rate)))
     edges /= edges[-1]
     known = clients or (Client(1.0, weibull=False, shape=1.0),)
-    counts = np.zeros(len(rate), dtype=np.int64)
+    before = np.zeros(len(edges), dtype=np.int64)  # requests before each edge
     for client, share in zip(known, _shares(total, known), strict=True):
         if share == 0:
             continue
@@ -137,10 +137,9 @@ def _window(rng: np.random.Generator, total: int, clients: tuple[Client, ...], r
         moments = np.cumsum(gaps)
         if not 0 < moments[-1] < np.inf:  # every gap vanished, or one outgrew all numbers
             moments = np.cumsum(rng.standard_exponential(share + 1))
-        before = np.searchsorted(moments[:-1], edges * moments[-1])
-        before[0], before[-1] = 0, share
-        counts += np.diff(before)
-    return counts
+        before[1:-1] += np.searchsorted(moments[:-1], edges[1:-1] * moments[-1])
+        before[-1] += share
+    return np.diff(before)
 
 
 def _shares(total: int, clients: tuple[Client, ...]) -> list[int]:

@@ -1,7 +1,7 @@
 """The reviewer and the executor under the virtual driver: the same objects as in life, without tasks that wait.
 
 Of the executor only its loop is another: in life it looks when a tick or an action comes and its tasks go on beside the
-reading; here each look is finished before the next message is handled.
+reading; here each look is finished before the next message is handled, and needs no tasks for that.
 """
 
 from __future__ import annotations
@@ -51,11 +51,7 @@ class Acting:
             checkpoint=nothing,
             troubled=self._troubled,
         )
-        self._crew = Crew(
-            carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled, done=self._one_is_through
-        )
-        self._at_work = 0
-        self._through = asyncio.Event()
+        self._crew = Crew(carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled)
         self._busy = False
         self._fault: OptiInfraError | None = None
 
@@ -66,7 +62,6 @@ class Acting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run_until_complete(self._crew.drop())
         self._loop.close()
 
     @property
@@ -102,20 +97,12 @@ class Acting:
         """One look at all that is under way, carried as far as it goes; then what has ended is told."""
         records = await self.ledger.under_way()
         if records:
-            self._at_work = len({record.action.target for record in records})
-            self._through.clear()
-            self._crew.look(records)
-            await self._through.wait()
+            await self._crew.look_through(records)
         if self._fault is not None:
             raise self._fault
         while await self._outbox.tell():
             pass
         self._busy = bool(await self.ledger.under_way())
-
-    def _one_is_through(self) -> None:
-        self._at_work -= 1
-        if self._at_work == 0:
-            self._through.set()
 
     def _heard(self, error: OptiInfraError | None) -> None:
         """The ledger in memory is never away: what is wrong with it is a fault of the replay, and ends it."""

@@ -6,7 +6,7 @@ page, a window and a sum for each replica. A test holds both ways against each o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.events import Message, Sli, SliValue
@@ -191,15 +191,26 @@ def _kinds(looks: Sequence[Look], closing: Look) -> dict[_Presence, tuple[str, .
         every = tuple(range(len(looks)))
         if closing.both == first.names or not closing.both:
             return {_Presence(every, every, bool(closing.both), None): first.names}
+    there, grew = _places(look.names for look in looks), _places(look.both for look in looks)
+    left, closing_both = _places(look.left for look in looks), frozenset(closing.both)
     found: dict[_Presence, tuple[str, ...]] = {}
     for name in dict.fromkeys(name for look in looks for name in (*look.left, *look.names)):
         kind = _Presence(
-            there=tuple(place for place, look in enumerate(looks) if name in look.names),
-            grew=tuple(place for place, look in enumerate(looks) if name in look.both),
-            closing=name in closing.both,
-            left_at=next((place for place, look in enumerate(looks) if name in look.left), None),
+            there=tuple(there.get(name, ())),
+            grew=tuple(grew.get(name, ())),
+            closing=name in closing_both,
+            left_at=left[name][0] if name in left else None,
         )
         found[kind] = (*found.get(kind, ()), name)
+    return found
+
+
+def _places(named: Iterable[tuple[str, ...]]) -> dict[str, list[int]]:
+    """At which places each name stands."""
+    found: dict[str, list[int]] = {}
+    for place, names in enumerate(named):
+        for name in names:
+            found.setdefault(name, []).append(place)
     return found
 
 

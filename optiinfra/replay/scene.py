@@ -266,6 +266,9 @@ class Scene:
             self._head = end
             return
         for second in range(begin, end):
+            if waiting == 0.0 and arrived[second] <= capacity:  # nobody waits
+                self._began(0, arrived[second])
+                continue
             before = total[second] - waiting
             waiting = max(0.0, waiting + arrived[second] - capacity)
             queue[second + 1] = waiting

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, Sli, Tick
-from rules.core.conditions import Seen, Standing, Told, holds, newer, seen, stands, still_fresh, told_ms
+from contracts.laws.bounds import fresh
+from rules.core.conditions import Seen, Standing, Told, holds, newer, seen, stands, told_ms
 from rules.core.proposing import Fired, Moment, propose
-from rules.core.ruleset import RuleSet
+from rules.core.ruleset import RuleSet, Window
 from rules.core.shapes import Engine
 
 
@@ -109,7 +110,9 @@ def look(
         before, told = None, WatchState(at_ms=at_ms)
     kept = seen(before, message, wanted, at_ms, named=message.size_s in ruleset.named)
     evidence = told.evidence | {message.size_s: kept}
-    return _evaluate(ruleset, settings, told, at_ms, evidence, told.tick_ms)
+    same_time = watch is not None and at_ms == watch.at_ms
+    windows = ruleset.windows_of(message.size_s) if same_time else ruleset.by_window
+    return _evaluate(ruleset, settings, told, at_ms, evidence, told.tick_ms, windows)
 
 
 def _tick(
@@ -120,11 +123,12 @@ def _tick(
     newest_ms = max((each.end_ms for each in watch.evidence.values()), default=watch.at_ms)
     if tick.at_ms - newest_ms > settings.forget_s * 1000:
         return None, None
-    first = watch.tick_ms is None
-    if first and watch.at_ms > tick.at_ms + settings.ahead_s * 1000:
+    if watch.tick_ms is None and watch.at_ms > tick.at_ms + settings.ahead_s * 1000:
         # The clock of the scraper that spoke first is wrong: time is what ticks say, and nothing it told counts.
         watch = WatchState(at_ms=tick.at_ms)
-    return _evaluate(ruleset, settings, watch, max(watch.at_ms, tick.at_ms), watch.evidence, tick.at_ms)
+    elif tick.at_ms <= watch.at_ms:
+        return watch.model_copy(update={"tick_ms": tick.at_ms}), None  # all was looked at when time came to this
+    return _evaluate(ruleset, settings, watch, tick.at_ms, watch.evidence, tick.at_ms, ruleset.by_window)
 
 
 def _evaluate(
@@ -134,17 +138,20 @@ def _evaluate(
     at_ms: int,
     evidence: dict[int, Seen],
     tick_ms: int | None,
+    windows: tuple[Window, ...],
 ) -> tuple[WatchState, Moment | None]:
-    """Every condition at `at_ms`, on what is known now, where `watch` is what was known when they were last looked at.
-    A gap in which nobody looked ends all holds: nobody knows what was in between."""
+    """The conditions of these windows at `at_ms`, on what is known now, where `watch` is what was known when they were
+    last looked at; all others stand as they stood, since at one moment only what is told anew changes. A gap in which
+    nobody looked ends all holds: nobody knows what was in between."""
     gap = at_ms - watch.at_ms > settings.max_age_s * 1000
     remembered: Mapping[str, Standing] = {} if gap else watch.conditions
-    standings: dict[str, Standing] = {}
-    holding: dict[str, bool] = {}
-    current = {size_s: each.values for size_s, each in still_fresh(evidence, at_ms, settings.max_age_s).items()}
+    standings = {} if windows is ruleset.by_window else dict(remembered)
     # Most conditions are off and stay off: of those nothing more is worked out than whether they begin.
-    for window in ruleset.by_window:
-        values, on_silence = current.get(window.size_s), window.on_silence
+    for window in windows:
+        reading, on_silence = evidence.get(window.size_s), window.on_silence
+        if reading is not None and not fresh(reading, window.size_s, at_ms, settings.max_age_s):
+            reading = None
+        values = None if reading is None else reading.values
         if values is None and not on_silence and window.memories.isdisjoint(remembered):
             continue
         for condition, memory, sli in window.conditions:
@@ -155,9 +162,14 @@ def _evaluate(
             standing = stands(condition, before or _NEW, value, at_ms=at_ms, before_ms=watch.at_ms)
             if standing.since_ms is not None:
                 standings[memory] = standing
-                if holds(condition, standing, at_ms):
-                    holding[condition.key] = True
+            else:
+                standings.pop(memory, None)
     watch = WatchState(at_ms=at_ms, tick_ms=tick_ms, evidence=evidence, conditions=standings)
+    holding = {
+        found.key: True
+        for memory, standing in standings.items()
+        if (found := ruleset.by_memory.get(memory)) is not None and holds(found, standing, at_ms)
+    }
     if not ruleset.may_fire(holding.keys()):
         return watch, None
     return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=ruleset.all_off | holding)

@@ -44,22 +44,22 @@ def propose(
 
     A rule whose numbers are missing proposes nothing and people are told, as often as it could have proposed.
     """
-    if not names:
+    at_ms, by_name, proposed = moment.at_ms, ruleset.by_name, dict(fired.proposed_ms)
+    rules = [by_name[name] for name in names]
+    awake = [rule for rule in rules if not cooling(proposed.get(rule.name), rule.rule.cooldown, at_ms)]
+    if not awake:
         return fired, []
-    by_name = {rule.name: rule for rule in ruleset.rules}
-    at_ms, evidence = moment.at_ms, still_fresh(moment.evidence, moment.at_ms, max_age_s)
-    proposed, numberless = dict(fired.proposed_ms), dict(fired.numberless_ms)
+    evidence, numberless = still_fresh(moment.evidence, at_ms, max_age_s), dict(fired.numberless_ms)
     candidates: list[Candidate] = []
     outputs: list[Message] = []
-    for rule in (by_name[name] for name in names):
-        cooldown_s = rule.rule.cooldown
-        if cooling(proposed.get(rule.name), cooldown_s, at_ms) or len(candidates) == MOST:
-            continue
+    for rule in awake:
+        if len(candidates) == MOST:
+            break
         try:
             candidates.append(candidate_of(ruleset, rule, moment, evidence, max_age_s))
             proposed[rule.name] = at_ms
         except Lacking as lacking:
-            if not cooling(numberless.get(rule.name), cooldown_s, at_ms):
+            if not cooling(numberless.get(rule.name), rule.rule.cooldown, at_ms):
                 numberless[rule.name] = at_ms
                 outputs.append(_numberless(workload, rule, at_ms, str(lacking)))
     if candidates:

@@ -98,6 +98,20 @@ class RuleSet:
         )
 
     @cached_property
+    def by_memory(self) -> dict[str, ReadyCondition]:
+        """The conditions by their memory name."""
+        return {each.memory: each for each in self.conditions}
+
+    @cached_property
+    def by_name(self) -> dict[str, ReadyRule]:
+        """The rules by name."""
+        return {rule.name: rule for rule in self.rules}
+
+    def windows_of(self, size_s: int) -> tuple[Window, ...]:
+        """Of `by_window`, what looks at windows of this size: one, or none."""
+        return tuple(each for each in self.by_window if each.size_s == size_s)
+
+    @cached_property
     def _needs(self) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
         return tuple((frozenset(each.shape.all), frozenset(each.shape.any)) for each in self.rules)
 

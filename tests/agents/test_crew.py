@@ -31,20 +31,34 @@ class Clock:
         return event_s
 
 
-async def test_new_orders_are_not_kept_waiting_by_those_that_are_only_followed() -> None:
-    hands, done = Hands(), asyncio.Event()
-    clock = Clock()
+def unexpected(record: ActionRecord, error: Exception) -> None:
+    raise error
 
-    def unexpected(record: ActionRecord, error: Exception) -> None:
-        raise error
 
-    crew = Crew(hands, Eyes(MAX_AGE_S, clock), clock, heard=lambda _: None, troubled=unexpected, done=done.set)
+def under_way() -> list[ActionRecord]:
+    """Three actions that are only followed, and two of the same target that have orders to give."""
     followed = [
         record(UP, Phase.VERIFYING, Mark.DONE, action=action(UP, candidate_id=f"followed-{number}"))
         for number in range(3)
     ]
     assert all(each.followed for each in followed)
-    new = [record(spec, action=action(spec, candidate_id=f"new {spec.kind}")) for spec in (UP, DOWN)]
-    crew.look([*followed, *new])
+    return [*followed, *(record(spec, action=action(spec, candidate_id=f"new {spec.kind}")) for spec in (UP, DOWN))]
+
+
+IN_TURN = ["new scale_up", "new scale_down", "followed-0", "followed-1", "followed-2"]
+
+
+async def test_new_orders_are_not_kept_waiting_by_those_that_are_only_followed() -> None:
+    hands, clock, done = Hands(), Clock(), asyncio.Event()
+    crew = Crew(hands, Eyes(MAX_AGE_S, clock), clock, heard=lambda _: None, troubled=unexpected, done=done.set)
+    crew.look(under_way())
+    assert hands.carried == [], "it returns at once"
     await done.wait()
-    assert hands.carried == ["new scale_up", "new scale_down", "followed-0", "followed-1", "followed-2"]
+    assert hands.carried == IN_TURN
+
+
+async def test_a_replay_has_all_of_it_in_the_same_order_when_the_look_returns() -> None:
+    hands, clock = Hands(), Clock()
+    crew = Crew(hands, Eyes(MAX_AGE_S, clock), clock, heard=lambda _: None, troubled=unexpected)
+    await crew.look_through(under_way())
+    assert hands.carried == IN_TURN

@@ -32,7 +32,8 @@ class Guess:
 
 
 class Ridge:
-    """Least squares with a small penalty and forgetting. `hour`: rows of an hour; `half_life`: rows."""
+    """Least squares with a small penalty and forgetting, as a value: what learns more is another one. `hour`: rows of
+    an hour; `half_life`: rows."""
 
     def __init__(self, width: int, hour: int, half_life: int) -> None:
         self._least, self._half_life = _ROWS_BEFORE_TRUST * hour, half_life
@@ -46,16 +47,18 @@ class Ridge:
         """Whether it has seen enough to be trusted."""
         return self._rows >= self._least
 
-    def learn(self, rows: Array, values: Array) -> None:
-        """Takes rows, [rows, width], and what came of them, [rows]; solves for the weights."""
+    def taught(self, rows: Array, values: Array) -> Ridge:
+        """One that knows these rows too, [rows, width], and what came of them, [rows]; its weights are solved for."""
         if not len(rows):
-            return
+            return self
+        new = twin(self)
         fade = 0.5 ** (len(rows) / self._half_life)
-        self._gram = self._gram * fade + rows.T @ rows
-        self._moment = self._moment * fade + rows.T @ values
-        self._rows += len(rows)
-        penalised = self._gram + _PENALTY * np.eye(len(self._moment))
-        self.weights = np.asarray(np.linalg.solve(penalised, self._moment), dtype=np.float64)
+        new._gram = self._gram * fade + rows.T @ rows
+        new._moment = self._moment * fade + rows.T @ values
+        new._rows = self._rows + len(rows)
+        penalised = new._gram + _PENALTY * np.eye(len(new._moment))
+        new.weights = np.asarray(np.linalg.solve(penalised, new._moment), dtype=np.float64)
+        return new
 
     def state(self, name: str) -> dict[str, Array]:
         """All it knows."""
@@ -66,10 +69,12 @@ class Ridge:
             f"{name}.rows": np.array([self._rows]),
         }
 
-    def restore(self, name: str, state: Mapping[str, Array]) -> None:
-        """Knows what `state` gave."""
-        self._gram, self._moment = state[f"{name}.gram"], state[f"{name}.moment"]
-        self.weights, self._rows = state[f"{name}.weights"], float(state[f"{name}.rows"][0])
+    def restored(self, name: str, state: Mapping[str, Array]) -> Ridge:
+        """One that knows what `state` gave."""
+        new = twin(self)
+        new._gram, new._moment = state[f"{name}.gram"], state[f"{name}.moment"]
+        new.weights, new._rows = state[f"{name}.weights"], float(state[f"{name}.rows"][0])
+        return new
 
 
 class Guesser:
@@ -110,14 +115,12 @@ class Guesser:
         """Rows whose outcome is known by now; those whose outcome is not a number teach nothing."""
         known = np.isfinite(came)
         shapes, unrests, came = shapes[known], unrests[known], came[known]
-        self._level.learn(shapes, came - levels[known])
-        self._error.learn(unrests, np.minimum(np.abs(came - said[known]), MOST_CHANGE))
+        self._level = self._level.taught(shapes, came - levels[known])
+        self._error = self._error.taught(unrests, np.minimum(np.abs(came - said[known]), MOST_CHANGE))
 
     def copy(self) -> Guesser:
         """One that goes on by itself."""
-        new = twin(self)
-        new._level, new._error = twin(self._level), twin(self._error)
-        return new
+        return twin(self)
 
     def state(self, name: str) -> dict[str, Array]:
         """All it knows."""
@@ -127,5 +130,5 @@ class Guesser:
     def restore(self, name: str, state: Mapping[str, Array]) -> None:
         """Knows what `state` gave."""
         self._misses, self._weight = state[f"{name}.usual"].tolist()
-        self._level.restore(f"{name}.level", state)
-        self._error.restore(f"{name}.error", state)
+        self._level = self._level.restored(f"{name}.level", state)
+        self._error = self._error.restored(f"{name}.error", state)

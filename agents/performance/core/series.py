@@ -147,7 +147,8 @@ class Past:
         new._table = np.empty((4 * keep, self._table.shape[1]))
         known = min(keep, self.keep)
         new._table[keep - known : keep] = self.rows(known)
-        new._table[: keep - known] = new._table[keep - known]
+        if known < keep:
+            new._table[: keep - known] = new._table[keep - known]
         return new
 
     def state(self) -> Array:

@@ -139,7 +139,7 @@ class Sizing:
             "demand": rest,
             "mind": mind,
             # A look that sees nothing takes nothing in: the next one that sees is told of it.
-            "served": served and (served if arrived is None else served.model_copy(update={"done": 0, "late": 0})),
+            "served": served if served is None or arrived is None else served.told(),
         }
         return state.model_copy(update=changes), [found]
 

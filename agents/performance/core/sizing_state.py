@@ -81,6 +81,10 @@ class Served(_Part):
     late: int = 0
     service_s: float | None = None
 
+    def told(self) -> Served:
+        """The same after a look that took in what was served."""
+        return self.model_copy(update={"done": 0, "late": 0}) if self.done or self.late else self
+
 
 class Mind(_Part):
     """A scaler with the facts it was told: alive, or as the text into which it is packed wherever state is kept."""
