@@ -81,6 +81,9 @@ class EngineSettings(_Part):
     max_num_seqs: int = Field(ge=1, le=100_000)
     max_num_batched_tokens: int = Field(ge=1, le=10_000_000)
     tensor_parallel: int = Field(default=1, ge=1, le=1024, description="GPUs of one replica")
+    max_model_len: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="longest prompt and output together, tokens"
+    )
 
 
 class FleetSettings(_Part):

@@ -9,6 +9,7 @@ from contracts.events import Sli, SliValue
 from contracts.laws.attainment import Attainment, attainment, burn_rate
 from contracts.laws.quantile import quantile
 from contracts.objectives import Latency, Objectives
+from streams.core.memory import memory_values
 from streams.core.totals import Totals
 
 COVERAGE_FLOOR = 0.5
@@ -127,7 +128,7 @@ def sli_of(
     met: dict[str, Attainment] = {}
     if coverage >= COVERAGE_FLOOR:
         values, met = _latencies(totals, objectives)
-        values |= _rates(totals) | _gauges(totals) | _ratios(totals) | _replicas(totals)
+        values |= _rates(totals) | _gauges(totals) | _ratios(totals) | _replicas(totals) | memory_values(totals)
     due = totals.scrapes + totals.scrapes_failed
     if due:
         values["up_ratio"] = SliValue(value=totals.scrapes / due, samples=due)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import BaseModel
 
+from contracts.catalog.metrics import METRICS, Kind
 from contracts.catalog.slis import SLIS
 from contracts.events import Alert, GaugeStats, InstanceWindow, Message, Sli, Tick
 from contracts.laws.histogram import Histogram
@@ -117,9 +118,10 @@ def test_only_replicas_that_answer_carry_load(two: BaseModel) -> None:
 
 def test_the_names_told_are_those_of_the_catalogue(two: BaseModel) -> None:
     ttft = part("a").histograms["ttft_s"]
+    counted = {name: 1.0 for name, each in METRICS.items() if each.kind is Kind.COUNTER}
     more = {
-        "counters": part("a").counters | {"prompt_tokens": 9.0, "preemptions": 1.0},
-        "histograms": dict.fromkeys(("ttft_s", "inter_token_latency_s", "e2e_latency_s", "queue_time_s"), ttft),
+        "counters": counted | part("a").counters,
+        "histograms": {name: ttft for name, each in METRICS.items() if each.kind is Kind.HISTOGRAM},
     }
     (sli,) = told(run([part("a", 1, **more), part("b", 1, **more)], two)[1])
     assert sli.values.keys() == {name for name, each in SLIS.items() if each.windows}
