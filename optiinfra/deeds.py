@@ -12,6 +12,7 @@ from contracts.events import (
     CandidateSet,
     Decision,
     EndState,
+    Finding,
     Message,
     Outcome,
 )
@@ -33,6 +34,7 @@ class Deed:
 class Deeds:
     """Folds candidates, decisions, actions, outcomes and audit lines, each id once (the caller sees to that).
 
+    `pressure` is the newest finding on memory by workload, with the account of what was prevented.
     `begun` is scrape → first step applied, in wall seconds, of actions that began.
     """
 
@@ -46,6 +48,7 @@ class Deeds:
         self.open_cases: dict[str, Decision] = {}
         self.outcomes: deque[Outcome] = deque(maxlen=KEPT)
         self.under_way: dict[str, Deed] = {}
+        self.pressure: dict[str, Finding] = {}
         self._phases: dict[str, tuple[str, int]] = {}
         self._over: set[str] = set()
 
@@ -64,6 +67,13 @@ class Deeds:
                 self._audit(message)
             case Outcome():
                 self._outcome(message)
+            case Finding(kind="pressure"):
+                self._pressure(message)
+
+    def _pressure(self, finding: Finding) -> None:
+        known = self.pressure.get(finding.workload)
+        if known is None or known.at_ms <= finding.at_ms:
+            self.pressure[finding.workload] = finding
 
     def _decision(self, decision: Decision) -> None:
         self.decisions[decision.code] = self.decisions.get(decision.code, 0) + 1

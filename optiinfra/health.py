@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -46,6 +46,8 @@ class Vitals:
     counts: Mapping[str, int]
     latency: Histogram
     about: Mapping[str, Any]
+    pressure: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The newest numbers on memory, by workload."""
 
     @property
     def ready(self) -> bool:
@@ -130,6 +132,7 @@ class _Vitals(Collector):
             if child.lag is not None:
                 lag.add_metric([child.name], child.lag)
         yield from (up, restarts, lag)
+        yield from _memory(vitals.pressure)
         yield GaugeMetricFamily("optiinfra_ready", "1 when every check holds.", value=float(vitals.ready))
         edges = [*(f"{edge:g}" for edge in vitals.latency.le), "+Inf"]
         yield HistogramMetricFamily(
@@ -138,3 +141,28 @@ class _Vitals(Collector):
             buckets=[(edge, float(count)) for edge, count in zip(edges, vitals.latency.counts, strict=True)],
             sum_value=vitals.latency.sum,
         )
+
+
+OOM_COUNTS = {
+    "oom_prevented": "prevented",
+    "oom_not_prevented": "not_prevented",
+    "oom_forecasts_false": "unanswered_false",
+    "oom_forecasts_true": "unanswered_true",
+    "oom_actions_unforeseen": "unforeseen",
+}
+"""Numbers of a finding on pressure that count cases, and what became of them."""
+
+
+def _memory(pressure: Mapping[str, Mapping[str, float]]) -> Iterable[Metric]:
+    """How short memory is, where that is known, and what rules prevented, by workload."""
+    score = GaugeMetricFamily("optiinfra_memory_pressure_score", "0 to 100, newest finding.", labels=["workload"])
+    cases = CounterMetricFamily(
+        "optiinfra_oom_cases", "Forecasts that memory fills, by what became of them.", labels=["workload", "result"]
+    )
+    for workload, values in pressure.items():
+        if "pressure_score" in values:
+            score.add_metric([workload], values["pressure_score"])
+        for name, result in OOM_COUNTS.items():
+            if name in values:
+                cases.add_metric([workload, result], values[name])
+    yield from (score, cases)

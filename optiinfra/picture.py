@@ -104,7 +104,8 @@ class Picture:
             "event_ms": self.clock.now_ms(),
             "workloads": {name: told.model_dump() for name, told in workload_reports(self.live).items()},
         }
-        return Vitals(checks, children, self.counts(), self.live.latency, about)
+        pressure = {name: found.values for name, found in self.live.deeds.pressure.items()}
+        return Vitals(checks, children, self.counts(), self.live.latency, about, pressure)
 
     def _fresh(self) -> Check:
         if self.live.newest_sli_ms == 0:

@@ -18,7 +18,7 @@ from optiinfra.redis_child import RedisKind, RedisPlan, wait_ready
 from optiinfra.settings import Settings, masked
 from optiinfra.statedir import StateDir
 
-STAGES = ("windows", "slis", "latest", "sizing", "steering", "rules", "arbiter")
+STAGES = ("windows", "slis", "latest", "sizing", "steering", "resource", "rules", "arbiter")
 """Stages in the order of the pipeline; each runs in a process of its own name."""
 
 WORKERS = ("reviewer", "executor", "alerts", "sink", "scraper", "ticker")

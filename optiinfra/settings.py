@@ -86,6 +86,9 @@ class EngineSettings(_Part):
     tensor_parallel: int = Field(default=1, ge=1, le=1024, description="GPUs of one replica")
     kv_offloading_size: int = Field(default=0, ge=0, le=65_536, description="GiB of host memory for KV blocks")
     kv_disk_gb: int = Field(default=0, ge=0, le=10_000_000, description="GB of disk behind that")
+    max_model_len: int | None = Field(
+        default=None, ge=1, le=100_000_000, description="longest prompt and output together, tokens"
+    )
 
 
 class TierSettings(_Part):

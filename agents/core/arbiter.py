@@ -147,6 +147,7 @@ class Arbiter:
             *_outranked(state, found, candidate, higher),
             *why.of_target(candidate, state, settings),
             *why.of_hand(candidate, state, settings),
+            *why.of_setting(candidate),
             *why.of_mode(state, mode, judgement, settings),
         ]
         if found.replicas is not None and state.replicas is not None:

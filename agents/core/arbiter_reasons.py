@@ -32,6 +32,9 @@ from contracts.laws.bounds import cooling
 MIN_COVERAGE_RATIO = 0.5
 """Below it the evidence of a workload is too thin to take capacity on."""
 
+PEOPLES_SETTINGS = frozenset({"max_model_len"})
+"""Engine settings that the platform only recommends."""
+
 ORDER: tuple[Refusal, ...] = (
     Refusal.KILL_SWITCH,
     Refusal.EXPIRED,
@@ -220,6 +223,13 @@ def of_grant(kind: ActionKind, granted: Grant) -> Iterator[Reason]:
     """The limits leave nothing."""
     if granted.replicas == 0:
         yield Reason(Refusal.AT_MINIMUM if kind.takes_capacity else Refusal.AT_MAXIMUM, granted.words)
+
+
+def of_setting(candidate: Candidate) -> Iterator[Reason]:
+    """A setting that decides which requests are taken at all is for people to choose, whatever the mode."""
+    for name in sorted(PEOPLES_SETTINGS & candidate.spec.settings.keys()):
+        words = f"{name} decides which requests are refused: people set it"
+        yield Reason(Refusal.ADVISORY_MODE, words, Weight.ADVISES)
 
 
 def of_mode(

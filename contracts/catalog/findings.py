@@ -17,7 +17,15 @@ class FindingDef:
     high: float = inf
 
 
-KINDS: dict[str, int] = {"sizing": 15, "balance": 30, "routing": 900, "tuning": 120}
+KINDS: dict[str, int] = {
+    "sizing": 15,
+    "balance": 30,
+    "pressure": 45,
+    "tuning": 120,
+    "tiers": 600,
+    "routing": 900,
+    "context": 1200,
+}
 """Kinds of findings and how many seconds each speaks for: the next is due so much later. To rules and in bounds, that
 is the length of its window, so no two kinds have the same, and none that of an SLI's window."""
 
@@ -62,6 +70,55 @@ _ALL = (
     FindingDef("tier_tokens_ratio", "tuning", "ratio", "Prompt tokens that came from the canary's KV tiers.", 1.0),
     FindingDef("canary_ttft_ratio", "tuning", "ratio", "TTFT of the canary over that of the rest, at the objective."),
     FindingDef("trial_stage", "tuning", "stage", "0 none; 1 try on one replica; 2 give to the rest; 3 take back.", 3.0),
+    FindingDef("pressure_score", "pressure", "points", "How short memory is: 40 medium, 60 high, 80 critical.", 100.0),
+    FindingDef("pressure_level", "pressure", "level", "0 low, 1 medium, 2 high, 3 critical.", 3.0),
+    FindingDef(
+        "pressure_known_ratio",
+        "pressure",
+        "ratio",
+        "Share of the points of which anything was told; the rest is unknown.",
+        1.0,
+    ),
+    FindingDef("pressure_kv_points", "pressure", "points", "Points of the score for the use of the KV cache.", 100.0),
+    FindingDef("pressure_preemption_points", "pressure", "points", "Points for preemptions.", 100.0),
+    FindingDef("pressure_allocation_points", "pressure", "points", "Points for KV transfers without room.", 100.0),
+    FindingDef("pressure_truncation_points", "pressure", "points", "Points for answers cut at a limit.", 100.0),
+    FindingDef("kv_p95_ratio", "pressure", "ratio", "p95 of the share of KV blocks in use, over five minutes.", 1.0),
+    FindingDef("kv_above_s", "pressure", "s", "For how long KV use has been above 80 % without a break."),
+    FindingDef("kv_rise_per_min_ratio", "pressure", "ratio/min", "How fast KV use rises, where it does beyond chance."),
+    FindingDef("kv_full_in_s", "pressure", "s", "Until the KV cache is full if it goes on rising like this."),
+    FindingDef("preempted_ratio", "pressure", "ratio", "Preemptions over preemptions and finished requests.", 1.0),
+    FindingDef("restarts_seen", "pressure", "restarts", "Engines that began anew in five minutes, unordered."),
+    FindingDef("queue_advised", "pressure", "bool", "1 while a gateway should let requests queue.", 1.0),
+    FindingDef("breaker_advised", "pressure", "bool", "1 while a gateway should answer 503.", 1.0),
+    FindingDef("context_cut_tokens", "pressure", "tokens", "`max_model_len` advised while KV use is above 90 %."),
+    FindingDef(
+        "oom_prevented", "pressure", "cases", "Memory forecast to fill in ten minutes; our rules acted; it did not."
+    ),
+    FindingDef("oom_not_prevented", "pressure", "cases", "The same, and it filled."),
+    FindingDef("oom_forecasts_false", "pressure", "cases", "Forecast to fill, nobody acted, and it did not."),
+    FindingDef("oom_forecasts_true", "pressure", "cases", "Forecast to fill, nobody acted, and it did."),
+    FindingDef("oom_actions_unforeseen", "pressure", "actions", "Acts of those rules while no forecast stood."),
+    FindingDef(
+        "tier_worth_trying", "tiers", "bool", "1 where a trial of KV tiers is worth it, 0 where it is not.", 1.0
+    ),
+    FindingDef("tiers_there", "tiers", "bool", "1 where KV tiers beyond the GPU answer already.", 1.0),
+    FindingDef("tier_gpu_hit_ratio", "tiers", "ratio", "Tokens found in the GPU's prefix cache, over hours.", 1.0),
+    FindingDef(
+        "tier_external_hit_ratio", "tiers", "ratio", "Tokens found beyond the GPU, of those looked up there.", 1.0
+    ),
+    FindingDef("tier_host_hit_ratio", "tiers", "ratio", "Chunks found in CPU memory, of those asked.", 1.0),
+    FindingDef("tier_disk_hit_ratio", "tiers", "ratio", "Chunks found below CPU memory, of those asked.", 1.0),
+    FindingDef("tier_context_ratio", "tiers", "ratio", "Mean length of requests over `max_model_len`.", 1.0),
+    FindingDef("tier_eviction_age_s", "tiers", "s", "Mean age of unused blocks that the GPU gave up."),
+    FindingDef("context_now_tokens", "context", "tokens", "The present `max_model_len`."),
+    FindingDef("context_p95_tokens", "context", "tokens", "Prompt and output, longest p95 of five minutes in a day."),
+    FindingDef("context_wanted_tokens", "context", "tokens", "The same and a fifth: what would be enough."),
+    FindingDef("context_saving_ratio", "context", "ratio", "By how much smaller than the present one that is.", 1.0),
+    FindingDef("context_refused_ratio", "context", "ratio", "At most this share of requests would be refused.", 1.0),
+    FindingDef("context_room_ratio", "context", "ratio", "At most this share of the KV in use they hold.", 1.0),
+    FindingDef("context_guarantee_ratio", "context", "ratio", "How many more requests of full length surely fit."),
+    FindingDef("context_worth_setting", "context", "bool", "1 where people should consider it, 0 where not.", 1.0),
 )
 
 FINDINGS: dict[str, FindingDef] = {each.name: each for each in _ALL}

@@ -55,6 +55,44 @@ _BURN_RATES = tuple(
     for family in Latency
 )
 
+_TIERS = (
+    SliDef(
+        "external_hit_ratio", "ratio", "Tokens found in KV tiers beyond the GPU, of those looked up.", 1.0, "higher"
+    ),
+    SliDef("host_hit_ratio", "ratio", "Chunks found in the KV tier in CPU memory, of those asked.", 1.0, "higher"),
+    SliDef("disk_hit_ratio", "ratio", "Chunks found in KV tiers below CPU memory, of those asked.", 1.0, "higher"),
+    SliDef("host_tokens_ratio", "ratio", "Prompt tokens whose KV came from CPU memory, of all.", 1.0, "higher"),
+    SliDef("disk_tokens_ratio", "ratio", "Prompt tokens whose KV came from a disk, of all.", 1.0, "higher"),
+    SliDef("host_read_bytes_per_s", "bytes/s", "KV copied from CPU memory to GPUs.", better="-"),
+    SliDef("host_write_bytes_per_s", "bytes/s", "KV copied from GPUs to CPU memory.", better="-"),
+    SliDef("disk_read_bytes_per_s", "bytes/s", "KV promoted from tiers below CPU memory.", better="-"),
+    SliDef("disk_write_bytes_per_s", "bytes/s", "KV demoted to tiers below CPU memory.", better="-"),
+    SliDef(
+        "tier_failures_per_s",
+        "1/s",
+        "Promotions and demotions that failed, and blocks on disk whose checksum was wrong, as far as they are told.",
+    ),
+    SliDef("tier_drops_per_s", "1/s", "Demotions given up because a tier was too slow."),
+    SliDef("disk_evictions_per_s", "1/s", "Blocks that our own disk tier gave up for others.", better="-"),
+    SliDef("kv_allocation_failures_per_s", "1/s", "KV transfers for which CPU memory had no room."),
+    SliDef(
+        "kv_idle_before_evict_mean_s", "s", "Mean time that KV blocks lay unused when GPUs gave them up.", better="-"
+    ),
+)
+_LENGTHS = (
+    SliDef("request_tokens_mean", "tokens", "Mean of prompt and output of finished requests.", better="-"),
+    SliDef(
+        "request_tokens_p95",
+        "tokens",
+        "Prompt and output of finished requests: p97.5 of each, added. At most 5 % are longer.",
+        better="-",
+    ),
+    SliDef(
+        "request_tokens_p99", "tokens", "The same with p99.5 of each: at most 1 % of requests are longer.", better="-"
+    ),
+    SliDef("truncated_ratio", "ratio", "Requests that ended at a limit of tokens, of those that finished.", 1.0),
+)
+
 _ALL = (
     *_LATENCIES,
     *_ATTAINMENTS,
@@ -78,10 +116,10 @@ _ALL = (
     SliDef("kv_cache_usage_ratio", "ratio", "Mean share of KV blocks in use, over instances.", 1.0, latest=True),
     SliDef("kv_cache_usage_max_ratio", "ratio", "Fullest KV cache that a scrape saw, of any instance.", 1.0),
     SliDef("prefix_cache_hit_ratio", "ratio", "Tokens found in the prefix cache, of those looked up.", 1.0, "higher"),
-    SliDef(
-        "external_hit_ratio", "ratio", "Tokens found in KV tiers beyond the GPU, of those looked up.", 1.0, "higher"
-    ),
     SliDef("preemptions_per_s", "1/s", "Preemptions a second."),
+    *_TIERS,
+    *_LENGTHS,
+    SliDef("restarts", "restarts", "Engines whose counters began anew, planned or not, over instances."),
     SliDef("error_ratio", "ratio", "Requests failed or rejected, of all that ended.", 1.0),
     SliDef("up_ratio", "ratio", "Scrapes that were answered, of those due.", 1.0, "higher", latest=True),
     SliDef("replicas_up", "replicas", "Replicas whose scrapes are answered.", better="-", latest=True),

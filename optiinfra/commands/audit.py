@@ -62,6 +62,38 @@ def verify(kafka: KafkaOption = None, state: StateOption = None, as_json: JsonOp
         raise typer.Exit(OptiInfraError.exit_code)
 
 
+@app.command()
+def prevented(kafka: KafkaOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Count what the rules against running out of memory prevented, by workload, beside forecasts that nobody answered.
+
+    Prevented is a forecast that memory fills within ten minutes, on which a rule acted, and that did not come true.
+
+    Example: `optiinfra audit prevented`
+    """
+    from contracts.events import Finding
+    from contracts.topics import FINDINGS
+    from optiinfra.health import OOM_COUNTS
+    from streams.brokers import admin
+
+    place = Place(kafka, state)
+    if not place.bootstrap:
+        raise Unavailable("no broker is known", where="audit", fix="Run `optiinfra up` here, or set OPTIINFRA_KAFKA.")
+    newest: dict[str, Finding] = {}
+    for seen in admin.tail(place.bootstrap, FINDINGS.name, from_beginning=True, follow=False):
+        found = seen.message
+        if isinstance(found, Finding) and found.kind == "pressure":
+            newest[found.workload] = max(found, newest.get(found.workload, found), key=lambda each: each.at_ms)
+    rows = {
+        name: {OOM_COUNTS[key]: int(found.values.get(key, 0)) for key in OOM_COUNTS}
+        for name, found in sorted(newest.items())
+    }
+    if as_json:
+        print_json(rows)
+        return
+    heads = ("workload", *(result.replace("_", " ") for result in OOM_COUNTS.values()))
+    print_table(heads, [(name, *counts.values()) for name, counts in rows.items()])
+
+
 def _all(place: Place) -> list[AuditEntry]:
     from optiinfra.controls import ledger_at
 

@@ -26,6 +26,7 @@ _ENTRIES: dict[str, Entry] = {
     "latest": sensing.stage("latest"),
     "sizing": sensing.stage("sizing"),
     "steering": sensing.stage("steering"),
+    "resource": sensing.stage("resource"),
     "rules": acting.rules,
     "reviewer": acting.reviewer,
     "arbiter": sensing.stage("arbiter"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agents.core.arbiter_settings import ArbiterSettings, Limits
     from agents.performance.core.sizing_state import SizingSettings
     from agents.performance.core.steering_state import SteeringSettings
+    from agents.resource.core.memory_state import ResourceSettings
     from rules.book import EngineSeat, MakeEngine, RuleBook
 
 GRACE_WALL_S = 1.5
@@ -45,6 +46,7 @@ def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     """The stages in the order of the pipeline. Their rules are decided by the reference evaluator; the process that
     runs them has an engine of its own."""
     from agents.performance.stages import stages as finding
+    from agents.resource.stages import resource_stage
     from agents.stages import stages as deciding
     from streams.core.slis import SliSettings
     from streams.stages import stages as sensing
@@ -53,6 +55,7 @@ def make_stages(orders: ChildOrders) -> Mapping[str, Stage]:
     limits = SliSettings(objectives=dict(settings.workloads), default=settings.objectives)
     made = [*sensing(replace(limits, grace_s=max(limits.grace_s, GRACE_WALL_S * orders.anchor.speed)))]
     made += finding(sizing_settings(orders), steering_settings(orders))
+    made.append(resource_stage(resource_settings(orders)))
     book = make_book(settings)
     made.append(rules_stage(orders, book, engine_seat("python", _nobody_listens)))
     made += deciding(arbiter_settings(orders))
@@ -131,6 +134,18 @@ def steering_settings(orders: ChildOrders) -> SteeringSettings:
         default=settings.objectives,
         max_age_s=evidence_age_s(orders),
     )
+
+
+def resource_settings(orders: ChildOrders) -> ResourceSettings:
+    """What stage `resource` is told of the workloads: the context windows that their replicas were started with."""
+    from agents.resource.core.memory_state import ResourceSettings
+
+    settings = settings_of(orders)
+    known = {name: each.max_model_len for name, each in settings.engines.items() if each.max_model_len is not None}
+    if not settings.targets:
+        for spec in twin_workloads(settings):
+            known.setdefault(spec.name, spec.engine.max_model_len)
+    return ResourceSettings(context_tokens=known, max_age_s=max(120.0, evidence_age_s(orders)))
 
 
 def _bounds(wanted: LimitSettings, *, simulated: bool) -> tuple[int, int]:

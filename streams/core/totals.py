@@ -8,7 +8,15 @@ from contracts.events import InstanceWindow
 from contracts.laws.histogram import Histogram, merge
 from contracts.objectives import Latency
 
-KEPT = frozenset((*(family.histogram for family in Latency), "queue_time_s"))
+KEPT = frozenset(
+    (
+        *(family.histogram for family in Latency),
+        "queue_time_s",
+        "prompt_tokens_per_request",
+        "generation_tokens_per_request",
+        "kv_idle_before_evict_s",
+    )
+)
 """The histograms that SLIs are made of; the others stay with the instance's own evidence."""
 
 
@@ -36,6 +44,7 @@ class Totals(BaseModel):
     newest_ms: int = 0
     scrapes: int = 0
     scrapes_failed: int = 0
+    resets: int = 0
     any_stalled: bool = False
     any_tokens: bool = False
     counters: dict[str, float] = {}
@@ -54,6 +63,7 @@ def lift(part: InstanceWindow) -> Totals:
         newest_ms=part.newest_ms,
         scrapes=part.scrapes,
         scrapes_failed=part.scrapes_failed,
+        resets=part.resets,
         any_stalled=part.stalled,
         any_tokens=part.counters.get("generation_tokens", 0.0) > 0,
         counters=part.counters,
@@ -101,6 +111,7 @@ def plus(a: Totals, b: Totals) -> Totals:
         newest_ms=max(a.newest_ms, b.newest_ms),
         scrapes=a.scrapes + b.scrapes,
         scrapes_failed=a.scrapes_failed + b.scrapes_failed,
+        resets=a.resets + b.resets,
         any_stalled=a.any_stalled or b.any_stalled,
         any_tokens=a.any_tokens or b.any_tokens,
         counters=_sums(a.counters, b.counters),

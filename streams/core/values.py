@@ -9,6 +9,7 @@ from contracts.events import Sli, SliValue
 from contracts.laws.attainment import Attainment, attainment, burn_rate
 from contracts.laws.quantile import quantile
 from contracts.objectives import Latency, Objectives
+from streams.core.memory import memory_values
 from streams.core.totals import Totals
 
 COVERAGE_FLOOR = 0.5
@@ -52,9 +53,6 @@ def _ratios(totals: Totals) -> dict[str, SliValue]:
     failed, finished, rejected = count("requests_failed"), count("requests_finished"), count("requests_rejected", 0.0)
     found = {
         "prefix_cache_hit_ratio": _ratio(count("prefix_cache_hits_tokens"), count("prefix_cache_queries_tokens")),
-        "external_hit_ratio": _ratio(
-            count("external_prefix_cache_hits_tokens"), count("external_prefix_cache_queries_tokens")
-        ),
         "error_ratio": _ratio(
             None if failed is None else failed + rejected, None if finished is None else finished + rejected
         ),
@@ -130,7 +128,7 @@ def sli_of(
     met: dict[str, Attainment] = {}
     if coverage >= COVERAGE_FLOOR:
         values, met = _latencies(totals, objectives)
-        values |= _rates(totals) | _gauges(totals) | _ratios(totals) | _replicas(totals)
+        values |= _rates(totals) | _gauges(totals) | _ratios(totals) | _replicas(totals) | memory_values(totals)
     due = totals.scrapes + totals.scrapes_failed
     if due:
         values["up_ratio"] = SliValue(value=totals.scrapes / due, samples=due)

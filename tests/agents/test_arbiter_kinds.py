@@ -192,6 +192,16 @@ def test_a_yes_is_for_the_settings_that_were_asked_about() -> None:
     assert desk.actions == []
 
 
+def test_a_smaller_context_window_is_only_recommended_whatever_the_mode() -> None:
+    less = candidate(TUNE.model_copy(update={"settings": {"max_model_len": 4096.0}}), "right-size-context")
+    desk = Desk()
+    asked = found(less)
+    decision = desk.decide(asked, judged(asked))
+    assert (decision.answer, decision.reasons) == (Answer.RECOMMENDED, (R.ADVISORY_MODE,))
+    assert "max_model_len decides which requests are refused" in decision.detail[0]
+    assert desk.actions == []
+
+
 def test_an_outcome_of_settings_frees_its_target_alone() -> None:
     desk = Desk()
     tuning = desk.begin(tune())

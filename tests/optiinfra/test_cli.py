@@ -61,6 +61,7 @@ COMMANDS = [
     ["rules", "list"],
     ["audit", "show"],
     ["audit", "verify"],
+    ["audit", "prevented"],
 ]
 
 
@@ -197,7 +198,9 @@ def test_the_doctor_says_what_a_redis_would_forget(redis_server: RedisProcess) -
         assert grades() == {"settings": "missing"}
 
 
-@pytest.mark.parametrize("words", [["decisions"], ["approve", "abcdef"], ["kill"], ["audit", "show"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["decisions"], ["approve", "abcdef"], ["kill"], ["audit", "show"], ["audit", "prevented"]], ids=" ".join
+)
 def test_where_nothing_runs_a_word_to_the_platform_says_how_to_start_one(words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 3
@@ -215,8 +218,8 @@ def test_an_unknown_mode_is_refused_with_those_that_there_are() -> None:
 
 def test_what_rules_say_is_json_where_it_is_asked_for() -> None:
     assert json.loads(run("rules", "check", "--json").stdout)["ok"] is True
-    told = json.loads(run("rules", "list", "--json").stdout)
-    assert sorted({row["pack"] for row in told}) == ["performance", "tiers", "tuning"]
+    packs = {row["pack"] for row in json.loads(run("rules", "list", "--json").stdout)}
+    assert packs == {"performance", "resource", "tiers", "tuning"}
     Path("bad.yaml").write_text("pack: bad\nversion: 1\n")
     refused = run("rules", "check", "bad.yaml", "--json")
     assert (refused.exit_code, json.loads(refused.stdout)["ok"]) == (2, False)

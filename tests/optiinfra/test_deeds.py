@@ -15,6 +15,7 @@ from contracts.events import (
     CandidateSet,
     Decision,
     EndState,
+    Finding,
     Message,
     Outcome,
     Refusal,
@@ -164,3 +165,11 @@ def test_deeds_forget_phases_of_what_they_never_heard_of() -> None:
         deeds.apply(TRIAL.model_copy(update={"subject": f"a{number}"}))
     assert deeds.unsettled == 0
     assert len(deeds._phases) <= 1000
+
+
+def test_the_newest_finding_on_memory_is_kept_by_workload_and_no_other_kind() -> None:
+    def told(at_ms: int, kind: str = "pressure", workload: str = "chat") -> Finding:
+        return Finding(workload=workload, kind=kind, at_ms=at_ms, cause_ms=at_ms)
+
+    state = live(told(2), told(1), told(3, "sizing"), told(1, workload="code"))
+    assert {name: each.at_ms for name, each in state.deeds.pressure.items()} == {"chat": 2, "code": 1}

@@ -78,6 +78,26 @@ async def test_metrics_are_those_of_the_vitals(served: tuple[list[Vitals], str])
     assert samples["optiinfra_scrape_to_sli_seconds_count",] == 3
 
 
+async def test_what_rules_prevented_is_a_metric_by_workload(served: tuple[list[Vitals], str]) -> None:
+    told = {
+        "chat": {"pressure_score": 61.5, "oom_prevented": 2.0, "oom_not_prevented": 1.0},
+        "code": {"kv_above_s": 0.0},
+    }
+    served[0][0] = replace(GOOD, pressure=told)
+    _, body = await get(f"{served[1]}/metrics")
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+        if sample.name.startswith(("optiinfra_oom", "optiinfra_memory"))
+    }
+    assert samples == {
+        ("optiinfra_memory_pressure_score", "chat"): 61.5,
+        ("optiinfra_oom_cases_total", "chat", "prevented"): 2.0,
+        ("optiinfra_oom_cases_total", "chat", "not_prevented"): 1.0,
+    }
+
+
 async def test_a_port_in_use_is_refused_with_another_to_try() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

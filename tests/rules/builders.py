@@ -164,6 +164,20 @@ def steered(second: int, rng: random.Random) -> list[Message]:
     return found
 
 
+def remembered(second: int, rng: random.Random) -> list[Message]:
+    """What stage `resource` finds in this second: windows that should be smaller, if any."""
+    found: list[Message] = []
+    names = {"chat-0": 1.0, "chat-1": 1.0, "chat-2": 1.0}
+    if second % 45 == 0:
+        cut = {"context_cut_tokens": 13_107.0} if rng.random() < 0.7 else {}
+        found.append(_finding("pressure", second, names if cut else {}, {"kv_above_s": 90.0} | cut))
+    if second % 1200 == 0:
+        worth = float(rng.choice((0, 1)))
+        wanted = {"context_worth_setting": worth, "context_wanted_tokens": 4096.0}
+        found.append(_finding("context", second, names if worth else {}, wanted))
+    return found
+
+
 def _finding(kind: str, second: int, by_replica: dict[str, float], values: dict[str, float]) -> Finding:
     at_ms = START_MS + second * 1000
     return Finding(workload=WORKLOAD, kind=kind, at_ms=at_ms, cause_ms=at_ms, values=values, by_replica=by_replica)
@@ -174,6 +188,8 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
     gaps, repeats, disorder, messages that do not count, a scraper whose clock is ahead for a while, and ticks that now
     and then fail to come."""
     rng, agent, steering = random.Random(seed), random.Random(f"agent {seed}"), random.Random(f"steering {seed}")
+    memory = random.Random(f"memory {seed}")
+    kv = memory.choice((0.4, 0.93, 0.93))
     down_from, down_s = agent.choice((0, agent.randrange(seconds))), agent.choice((30, 150, seconds))
     wanted = 3
     log: list[Message] = []
@@ -197,14 +213,18 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
                 log.append(sli(second, instance_id="chat-0", **values))
             if second % 10 == 0:
                 burn = None if load < 1 else max(0.0, load - 12)
+                values["kv_cache_usage_ratio"] = kv + memory.uniform(-0.06, 0.06)
                 log.append(sli(second, 10, cause_s=second + 2, ttft_burn_rate=burn, **values))
+                del values["kv_cache_usage_ratio"]
             if second % 60 == 0:
                 burn = None if load < 1 else max(0.0, load - 10)
                 log.append(sli(second, 60, cause_s=second + 3, ttft_burn_rate=burn, **values))
                 log.append(sli(second, 60, revision=1, ttft_burn_rate=20.0, **values))
             if second % 300 == 0:
                 log.append(sli(second, 300, cause_s=second + 3, ttft_burn_rate=max(0.0, load - 10)))
-        log += steered(second, steering)
+        elif second % 10 == 0:
+            log.append(sli(second, 10, cause_s=second + 2, kv_cache_usage_ratio=kv))
+        log += steered(second, steering) + remembered(second, memory)
         if second % 15 == 0 and not down_from <= second < down_from + down_s:
             wanted = wanted if agent.random() < 0.7 else max(1, wanted + agent.choice((-2, 2)))
             found = {"replicas_short": max(0.0, wanted - 3.0), "replicas_spare": max(0.0, 3.0 - wanted)}

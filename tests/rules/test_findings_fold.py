@@ -220,5 +220,11 @@ def test_the_built_in_forecast_and_the_rules_beneath_it_may_speak_at_once_and_it
     assert {name: spec.replicas for name, spec in found.items()} == {"scale-up-to-forecast": 2, "scale-up-on-burn": 1}
     priorities = {each.name: each.rule.priority for each in RuleBook().rules.rules}
     ups = [name for name in sorted(priorities, key=lambda name: -priorities[name]) if name.startswith("scale-up")]
-    assert ups == ["scale-up-to-forecast", "scale-up-on-burn", "scale-up-on-lasting-queue", "scale-up-on-queue"]
+    assert ups == [
+        "scale-up-to-forecast",
+        "scale-up-on-burn",
+        "scale-up-on-lasting-queue",
+        "scale-up-on-queue",
+        "scale-up-on-kv-pressure",
+    ]
     assert all(priorities[up] > priorities[name] for up in ups for name in priorities if "down" in name)

@@ -99,7 +99,7 @@ RULES: list[tuple[dict[str, Any], str]] = [
         "'replicas_wanted' is a number of a finding",
     ),
     (by(finding="startup"), "unknown finding 'startup'. Did you mean 'startup_s'?"),
-    (by(finding="replicas_short"), "'replicas_short' is no time: its unit is replicas. There is startup_s."),
+    (by(finding="replicas_short"), "'replicas_short' is no time: its unit is replicas. There is startup_s, kv_above_s"),
     (by(most="30s"), "least, on_missing and most do not rise. Put them in order."),
     (by(on_missing="20s"), "least, on_missing and most do not rise"),
     (by(exactly="20s"), "a fixed time is not worked out as well. Keep the duration, or the finding."),

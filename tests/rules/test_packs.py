@@ -96,7 +96,7 @@ def test_the_docs_name_every_window_and_field() -> None:
     assert [word for word in (*words, "settle", "300s", "latest", "keep") if f"`{word}" not in text] == []
 
 
-def test_the_built_in_packs_scale_on_forecast_burn_queue_and_slack_and_set_engines_and_shares() -> None:
+def test_the_built_in_packs_scale_on_forecast_burn_queue_slack_and_memory_and_set_engines_and_shares() -> None:
     kinds = {rule.name: rule.rule.action.kind for rule in RuleBook().rules.rules}
     assert kinds == {
         "scale-up-to-forecast": ActionKind.SCALE_UP,
@@ -105,6 +105,7 @@ def test_the_built_in_packs_scale_on_forecast_burn_queue_and_slack_and_set_engin
         "scale-up-on-lasting-queue": ActionKind.SCALE_UP,
         "scale-up-on-queue": ActionKind.SCALE_UP,
         "scale-down-on-slack": ActionKind.SCALE_DOWN,
+        "scale-up-on-kv-pressure": ActionKind.SCALE_UP,
         "take-back-engine-setting": ActionKind.TUNE,
         "roll-out-engine-setting": ActionKind.TUNE,
         "try-engine-setting": ActionKind.TUNE,
@@ -112,12 +113,14 @@ def test_the_built_in_packs_scale_on_forecast_burn_queue_and_slack_and_set_engin
         "take-back-kv-tiers": ActionKind.TUNE,
         "roll-out-kv-tiers": ActionKind.TUNE,
         "try-kv-tiers": ActionKind.TUNE,
+        "cut-context-on-kv-pressure": ActionKind.TUNE,
+        "right-size-context": ActionKind.TUNE,
     }
 
 
 def test_the_built_in_packs_lie_in_the_package() -> None:
     assert BUILT_IN.parent.name == "rules"
-    assert [file.name for file in pack_files()] == ["performance.yaml", "tiers.yaml", "tuning.yaml"]
+    assert [file.name for file in pack_files()] == ["performance.yaml", "resource.yaml", "tiers.yaml", "tuning.yaml"]
 
 
 def test_guards_of_what_takes_capacity_can_be_seen_on_an_idle_workload() -> None:
@@ -164,4 +167,4 @@ def test_check_tells_all_errors_of_all_files_and_gives_no_packs_then(tmp_path: P
     assert check([tmp_path / "c.yaml"]).errors == (
         f"rules: no such file: {tmp_path / 'c.yaml'}. Correct the path of the pack.",
     )
-    assert [each.pack for each in check().packs] == ["performance", "tiers", "tuning"]
+    assert [each.pack for each in check().packs] == ["performance", "resource", "tiers", "tuning"]

@@ -17,13 +17,21 @@ from contracts.errors import ConfigError
 class Upstream:
     """One name as it stands on the page (of the family, for a histogram), and the releases that export it.
 
-    `where` holds label values that a sample must have. `until` is None while the newest release has the name.
+    `where` holds label values that a sample must have, `unless` those that it must not have. `until` is None while the
+    newest release has the name. `zero_beside` is the canonical metric beside which a family that is declared and has no
+    sample is 0: the client makes a counter with labels at its first event. Empty where nothing is known of it.
     """
 
     name: str
     since: str
     until: str | None
     where: tuple[tuple[str, str], ...]
+    unless: tuple[tuple[str, str], ...] = ()
+    zero_beside: str = ""
+
+    def takes(self, labels: tuple[tuple[str, str], ...]) -> bool:
+        """Whether a sample with these labels is one of its own."""
+        return set(self.where) <= set(labels) and (not self.unless or not set(self.unless) <= set(labels))
 
     def sample_names(self, kind: Kind) -> tuple[str, ...]:
         """The names of its lines: three for a histogram, one for the rest."""
@@ -76,6 +84,8 @@ class _Upstream(BaseModel):
     since: str
     until: str | None = None
     where: dict[str, str] = {}
+    unless: dict[str, str] = {}
+    zero_beside: str = ""
 
 
 class _Entry(BaseModel):
@@ -117,7 +127,17 @@ def load_map(text: str, *, where: str = "metrics.yaml") -> MetricMap:
     entries = tuple(
         Entry(
             metric=METRICS[name],
-            upstream=tuple(Upstream(u.name, u.since, u.until, tuple(sorted(u.where.items()))) for u in entry.upstream),
+            upstream=tuple(
+                Upstream(
+                    u.name,
+                    u.since,
+                    u.until,
+                    tuple(sorted(u.where.items())),
+                    tuple(sorted(u.unless.items())),
+                    u.zero_beside,
+                )
+                for u in entry.upstream
+            ),
             doc=entry.doc,
             source=entry.source,
         )
@@ -148,6 +168,9 @@ def _faults(raw: _File) -> list[str]:
             faults.append(f"metrics.{name}: type {entry.type}, the catalogue says {metric.kind}")
         if entry.unit != metric.unit:
             faults.append(f"metrics.{name}: unit {entry.unit!r}, the catalogue says {metric.unit!r}")
+        for upstream in entry.upstream:
+            if upstream.zero_beside and upstream.zero_beside not in raw.metrics:
+                faults.append(f"metrics.{name}: zero_beside {upstream.zero_beside!r}, which is not mapped")
     mapped = {family_stem(u.name) for entry in raw.metrics.values() for u in entry.upstream}
     seen: set[str] = set()
     for group in raw.ignored:

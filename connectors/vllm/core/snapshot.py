@@ -118,6 +118,8 @@ class Translator:
                     )
                 else:
                     engine.scalars.append(ScalarSeries(entry.metric, upstream.name, tuple(positions)))
+        for entry in self._map.entries:
+            _add_zeros(entry, shape, engines)
         if not engines and not problems:
             problems.append("vLLM metrics, but none that is known: a release with new names?")
         return _Plan(engines, tuple(problems), starts[0] if len(starts) == 1 else None)
@@ -138,11 +140,23 @@ def _find(
             at
             for name in upstream.sample_names(entry.metric.kind)
             for at in at_of.get(name, ())
-            if not upstream.where or set(upstream.where) <= set(shape.samples[at].labels)
+            if upstream.takes(shape.samples[at].labels)
         ]
         if found:
             return upstream, found
     return None, []
+
+
+def _add_zeros(entry: Entry, shape: Shape, engines: Mapping[str, _EnginePlan]) -> None:
+    """Engines on whose page a counter is declared and not begun have it at 0, where a sign says that it is counted."""
+    for upstream in entry.upstream:
+        declared = upstream.name in shape.types or family_stem(upstream.name) in shape.types
+        if not upstream.zero_beside or not declared:
+            continue
+        for engine in engines.values():
+            has = {series.metric.name for series in engine.scalars}
+            if upstream.zero_beside in has and entry.metric.name not in has:
+                engine.scalars.append(ScalarSeries(entry.metric, upstream.name, ()))
 
 
 def _type_fault(metric: Metric, upstream: Upstream, types: Mapping[str, str]) -> str | None:

@@ -68,6 +68,80 @@ def test_the_numbers_of_the_live_server_with_a_disk_tier(read: Read, page_tierin
     assert engine.histograms["ttft_s"].counts[3:10] == (6, 18, 19, 20, 20, 33, 39)
 
 
+def test_the_tiers_of_the_live_server_are_told_apart(read: Read, page_tiering: bytes) -> None:
+    counters = read(page_tiering).engines["0"].counters
+    chunks = {name: value for name, value in counters.items() if "_chunk_" in name}
+    # CPU memory was asked 250 times and had nothing; its counter of hits is declared, and has no sample yet.
+    assert chunks == {
+        "host_chunk_queries": 250,
+        "host_chunk_hits": 0,
+        "disk_chunk_queries": 250,
+        "disk_chunk_hits": 240,
+    }
+    assert (counters["host_cached_tokens"], counters["disk_cached_tokens"]) == (0, 30720)
+    assert (counters["disk_read_bytes"], counters["disk_write_bytes"]) == (31457280, 10485760)
+    assert (counters["host_read_bytes"], counters["host_write_bytes"]) == (31457280, 10485760)
+    failures = ("promotion_failures", "promotion_allocation_failures", "demotion_failures", "demotions_dropped")
+    assert [counters[name] for name in failures] == [0, 0, 0, 0]
+    assert counters["kv_allocation_failures"] == 0
+
+
+def test_a_server_without_tiers_tells_nothing_of_them(read: Read, page_032: bytes) -> None:
+    counters = read(page_032).engines["0"].counters
+    assert [name for name in counters if name.startswith(("host_chunk", "disk_chunk", "promotion", "demotion"))] == []
+    assert "kv_allocation_failures" not in counters
+
+
+QUERIES = 'vllm:kv_offload_tiering_chunk_queries_total{engine="0",tier="0:primary"} 9'
+HITS = "vllm:kv_offload_tiering_chunk_hits_total"
+
+
+@pytest.mark.parametrize(
+    ("rows", "hits"),
+    [
+        ([QUERIES], None),
+        ([f"# TYPE {HITS} counter"], None),
+        ([f"# TYPE {HITS} counter", QUERIES], 0),
+        ([f"# TYPE {HITS} counter", QUERIES, f'{HITS}{{engine="0",tier="0:primary"}} 4'], 4),
+        ([f"# TYPE {HITS} counter", QUERIES, f'{HITS}{{engine="0",tier="1:fs"}} 4'], 0),
+    ],
+    ids=["not declared", "never asked", "asked and no hit", "a hit", "a hit of another tier"],
+)
+def test_no_hit_is_zero_only_where_the_page_declares_hits_and_counts_queries(
+    read: Read, rows: list[str], hits: float | None
+) -> None:
+    counters = read(lines('vllm:num_requests_running{engine="0"} 3', *rows)).engines["0"].counters
+    assert counters.get("host_chunk_hits") == hits
+
+
+def test_tiers_below_memory_are_added_up(read: Read) -> None:
+    rows = [f'vllm:kv_offload_tiering_chunk_queries_total{{engine="0",tier="{tier}"}} 5' for tier in ("1:fs", "2:obj")]
+    counters = read(lines(QUERIES, *rows)).engines["0"].counters
+    assert (counters["host_chunk_queries"], counters["disk_chunk_queries"]) == (9, 10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (['vllm:external_prefix_cache_hits_total{engine="0"} 3', 'lmcache:num_lookup_hits_total{model_name="a"} 8'], 3),
+        (['lmcache:num_lookup_hits_total{model_name="a",worker_id="0"} 8'], 8),
+    ],
+    ids=["both", "LMCache alone"],
+)
+def test_lmcache_is_read_where_the_engine_itself_says_nothing(read: Read, rows: list[str], found: float) -> None:
+    reading = read(lines('vllm:num_requests_running{engine="0",model_name="a"} 3', *rows))
+    assert reading.engines["0"].counters["external_prefix_cache_hits_tokens"] == found
+
+
+def test_our_own_disk_tier_tells_what_it_dropped_and_what_it_gave_up(read: Read) -> None:
+    rows = [
+        f'vllm:kv_offload_optiinfra_disk_{name}_blocks_total{{engine="0",tier="1:OptiInfraDiskTier"}} {value}'
+        for name, value in (("corrupt", 2), ("evicted", 7))
+    ]
+    counters = read(lines(RUNNING, *rows)).engines["0"].counters
+    assert (counters["disk_corrupt_blocks"], counters["disk_evicted_blocks"]) == (2, 7)
+
+
 def test_a_reading_is_valid_under_the_contract(read: Read, page_032: bytes) -> None:
     engine = read(page_032).engines["0"]
     assert EngineSample.model_validate_json(engine.model_dump_json()) == engine
@@ -100,8 +174,8 @@ def test_old_and_new_names_on_one_page_are_not_added(metric_map: MetricMap, read
     reading = read(lines(*rows))
     engine = reading.engines["0"]
     got = {**engine.gauges, **engine.counters, **{k: h.count for k, h in engine.histograms.items()}}
-    # The samples of three reasons carry the same name: their sum is the number of requests that ended.
-    assert got.pop("requests_finished") == 0.75
+    # The samples of four reasons carry the same name: their sum is the number of requests that ended.
+    assert got.pop("requests_finished") == 1.0
     expected.pop("requests_finished")
     assert got == expected
     assert set(got) | {"requests_finished"} == set(METRICS)
@@ -118,6 +192,7 @@ def test_reasons_are_added_up_and_picked_out(read: Read) -> None:
         "requests_finished": 13,
         "requests_failed": 4,
         "requests_aborted": 1,
+        "requests_truncated": 2,
         "requests_rejected": 5,
     }
 
@@ -227,7 +302,7 @@ def test_what_cannot_be_believed_is_named_and_the_rest_kept(read: Read, name: st
     engine = reading.engines["0"]
     assert engine.gauges == {"requests_running": 3}
     assert engine.histograms == {}
-    assert set(engine.counters) <= {"requests_failed", "requests_aborted"}
+    assert set(engine.counters) <= {"requests_failed", "requests_aborted", "requests_truncated"}
     assert reading.incarnation_ms is None
 
 

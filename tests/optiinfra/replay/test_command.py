@@ -120,6 +120,9 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
         "try-engine-setting",
         "roll-out-engine-setting",
         "take-back-engine-setting",
+        "scale-up-on-kv-pressure",
+        "cut-context-on-kv-pressure",
+        "right-size-context",
     }
     first = Path("r.json").read_bytes()
     written(*words)

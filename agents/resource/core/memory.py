@@ -1,0 +1,230 @@
+"""Stage `resource`: SLIs become findings on memory: its pressure every 45 s, KV tiers and context windows now and then.
+
+SLIs, actions and outcomes are folded into what is known; ticks that pass a multiple of a kind's time are looks. Where
+pages tell nothing of memory, or nothing of late, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from agents.resource.core import context, tiers
+from agents.resource.core.memory_state import ResourceSettings, ResourceState
+from agents.resource.core.pressure import Level, Pressure, Signs, pressure_of
+from agents.resource.core.readings import (
+    HIGH_RATIO,
+    KEPT_S,
+    SIZES_S,
+    SPAN_S,
+    Reading,
+    above_s,
+    full_in_s,
+    reading_of,
+    rise_per_s,
+    signs_of,
+)
+from agents.resource.core.valves import BREAKER_RESTARTS, Valves
+from contracts.catalog.findings import KINDS
+from contracts.events import Action, ActionKind, Alert, Finding, Message, Outcome, Severity, Sli, Tick
+
+LOOK_MS, TIERS_MS, CONTEXT_MS = (KINDS[kind] * 1000 for kind in ("pressure", "tiers", "context"))
+MINUTE_S, LENGTHS_S = 60, 300
+"""Windows that tell which replicas there are, and those from which lengths and reuse are read."""
+REPLICAS_LIMIT = 1000
+SETTLED_MS = 60_000
+"""So long after a restart of our own an engine that began anew is put down to it."""
+WORDS_LIMIT = 2000
+
+
+class Memory:
+    """The fold, with its settings."""
+
+    def __init__(self, settings: ResourceSettings) -> None:
+        self._settings = settings
+
+    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+        """Fold one message. A workload is known from its first SLI of a window on."""
+        assert state is None or isinstance(state, ResourceState)  # noqa: S101 — narrows the driver's untyped state
+        match message:
+            case Sli():
+                return self._sli(state, message), []
+            case Tick() if state is not None:
+                return self._tick(state, message)
+            case Action() if state is not None:
+                return _acted(state, message), []
+            case Outcome() if state is not None:
+                return _ended(state, message), []
+            case _:
+                return state, []
+
+    def _sli(self, state: ResourceState | None, sli: Sli) -> ResourceState | None:
+        if sli.revision or sli.size_s == 0 or (sli.instance_id is not None and sli.size_s != MINUTE_S):
+            return state
+        tick_ms = state.tick_ms if state is not None else None
+        if tick_ms is not None and not -KEPT_S <= (sli.end_ms - tick_ms) / 1000 <= self._settings.park_s:
+            return state
+        state = state or ResourceState(workload=sli.workload, heard_ms=sli.end_ms)
+        changes: dict[str, Any] = {"heard_ms": max(state.heard_ms, sli.end_ms)}
+        if sli.instance_id is not None:
+            if tick_ms is not None and tick_ms - sli.end_ms > self._settings.gone_s * 1000:
+                return state
+            if sli.instances_up and (sli.instance_id in state.replicas or len(state.replicas) < REPLICAS_LIMIT):
+                newest_ms = max(sli.end_ms, state.replicas.get(sli.instance_id, 0))
+                changes["replicas"] = state.replicas | {sli.instance_id: newest_ms}
+            return state.model_copy(update=changes)
+        if sli.size_s in SIZES_S:
+            reading = reading_of(sli, planned=sli.end_ms <= state.planned_ms)
+            if reading is not None:
+                changes["readings"] = state.readings.heard(reading)
+        elif sli.size_s == LENGTHS_S:
+            changes |= {"lengths": state.lengths.heard(sli), "reuse": state.reuse.heard(sli)}
+        return state.model_copy(update=changes)
+
+    def _tick(self, state: ResourceState, tick: Tick) -> tuple[ResourceState | None, list[Message]]:
+        settings, last_ms, at_ms = self._settings, state.tick_ms, tick.at_ms
+        if last_ms is not None and at_ms <= last_ms:
+            return state, []
+        if at_ms - state.heard_ms > settings.forget_s * 1000:
+            return None, []
+        if last_ms is None:
+            if state.heard_ms > at_ms + settings.ahead_s * 1000:
+                # The clock of the scraper that spoke first is wrong: nothing it told counts.
+                state = ResourceState(workload=state.workload, heard_ms=at_ms)
+            return state.model_copy(update={"tick_ms": at_ms}), []
+        state = state.model_copy(update={"tick_ms": at_ms})
+        told: list[Message] = []
+        if at_ms // LOOK_MS > last_ms // LOOK_MS:
+            known = {name: ms for name, ms in state.replicas.items() if at_ms - ms <= settings.gone_s * 1000}
+            state, told = self._look(state.model_copy(update={"replicas": known}), at_ms)
+        if at_ms // TIERS_MS > last_ms // TIERS_MS:
+            told += self._tiers(state, at_ms)
+        if at_ms // CONTEXT_MS > last_ms // CONTEXT_MS:
+            told += self._context(state, at_ms)
+        return state, told
+
+    def _look(self, state: ResourceState, at_ms: int) -> tuple[ResourceState, list[Message]]:
+        kept = state.readings.since(at_ms - KEPT_S * 1000, at_ms)
+        recent = [each for each in kept if each.end_ms > at_ms - SPAN_S * 1000]
+        if not recent or at_ms - recent[-1].end_ms > self._settings.max_age_s * 1000:
+            return state.model_copy(update={"account": state.account.looked(at_ms, kept, None)}), []
+        rise, restarts = rise_per_s(recent), sum(each.restarts for each in recent)
+        full_s = full_in_s(rise)
+        account = state.account.looked(at_ms, kept, full_s)
+        anew = sum(each.restarts for each in recent if each.end_ms > state.valves.tripped_ms)
+        valves = state.valves.looked(at_ms, recent[-1].kv, anew)
+        signs = signs_of(recent)
+        pressure, context_tokens = pressure_of(signs), self._settings.context_tokens.get(state.workload)
+        values = account.values() | valves.values(at_ms, context_tokens) | {"restarts_seen": restarts}
+        values |= pressure.values() if pressure is not None else {}
+        values |= _precursors(signs, recent, kept, rise)
+        parts = (_words(pressure, recent, full_s), valves.explain(at_ms), account.explain())
+        found = self._finding(state, "pressure", at_ms, recent, values, "; ".join(part for part in parts if part))
+        told: list[Message] = [found, *_alerts(state, valves, at_ms, recent)]
+        return state.model_copy(update={"account": account, "valves": valves}), told
+
+    def _tiers(self, state: ResourceState, at_ms: int) -> list[Message]:
+        if at_ms - state.reuse.end_ms > 2 * LENGTHS_S * 1000:
+            return []
+        mean, most = state.lengths.mean, self._settings.context_tokens.get(state.workload)
+        ratio = None if mean is None or most is None else min(1.0, mean / most)
+        found = tiers.verdict(state.reuse, ratio)
+        return [self._finding(state, "tiers", at_ms, (), found.values(), found.explain())]
+
+    def _context(self, state: ResourceState, at_ms: int) -> list[Message]:
+        if at_ms - state.lengths.end_ms > 2 * LENGTHS_S * 1000:
+            return []
+        now_tokens = self._settings.context_tokens.get(state.workload)
+        if now_tokens is None or state.lengths.beyond:
+            why = context.UNKNOWN if now_tokens is None else context.BEYOND
+            return [self._finding(state, "context", at_ms, (), {}, why)]
+        pressure = pressure_of(signs_of(state.readings.since(at_ms - SPAN_S * 1000, at_ms)))
+        pressed = pressure is not None and pressure.level >= Level.MEDIUM
+        found = context.proposal(state.lengths, now_tokens, pressed)
+        return [] if found is None else [self._finding(state, "context", at_ms, (), found.values(), found.explain())]
+
+    def _finding(
+        self,
+        state: ResourceState,
+        kind: str,
+        at_ms: int,
+        behind: Sequence[Reading],
+        values: dict[str, float],
+        words: str,
+    ) -> Finding:
+        newest_ms = behind[-1].end_ms if behind else state.heard_ms
+        return Finding(
+            workload=state.workload,
+            kind=kind,
+            at_ms=at_ms,
+            cause_ms=behind[-1].cause_ms if behind else state.heard_ms,
+            freshness_s=max(0, at_ms - newest_ms) / 1000,
+            values=values,
+            words=words[:WORDS_LIMIT],
+            by_replica=dict.fromkeys(sorted(state.replicas), 1.0) if _asks(values) else {},
+        )
+
+
+def _asks(values: dict[str, float]) -> bool:
+    """Whether a finding asks for another setting of all replicas, so that it names them."""
+    return "context_cut_tokens" in values or values.get("context_worth_setting") == 1.0
+
+
+def _precursors(
+    signs: Signs, recent: Sequence[Reading], kept: Sequence[Reading], rise: tuple[float, float] | None
+) -> dict[str, float]:
+    """Signs that memory will run out, each left out where it is not known."""
+    found = {
+        "kv_p95_ratio": signs.kv_p95_ratio,
+        "kv_above_s": above_s(kept) if recent[-1].kv is not None else None,
+        "kv_rise_per_min_ratio": rise[0] * 60 if rise is not None else None,
+        "kv_full_in_s": full_in_s(rise),
+        "preempted_ratio": signs.preempted_ratio,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _words(pressure: Pressure | None, recent: Sequence[Reading], full_s: float | None) -> str:
+    if pressure is None:
+        return "no score: the use of the KV cache is not told"
+    held_s = above_s(recent)
+    held = f"; above {HIGH_RATIO:.0%} for {held_s:.0f} s or more" if held_s else ""
+    rises = f"; full in {full_s:.0f} s if it goes on rising as it does" if full_s is not None else ""
+    return f"{pressure.explain()}; KV use {recent[-1].kv or 0.0:.0%} now{held}{rises}"
+
+
+def _alerts(state: ResourceState, valves: Valves, at_ms: int, recent: Sequence[Reading]) -> list[Message]:
+    """What a gateway should begin or cease to do, told once: no controller of ours reaches one."""
+    facts: dict[str, Any] = {"workload": state.workload, "subject": state.workload, "at_ms": at_ms}
+    told: list[Message] = []
+    if valves.queue and not state.valves.queue:
+        use = f"KV use is {recent[-1].kv or 0.0:.0%}"
+        summary = f"{use}: let requests queue at the gateway until it is below 75 %"
+        fix = "No gateway is under control here: set its queue yourself, or add replicas."
+        told.append(Alert(name="gateway_queue_advised", severity=Severity.WARNING, summary=summary, fix=fix, **facts))
+    if state.valves.queue and not valves.queue:
+        summary = f"KV use is {recent[-1].kv or 0.0:.0%}: the gateway need not hold requests any longer"
+        told.append(Alert(name="gateway_queue_ended", severity=Severity.INFO, summary=summary, **facts))
+    if valves.breaker_until_ms > state.valves.breaker_until_ms:
+        summary = f"{BREAKER_RESTARTS} engines or more began anew within five minutes, unordered: answer 503 for 2 min"
+        fix = "See the logs of the engines for out-of-memory errors; lower gpu_memory_utilization or max_num_seqs."
+        told.append(Alert(name="breaker_advised", severity=Severity.CRITICAL, summary=summary, fix=fix, **facts))
+    return told
+
+
+def _acted(state: ResourceState, action: Action) -> ResourceState:
+    if action.id in state.account.known:
+        return state
+    account, planned_ms = state.account.acted(action), state.planned_ms
+    if action.spec.kind is ActionKind.TUNE:
+        planned_ms = max(planned_ms, action.at_ms + round(action.spec.effect.by_s * 1000))
+    return state.model_copy(update={"account": account, "planned_ms": planned_ms})
+
+
+def _ended(state: ResourceState, outcome: Outcome) -> ResourceState:
+    planned_ms = state.planned_ms
+    if outcome.action.spec.kind is ActionKind.TUNE:
+        planned_ms = min(planned_ms, outcome.at_ms + SETTLED_MS)
+    return state.model_copy(update={"account": state.account.ended(outcome), "planned_ms": planned_ms})

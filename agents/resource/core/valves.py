@@ -1,0 +1,61 @@
+"""What a gateway before the replicas should do while memory runs out: let requests queue, cut contexts, or refuse.
+
+Each is advice, on from one threshold until another (requirements, Resource): nothing here reaches a gateway.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+QUEUE_ABOVE, QUEUE_UNTIL = 0.85, 0.75
+CUT_ABOVE, CUT_UNTIL, CUT_TO = 0.90, 0.85, 0.8
+"""Contexts are cut to this share above the one share of KV blocks in use, until it is back below the other."""
+BREAKER_RESTARTS, BREAKER_MS = 3, 120_000
+"""So many engines that began anew in five minutes refuse requests for two: metrics do not tell an OOM from another
+crash."""
+
+
+class Valves(BaseModel):
+    """What is advised now; `breaker_until_ms`: until when requests are to be refused."""
+
+    model_config = ConfigDict(frozen=True)
+
+    queue: bool = False
+    cut: bool = False
+    breaker_until_ms: int = 0
+
+    @property
+    def tripped_ms(self) -> int:
+        """When the breaker was tripped last; restarts of before count no more."""
+        return self.breaker_until_ms - BREAKER_MS
+
+    def looked(self, at_ms: int, kv: float | None, restarts: float) -> Valves:
+        """After a look. `kv`: share of KV blocks in use by the newest reading; unknown leaves all as it is. `restarts`:
+        those of the last five minutes that nobody ordered, since the breaker was tripped last."""
+        breaker_ms = self.breaker_until_ms
+        if restarts >= BREAKER_RESTARTS and at_ms >= breaker_ms:
+            breaker_ms = at_ms + BREAKER_MS
+        if kv is None:
+            return self.model_copy(update={"breaker_until_ms": breaker_ms})
+        queue = kv >= QUEUE_UNTIL if self.queue else kv > QUEUE_ABOVE
+        cut = kv >= CUT_UNTIL if self.cut else kv > CUT_ABOVE
+        return Valves(queue=queue, cut=cut, breaker_until_ms=breaker_ms)
+
+    def values(self, at_ms: int, context_tokens: int | None) -> dict[str, float]:
+        """Numbers of a finding. `context_tokens`: the present `max_model_len`, None where it is not known."""
+        told = {"queue_advised": float(self.queue), "breaker_advised": float(at_ms < self.breaker_until_ms)}
+        if self.cut and context_tokens is not None:
+            told["context_cut_tokens"] = float(int(context_tokens * CUT_TO))
+        return told
+
+    def explain(self, at_ms: int) -> str:
+        """What is advised, in words; empty where nothing is."""
+        told = []
+        if self.queue:
+            told.append(f"let requests queue at the gateway until KV use is below {QUEUE_UNTIL:.0%}")
+        if self.cut:
+            told.append(f"take no request longer than {CUT_TO:.0%} of max_model_len until it is below {CUT_UNTIL:.0%}")
+        if at_ms < self.breaker_until_ms:
+            left_s = (self.breaker_until_ms - at_ms) / 1000
+            told.append(f"answer 503 for {left_s:.0f} s: {BREAKER_RESTARTS} engines began anew within five minutes")
+        return "; ".join(told)

@@ -1,0 +1,176 @@
+"""Stage `resource`: what it finds, when, and that it says nothing where nothing is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agents.resource.core.memory_state import ResourceSettings
+from agents.resource.stages import resource_stage
+from contracts.catalog.findings import FINDINGS, KINDS
+from contracts.events import ActionKind, Alert, Finding, Message
+from contracts.topics import ACTIONS, ALERTS, OUTCOMES, SLIS, TICKS
+from contracts.topics import FINDINGS as FINDINGS_TOPIC
+from tests.agents.resource.memory_desk import STAGE, action, findings, ms, outcome, run, tick, use, window
+
+RISE = [0.5 + 0.01 * place for place in range(40)]
+
+
+def alerts(log: list[Message]) -> list[Alert]:
+    return [each for each in run(log)[1] if isinstance(each, Alert)]
+
+
+def test_it_reads_slis_and_what_is_done_and_writes_findings_and_alerts() -> None:
+    assert (STAGE.inputs, STAGE.outputs) == ((SLIS, ACTIONS, OUTCOMES, TICKS), (FINDINGS_TOPIC, ALERTS))
+
+
+def test_a_rising_cache_is_scored_timed_and_forecast() -> None:
+    last = findings(use(RISE))[-1]
+    assert last.value("kv_p95_ratio") == pytest.approx(0.84)
+    assert last.value("kv_full_in_s") == pytest.approx((1 - 0.85) / 0.001)
+    assert last.value("kv_rise_per_min_ratio") == pytest.approx(0.06)
+    assert last.value("kv_above_s") == 50
+    assert (last.value("pressure_level"), last.freshness_s) == (1.0, 0.0)
+    assert "left out, as nobody told: allocation" in last.words
+    assert "full in 150 s" in last.words
+
+
+def test_every_number_of_the_catalogue_is_told_where_all_is_known() -> None:
+    log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01)
+    assert findings(log)[-1].values.keys() == {name for name, each in FINDINGS.items() if each.kind == "pressure"}
+
+
+def test_looks_are_told_at_their_time_and_once() -> None:
+    found = findings(use([0.5] * 40))
+    assert [(each.at_ms - ms(0)) / 1000 for each in found] == [50, 90, 140, 180, 230, 270, 320, 360]
+    assert KINDS["pressure"] == 45
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kv_cache_usage_ratio": None, "preemptions_per_s": None}, {"size_s": 0}],
+    ids=["nothing of memory", "latest values alone"],
+)
+def test_where_pages_tell_nothing_of_memory_nothing_is_said(changes: dict[str, Any]) -> None:
+    log: list[Message] = []
+    for at_s in range(10, 400, 10):
+        log += [window(at_s, **changes), tick(at_s)]
+    assert STAGE.step(None, log)[1] == []
+
+
+def test_without_kv_use_there_is_no_score_and_preemptions_are_told_all_the_same() -> None:
+    last = findings(use([0.5] * 20, kv_cache_usage_ratio=None, preemptions_per_s=1.0))[-1]
+    assert last.value("pressure_score") is None
+    assert last.value("preempted_ratio") == pytest.approx(0.2)
+    assert "no score" in last.words
+
+
+def test_silence_ends_what_is_said() -> None:
+    log = use([0.9] * 20) + [tick(200 + at_s) for at_s in range(10, 600, 10)]
+    assert findings(log)[-1].at_ms <= ms(200 + 120)
+
+
+def test_a_workload_of_which_nobody_speaks_is_forgotten() -> None:
+    assert STAGE.step(None, [*use([0.5] * 10), tick(100 + 3700)])[0] is None
+
+
+def test_slis_of_a_clock_that_is_ahead_do_not_count() -> None:
+    log = [*use([0.5] * 10), window(100 + 61, kv_cache_usage_ratio=0.99), *use([0.5] * 10, from_s=100)]
+    assert findings(log)[-1].value("kv_p95_ratio") == 0.5
+
+
+def test_an_act_on_a_forecast_after_which_memory_does_not_fill_is_counted_as_prevented() -> None:
+    done = action(290)
+    log = [*use(RISE[:29]), done, *use([0.7] * 70, from_s=290), outcome(done, 990)]
+    last = findings(log)[-1]
+    assert (last.value("oom_prevented"), last.value("oom_not_prevented")) == (1.0, 0.0)
+    assert "prevented 1 of 1 times" in last.words
+
+
+def test_without_the_act_the_same_is_a_forecast_that_was_wrong() -> None:
+    last = findings([*use(RISE[:29]), *use([0.7] * 70, from_s=290)])[-1]
+    assert (last.value("oom_prevented"), last.value("oom_forecasts_false")) == (0.0, 1.0)
+
+
+def test_a_gateway_is_advised_once_when_it_begins_and_once_when_it_is_over() -> None:
+    told = alerts(use([0.8] * 10 + [0.88] * 20 + [0.7] * 10 + [0.88] * 10))
+    names = [each.name.removeprefix("gateway_queue_") for each in told]
+    assert names == ["advised", "ended", "advised"]
+    assert findings(use([0.88] * 10))[-1].value("queue_advised") == 1.0
+    assert "let requests queue at the gateway" in findings(use([0.88] * 10))[-1].words
+
+
+def test_three_engines_that_begin_anew_advise_a_breaker_once() -> None:
+    log = use([0.5] * 3, restarts=1.0) + use([0.5] * 40, from_s=30)
+    assert [each.name for each in alerts(log)] == ["breaker_advised"]
+
+
+def test_restarts_that_were_ordered_advise_nothing() -> None:
+    tuned = action(5, kind=ActionKind.TUNE)
+    log = [*use([0.5]), tuned, *use([0.5] * 3, from_s=10, restarts=1.0), outcome(tuned, 41), *use([0.5] * 9, from_s=40)]
+    assert alerts(log) == []
+    assert findings(log)[-1].value("restarts_seen") == 0.0
+
+
+def test_an_ordered_restart_is_past_a_minute_after_its_end() -> None:
+    tuned = action(5, kind=ActionKind.TUNE)
+    log = [*use([0.5]), tuned, outcome(tuned, 10), tuned, *use([0.5] * 20, from_s=10, restarts=1.0)]
+    assert findings(log)[-1].value("restarts_seen") == 11.0
+
+
+def test_replicas_are_named_only_where_a_setting_is_asked_for() -> None:
+    minutes: list[Message] = [window(10, size_s=60, name=f"chat-{each}") for each in (1, 0)]
+    assert findings([*minutes, *use([0.5] * 10)])[-1].by_replica == {}
+    asks = findings([*minutes, *use([0.95] * 10)])[-1]
+    assert (asks.by_replica, asks.value("context_cut_tokens")) == ({"chat-0": 1.0, "chat-1": 1.0}, 13_107)
+    gone = findings([*minutes, *use([0.95] * 40)])[-1]
+    assert gone.by_replica == {}
+
+
+def day(**changes: Any) -> list[Message]:
+    """An hour of windows of five minutes, with a full KV cache beside them."""
+    log: list[Message] = []
+    for end_s in range(300, 3900, 300):
+        log += [*use([0.9] * 30, from_s=end_s - 300), window(end_s, size_s=300, **changes)]
+    return log
+
+
+LENGTHS = {
+    "request_tokens_mean": (400.0, 500),
+    "request_tokens_p95": (3000.0, 500),
+    "request_tokens_p99": (9000.0, 500),
+}
+
+
+def test_tiers_and_context_windows_are_looked_at_now_and_then() -> None:
+    log = day(**LENGTHS, prefix_cache_hit_ratio=(0.4, 50_000))
+    found = findings(log, "tiers")
+    assert [(each.at_ms - ms(0)) // 1000 for each in found] == [600, 1200, 1800, 2400, 3000, 3600]
+    assert found[-1].value("tier_worth_trying") == 1.0
+    assert found[-1].value("tier_context_ratio") == pytest.approx(400 / 16_384)
+    asked = findings(log, "context")
+    assert [(each.at_ms - ms(0)) // 1000 for each in asked] == [1200, 2400, 3600]
+    assert asked[-1].values.keys() == {name for name, each in FINDINGS.items() if each.kind == "context"}
+    assert (asked[-1].value("context_worth_setting"), asked[-1].value("context_wanted_tokens")) == (1.0, 3840)
+
+
+def test_a_context_window_that_is_not_known_is_asked_for() -> None:
+    stage = resource_stage(ResourceSettings())
+    told = [each for each in stage.step(None, day(**LENGTHS))[1] if isinstance(each, Finding)]
+    (last, *_) = [each for each in reversed(told) if each.kind == "context"]
+    assert (last.values, last.words) == (
+        {},
+        "max_model_len is not known: name it under engines in optiinfra.yaml",
+    )
+
+
+def test_requests_longer_than_anybody_tells_leave_the_window_unknown() -> None:
+    (last, *_) = findings(day(**LENGTHS | {"request_tokens_p95": (None, 500)}), "context")
+    assert (last.values, last.words.partition(":")[0]) == ({}, "how long the longest requests are is not known")
+
+
+def test_where_nothing_is_told_of_lengths_nothing_is_said_of_windows() -> None:
+    assert findings(day(), "context") == []
+    (found,) = {each.words for each in findings(day(), "tiers")}
+    assert found.startswith("not known: reuse was not measured")
