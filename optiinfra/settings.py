@@ -68,7 +68,7 @@ class LimitSettings(_Part):
     up_cooldown_s: float = Field(default=60.0, ge=0, le=86_400)
     down_cooldown_s: float = Field(default=300.0, ge=0, le=86_400)
     turns_a_day: float = Field(
-        default=36.0, gt=0, le=10_000, description="from growing to falling or back; the more, the cheaper (scaler)"
+        default=36.0, gt=0, le=300, description="from growing to falling or back; the more, the cheaper (scaler)"
     )
 
     @model_validator(mode="after")

@@ -21,9 +21,9 @@ Try = tuple[Policy, float]
 
 def processes(race: Race, tries: Sequence[Try], wanted: int | None) -> int:
     """How many to use: what is wanted, else the cores there are where the work is worth it."""
-    most = wanted or os.cpu_count() or 1
+    most = wanted or len(os.sched_getaffinity(0))
     work_s = len(race.load.per_second) * sum(frontier.runs(policy) for policy, _ in tries)
-    return min(most, len(tries)) if wanted or work_s >= WORTH_S else 1
+    return max(1, min(most, len(tries))) if wanted or work_s >= WORTH_S else 1
 
 
 def points(race: Race, tries: Sequence[Try], count: int, told: Callable[[int], object]) -> list[list[Point]]:

@@ -158,8 +158,10 @@ def steered(second: int, rng: random.Random) -> list[Message]:
         shares = {"chat-0": 0.25, "chat-1": 0.375, "chat-2": 0.375}
         found.append(_finding("balance", second, shares, uneven))
     if second % 120 == 0:
-        stage = float(rng.choice((0, 1, 2, 3)))
-        wanted = {"trial_stage": stage, "seqs_wanted": 128.0, "batched_tokens_wanted": 512.0}
+        stage, of = float(rng.choice((0, 1, 1, 2, 2, 3, 3))), rng.choice(("trial_stage", "tier_stage"))
+        stages = {"trial_stage": 0.0, "tier_stage": 0.0, of: stage}
+        wanted = stages | {"seqs_wanted": 128.0, "batched_tokens_wanted": 512.0}
+        wanted |= {"host_gib_wanted": 64.0, "disk_gb_wanted": 500.0}
         found.append(_finding("tuning", second, {"chat-0": 1.0} if stage else {}, wanted))
     return found
 

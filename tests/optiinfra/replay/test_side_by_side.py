@@ -26,3 +26,4 @@ def test_little_work_stays_in_this_process_unless_asked() -> None:
     tries = [(static.POLICY, 60.0), (hpa.POLICY, 60.0)]
     assert side_by_side.processes(race(), tries, None) == 1
     assert side_by_side.processes(race(), tries, 8) == 2
+    assert side_by_side.processes(race(), [], 8) == 1
