@@ -47,9 +47,9 @@ def test_every_ignored_name_exists_and_has_a_reason(metric_map: MetricMap) -> No
 
 
 def test_every_name_of_our_own_disk_tier_is_mapped_or_ignored(metric_map: MetricMap) -> None:
-    source = (Path(__file__).parents[3] / "kvtier" / "adapter.py").read_text()
-    counters = re.findall(r'^    "(\w+)": "', source.partition("_METRICS = {")[2].partition("}")[0], re.MULTILINE)
-    gauges = re.findall(r'"(\w+)": "', source.partition("gauges = {")[2].partition("}")[0])
+    source = (Path(__file__).parents[3] / "kvtier" / "adapter" / "metrics.py").read_text()
+    counters = re.findall(r'^    "(\w+)": "', source.partition("COUNTERS = {")[2].partition("}")[0], re.MULTILINE)
+    gauges = re.findall(r'"(\w+)": "', source.partition("GAUGES = {")[2].partition("}")[0])
     names = [f"vllm:kv_offload_optiinfra_disk_{name}" for name in (*counters, *gauges)]
     assert len(names) >= 7
     assert [name for name in names if not metric_map.knows(name)] == []
