@@ -186,6 +186,9 @@ class Engine:
             tokens += chunk
             budget -= chunk
         self._begin(at_ms, tokens, pairs, 1 if preempted else self._steps_alike())
+        if preempted and waiting and self._stretch is None:
+            # Nobody is left whose end would let them in. Once more is enough: nobody decodes, so nobody is pushed out.
+            self._schedule(at_ms)
 
     def _begin(self, at_ms: float, tokens: int, pairs: float, alike: int) -> None:
         """Start the iteration that was composed, and when it holds no prompts the `alike` ones after it too."""

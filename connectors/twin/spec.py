@@ -68,7 +68,9 @@ class EngineSpec:
             raise ConfigError(what, where="twin", fix=f"There are {', '.join(FLAGS)}.")
         least = {flag: 0 if flag in TIER_FLAGS else 1 for flag in FLAGS}
         if odd := {flag: value for flag, value in settings.items() if value != int(value) or value < least[flag]}:
-            raise ConfigError(f"engine settings {odd}", where="twin", fix="Give whole numbers above zero.")
+            raise ConfigError(
+                f"engine settings {odd}", where="twin", fix="Give whole numbers: above 0, of tiers 0 or more."
+            )
         flags = {**{flag: getattr(self, flag) for flag in FLAGS}, **settings}
         return replace(
             self,

@@ -68,7 +68,7 @@ _ALL = (
     FindingDef("host_gib_wanted", "tuning", "GiB", "Host memory for KV blocks that the named replicas should have."),
     FindingDef("disk_gb_wanted", "tuning", "GB", "Disk for KV blocks that the named replicas should have."),
     FindingDef("tier_tokens_ratio", "tuning", "ratio", "Prompt tokens that came from the canary's KV tiers.", 1.0),
-    FindingDef("canary_ttft_ratio", "tuning", "ratio", "TTFT of the canary over that of the rest, at the objective."),
+    FindingDef("canary_ttft_ratio", "tuning", "ratio", "Mean TTFT of the canary over that of the rest."),
     FindingDef("trial_stage", "tuning", "stage", "0 none; 1 try on one replica; 2 give to the rest; 3 take back.", 3.0),
     FindingDef("pressure_score", "pressure", "points", "How short memory is: 40 medium, 60 high, 80 critical.", 100.0),
     FindingDef("pressure_level", "pressure", "level", "0 low, 1 medium, 2 high, 3 critical.", 3.0),

@@ -95,6 +95,7 @@ _LENGTHS = (
 
 _ALL = (
     *_LATENCIES,
+    SliDef("ttft_mean_s", "s", "Mean time to first token; exact."),
     *_ATTAINMENTS,
     *_BURN_RATES,
     SliDef("queue_time_p95_s", "s", "p95 of the time in the waiting queue."),

@@ -97,6 +97,9 @@ def _latencies(totals: Totals, objectives: Objectives) -> tuple[dict[str, SliVal
             continue
         for label, q in QUANTILES.items():
             values[f"{family}_{label}_s"] = SliValue(value=quantile(hist, q), samples=hist.count)
+        if family is Latency.TTFT:
+            mean = hist.sum / hist.count if hist.count else None
+            values["ttft_mean_s"] = SliValue(value=mean, samples=hist.count)
         threshold_s = objectives.threshold_s(family)
         if threshold_s in hist.le:
             met[family.value] = attainment(hist, threshold_s)

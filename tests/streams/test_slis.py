@@ -94,6 +94,7 @@ def test_the_workload_is_the_sum_of_its_instances(two: BaseModel) -> None:
     assert sli.value("replicas_up") == 2
     assert sli.value("load_per_replica") == 8.0
     assert sli.value("ttft_p50_s") == pytest.approx(0.25 + 0.25 * 2 / 8)
+    assert (sli.value("ttft_mean_s"), sli.values["ttft_mean_s"].samples) == (0.4, 20)
     assert (sli.coverage_ratio, sli.instances, sli.instances_up) == (1.0, 2, 2)
     assert sli.freshness_s == 0.5
 

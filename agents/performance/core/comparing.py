@@ -24,6 +24,8 @@ SURE, EARLY = 2.0, 4.0
 SLOWER, MUCH_SLOWER = 0.05, 0.25
 """First tokens that come later by less than this are no worse; by more than the other, the end is not waited for."""
 LEAST_PAIRS = 5
+LEAST_ERROR = 0.01
+"""Of the logarithm: minutes that happen to agree say no more than this, and equal ones are no proof of none."""
 
 
 class Paired(BaseModel):
@@ -49,13 +51,12 @@ class Paired(BaseModel):
         return exp(self.total / self.count) if self.count else 1.0
 
     def by_errors(self) -> float:
-        """By how many standard errors it is above the rest's (below 0: below); 0 where that cannot be told."""
+        """By how many standard errors it is above the rest's (below 0: below); 0 before there were enough minutes."""
         if self.count < LEAST_PAIRS:
             return 0.0
         mean = self.total / self.count
         spread = max(0.0, self.squares / self.count - mean * mean) * self.count / (self.count - 1)
-        error = sqrt(spread / self.count)
-        return mean / error if error > 0 else 0.0
+        return mean / max(LEAST_ERROR, sqrt(spread / self.count))
 
     @property
     def worse(self) -> bool:
@@ -74,31 +75,42 @@ class Paired(BaseModel):
 
 
 class Found(BaseModel):
-    """Prompt tokens of one side, and of them those found on the GPU and in the tiers below it."""
+    """Prompt tokens of one side that were found on the GPU and in the tiers below it, each of those that were in
+    minutes that tell it."""
 
     model_config = ConfigDict(frozen=True)
 
-    prompts: float = 0.0
     device: float = 0.0
+    device_of: float = 0.0
     tiers: float = 0.0
+    tiers_of: float = 0.0
 
     def seen(self, parts: Iterable[Minute]) -> Found:
         """With one more minute of these replicas."""
-        prompts, device, tiers = self.prompts, self.device, self.tiers
+        device, device_of, tiers, tiers_of = self.device, self.device_of, self.tiers, self.tiers_of
         for each in parts:
-            prompts, device, tiers = prompts + each.prompt_tokens, device + each.device_hits, tiers + each.tier_hits
-        return Found(prompts=prompts, device=device, tiers=tiers)
+            if each.device_hits is not None:
+                device, device_of = device + each.device_hits, device_of + each.prompt_tokens
+            if each.tier_hits is not None:
+                tiers, tiers_of = tiers + each.tier_hits, tiers_of + each.prompt_tokens
+        return Found(device=device, device_of=device_of, tiers=tiers, tiers_of=tiers_of)
 
-    def share(self, tokens: float) -> float:
-        """Of the prompt tokens, so many; 1 at most."""
-        return min(1.0, tokens / self.prompts) if self.prompts > 0 else 0.0
+    @property
+    def of_tiers(self) -> float | None:
+        """Share of the prompt tokens that came from the tiers, 1 at most; None where nothing was told."""
+        return min(1.0, self.tiers / self.tiers_of) if self.tiers_of > 0 else None
+
+    @property
+    def of_device(self) -> float | None:
+        """The same of those that were on the GPU."""
+        return min(1.0, self.device / self.device_of) if self.device_of > 0 else None
 
 
 class Effect(BaseModel):
     """What was measured of a canary with other tiers since it was `warm`. Event ms: it warms up until `warm_ms` and is
-    watched until `watched_ms`. `served`: its requests that did not fail, beside those of the rest; `median`, `tail`:
-    TTFT at p50 and at the objective's quantile; `own`, `rest`: prompt tokens. `needs_hits`: False where tiers are taken
-    away."""
+    watched until `watched_ms`. `served`: its requests that did not fail, beside those of the rest, in minutes in which
+    both tell that; `ttft`: its mean, for a quantile read from buckets jumps at their edges; `own`, `rest`: prompt
+    tokens. `needs_hits`: False where tiers are taken away."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -107,21 +119,23 @@ class Effect(BaseModel):
     needs_hits: bool
     warm: bool = False
     served: Canary = Canary()
-    median: Paired = Paired()
-    tail: Paired = Paired()
+    ttft: Paired = Paired()
     own: Found = Found()
     rest: Found = Found()
 
     def seen(self, own: Minute, rest: Iterable[Minute]) -> Effect:
         """With one more minute of both sides."""
         others = tuple(rest)
-        count, failed = (round(sum(each.finished for each in others)), round(sum(each.failed for each in others)))
-        mine, lost = round(own.finished), round(own.failed)
+        telling = [(each.finished, each.failed) for each in others if each.failed is not None]
+        served = self.served
+        if own.failed is not None and telling:
+            count, failed = (round(sum(each)) for each in zip(*telling, strict=True))
+            mine, lost = round(own.finished), round(own.failed)
+            served = served.see(Seen(mine, max(0, mine - lost), count, max(0, count - failed)))
         return self.model_copy(
             update={
-                "served": self.served.see(Seen(mine, max(0, mine - lost), count, max(0, count - failed))),
-                "median": self.median.with_pair(own.ttft_p50_s, (each.ttft_p50_s for each in others)),
-                "tail": self.tail.with_pair(own.ttft_s, (each.ttft_s for each in others)),
+                "served": served,
+                "ttft": self.ttft.with_pair(own.ttft_mean_s, (each.ttft_mean_s for each in others)),
                 "own": self.own.seen((own,)),
                 "rest": self.rest.seen(others),
             }
@@ -138,34 +152,43 @@ class Effect(BaseModel):
         served = self.served.verdict()
         if served.decision is Decision.STOP:
             return False, f"more of its requests fail: {served.explain()}; {words}"
-        if self.median.much_worse or self.tail.much_worse:
+        if self.ttft.much_worse:
             return False, f"first tokens come much later: {words}"
-        if at_ms < self.watched_ms or self.tail.count < LEAST_PAIRS:
+        if at_ms < self.watched_ms or self.ttft.count < LEAST_PAIRS:
             return None, ""
-        if self.median.worse or self.tail.worse:
+        if self.ttft.worse:
             return False, f"first tokens come later: {words}"
-        if self.needs_hits and self.own.share(self.own.tiers) < LEAST_HITS:
+        if self.untold:
+            return None, ""
+        if self.needs_hits and (self.own.of_tiers or 0.0) < LEAST_HITS:
             return False, f"of no use, its tiers gave less than {LEAST_HITS:.0%} of its prompt tokens: {words}"
-        if self.median.better or self.tail.better:
+        if self.ttft.better:
             return True, f"first tokens come sooner: {words}"
         return (True, f"no worse: {words}") if verdict.decision is Decision.KEEP else (None, "")
 
+    @property
+    def untold(self) -> bool:
+        """Whether nothing tells if its tiers are of use, which they must be."""
+        return self.needs_hits and self.own.of_tiers is None
+
     def explain(self) -> str:
         """What was measured, in one line."""
-        own, rest = self.own, self.rest
-        served = self.served.canary
-        failed = 1 - served.good / served.requests if served.requests else 0.0
-        other = self.served.rest
-        rest_failed = 1 - other.good / other.requests if other.requests else 0.0
+        own, rest, served, other = self.own, self.rest, self.served.canary, self.served.rest
+        failed = "requests that failed: not told"
+        if served.requests and other.requests:
+            share, theirs = (1 - arm.good / arm.requests for arm in (served, other))
+            failed = f"{share:.2%} of {served.requests} requests failed, theirs {theirs:.2%} of {other.requests}"
         return (
-            f"its tiers gave {own.share(own.tiers):.1%} of its prompt tokens and its GPUs {own.share(own.device):.1%}, "
-            f"those of the rest {rest.share(rest.tiers):.1%} and {rest.share(rest.device):.1%}; in {self.tail.count} "
-            f"minutes its TTFT was {self.median.ratio:.2f} times theirs at the median ({self.median.by_errors():+.1f} "
-            f"standard errors) and {self.tail.ratio:.2f} times at the objective's quantile "
-            f"({self.tail.by_errors():+.1f}); {failed:.2%} of {served.requests} requests failed, theirs "
-            f"{rest_failed:.2%} of {other.requests}"
+            f"of its prompt tokens its tiers gave {_share(own.of_tiers)} and its GPUs {_share(own.of_device)}, "
+            f"those of the rest {_share(rest.of_tiers)} and {_share(rest.of_device)}; in {self.ttft.count} minutes its "
+            f"mean TTFT was {self.ttft.ratio:.2f} times theirs ({self.ttft.by_errors():+.1f} standard errors); {failed}"
         )
 
     def numbers(self) -> dict[str, float]:
         """The same as numbers of the finding."""
-        return {"tier_tokens_ratio": self.own.share(self.own.tiers), "canary_ttft_ratio": self.tail.ratio}
+        told = {} if self.own.of_tiers is None else {"tier_tokens_ratio": self.own.of_tiers}
+        return told | {"canary_ttft_ratio": self.ttft.ratio}
+
+
+def _share(ratio: float | None) -> str:
+    return "not told" if ratio is None else f"{ratio:.1%}"

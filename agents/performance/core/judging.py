@@ -12,9 +12,10 @@ from math import sqrt
 
 from agents.performance.core.canary import Canary, Decision, Seen
 from agents.performance.core.comparing import Effect
+from agents.performance.core.learning import DAY_MS
 from agents.performance.core.minutes import Minute, replica_seen
-from agents.performance.core.steering_state import Phase, Trial, TuningState
-from agents.performance.core.trials import Setting
+from agents.performance.core.steering_state import Declared, Phase, Trial, TuningState
+from agents.performance.core.trials import Setting, in_words
 from agents.performance.core.usage import telling
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -95,7 +96,10 @@ def verdict_of(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
 
 def _overdue(state: TuningState, trial: Trial, at_ms: int) -> TuningState:
     if at_ms - trial.since_ms > LONGEST_MS:
-        return judged(state, Phase.BACK, f"not settled in {LONGEST_MS // HOUR_MS} hours: {so_far(trial)}")
+        # What nothing was told of may be told another day: a server of another version, a connector that is mended.
+        bar_ms = DAY_MS if trial.effect is not None and trial.effect.untold else None
+        words = f"not settled in {LONGEST_MS // HOUR_MS} hours: {so_far(trial)}"
+        return judged(state, Phase.BACK, words, bar_ms=bar_ms)
     return state
 
 
@@ -113,12 +117,22 @@ def _of_use(trial: Trial, clump: float) -> tuple[float, float, str]:
     return more, fewer, f"{_pace(trial)}, late {late:.2%} for {rest_late:.2%}; {found}"
 
 
-def judged(state: TuningState, phase: Phase, words: str) -> TuningState:
+def withdrawn(state: TuningState, declared: Declared | None) -> TuningState:
+    """A trial of KV tiers that nobody declares any more ends, whatever it showed; that bars them from nothing."""
+    trial = state.trial
+    if trial is None or trial.effect is None or state.phase not in (Phase.TRYING, Phase.ROLLING):
+        return state
+    if declared is not None and declared.tiers == trial.setting.tiers:
+        return state
+    return judged(state, Phase.BACK, f"{in_words(trial.setting.tiers)} are no longer declared", bar_ms=0)
+
+
+def judged(state: TuningState, phase: Phase, words: str, *, bar_ms: int | None = None) -> TuningState:
     """The trial with an end, and the words for it."""
     trial = state.trial
     if trial is None:
         return state
-    changes = {"verdict": words, "refused": 0, "needless": 0, "again_ms": 0}
+    changes = {"verdict": words, "bar_ms": bar_ms, "refused": 0, "needless": 0, "again_ms": 0}
     return state.model_copy(update={"phase": phase, "trial": trial.model_copy(update=changes)})
 
 

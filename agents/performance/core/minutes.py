@@ -26,8 +26,8 @@ REPLICAS_LIMIT = 300
 class Minute(BaseModel):
     """One replica over one minute. Means of requests `running` and `waiting`, the longest queue, the fullest KV cache
     (ratio), requests `finished`, of them `failed`, and how many were `preempted`; tokens of prompts and answers, and of
-    prompts those found on the GPU (`device_hits`) and in KV tiers below it (`tier_hits`). `ttft_s`, `itl_s`: at the
-    quantile of the objective, None where nothing came."""
+    prompts those found on the GPU (`device_hits`) and in KV tiers below it (`tier_hits`); None where it is not told.
+    `ttft_s`, `itl_s`: at the quantile of the objective, `ttft_mean_s` of all; None where nothing came."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,10 +43,10 @@ class Minute(BaseModel):
     itl: Attainment
     ttft_s: float | None
     itl_s: float | None
-    ttft_p50_s: float | None = None
-    failed: float = 0.0
-    device_hits: float = 0.0
-    tier_hits: float = 0.0
+    ttft_mean_s: float | None = None
+    failed: float | None = None
+    device_hits: float | None = None
+    tier_hits: float | None = None
 
     @property
     def in_time(self) -> tuple[int, int]:
@@ -89,17 +89,19 @@ def minute_of(sli: Sli, target: float) -> Minute | None:
         itl=sli.attainment.get("itl", none),
         ttft_s=sli.value(f"ttft_{label}_s"),
         itl_s=sli.value(f"itl_{label}_s"),
-        ttft_p50_s=sli.value("ttft_p50_s"),
-        failed=(sli.value("error_ratio") or 0.0) * per_s * sli.size_s,
+        ttft_mean_s=sli.value("ttft_mean_s"),
+        failed=_part(sli, "error_ratio", of=per_s * sli.size_s),
         device_hits=_part(sli, "prefix_cache_hit_ratio"),
         tier_hits=_part(sli, "external_hit_ratio"),
     )
 
 
-def _part(sli: Sli, name: str) -> float:
-    """What a ratio is of its whole, which its samples are; 0 where it is not told."""
+def _part(sli: Sli, name: str, of: float | None = None) -> float | None:
+    """What a ratio is of its whole, which its samples are unless said: 0 of nothing; None where it is not told."""
     told = sli.values.get(name)
-    return told.value * told.samples if told is not None and told.value is not None else 0.0
+    if told is None or (told.value is None and told.samples):
+        return None
+    return (told.value or 0.0) * (told.samples if of is None else of)
 
 
 def replica_seen(parts: Mapping[str, Minute]) -> ReplicaSeen:

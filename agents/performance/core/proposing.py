@@ -53,7 +53,7 @@ def propose(
             in_words(wanted.tiers),
             f"{in_words(wanted.tiers)} are declared, there are {in_words(present.tiers)}",
         )
-        before = next((each for each in past if each.setting == wanted), None)
+        before = next((each for each in past if each.setting.tiers == wanted.tiers and not each.kept), None)
         if before is None:
             return Proposal(words, Reason(Why.DECLARED, wanted, words))
         alike = [each for each in past if each.setting.tiers == present.tiers]

@@ -107,7 +107,8 @@ class Trial(_Part):
     """A canary and what was seen of it since `since_ms`: its `requests` beside those of the rest, minutes that were
     `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`), with the
     variance that chance gives to their difference (`spread`); minutes in a row in which nothing came of its requests
-    (`silent`). `effect`: of a trial of KV tiers, what those do. `verdict` says why it was kept or is taken back.
+    (`silent`). `effect`: of a trial of KV tiers, what those do. `verdict` says why it was kept or is taken back, and
+    `bar_ms` for how long it is left alone then, where not as usual.
     `refused`: how often what was asked for was not done, of them `needless` in a row as there was nothing to do; it is
     asked for again from `again_ms` on."""
 
@@ -124,6 +125,7 @@ class Trial(_Part):
     silent: int = 0
     effect: Effect | None = None
     verdict: str = ""
+    bar_ms: int | None = None
     refused: int = 0
     needless: int = 0
     again_ms: int = 0

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agents.performance.core import learning
 from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, numbers, wanted
 from agents.performance.core.canary import Canary
 from agents.performance.core.comparing import Effect
-from agents.performance.core.judging import gain, judged, so_far, verdict_of, watched
+from agents.performance.core.judging import HOUR_MS, gain, judged, so_far, verdict_of, watched, withdrawn
+from agents.performance.core.learning import DAY_MS
 from agents.performance.core.minutes import Minute, replica_seen
 from agents.performance.core.proposing import UNKNOWN, measured_of, propose
 from agents.performance.core.steering_state import Declared, Learnt, Phase, SteeringSettings, Trial, TuningState
@@ -24,20 +26,17 @@ from agents.performance.core.trials import Setting
 from agents.performance.core.usage import Why, reasons
 from contracts.events import Action, ActionKind, EndState, Outcome, Refusal
 
-DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 PHASES, LOST_MS = 6, 900_000
 """How often an action may use up its times for each replica, and how long after that it is waited for."""
 ROOM = 0.8
 """Share of the batches of the others that may be full when a replica is taken out to be set anew."""
-IDS_LIMIT, PAST_LIMIT, WORDS_LIMIT = 50, 20, 1000
+IDS_LIMIT, WORDS_LIMIT = 50, 1000
 AT_ONCE = 50
 """Replicas that are named at once: what a controller does in one action has an end. The others come after them."""
 AGAIN_MS, AGAIN_MOST_MS, NEEDLESS = 60_000, 480_000, 3
 """After a refusal it is asked again, each time after twice as long, for every action begun counts against the limit of
 the fleet. Refused so often in a row since there is nothing to do, it counts as done."""
 SEQS, TOKENS, HOST, DISK = "max_num_seqs", "max_num_batched_tokens", "kv_offloading_size", "kv_disk_gb"
-FOREVER_MS = 1 << 53
-"""KV tiers that were taken back are not tried again, until others are declared: then they are forgotten."""
 
 
 class Tuning:
@@ -66,8 +65,8 @@ class Tuning:
         busy = "" if state.busy == ident else state.busy
         state = state.model_copy(update={"ended": (*state.ended, ident)[-IDS_LIMIT:], "busy": busy})
         present = self.present(state, outcome.key)
-        if present is None:
-            return state
+        if present is None or not spec.settings.keys() & {SEQS, TOKENS, HOST, DISK}:
+            return state  # as a smaller context window, which says nothing of these
         to = Setting(
             round(spec.settings.get(SEQS, present.max_num_seqs)),
             round(spec.settings.get(TOKENS, present.max_num_batched_tokens)),
@@ -87,9 +86,9 @@ class Tuning:
             if outcome.end_state is EndState.HELD_UNVERIFIED and len(names) == 1:
                 state = self._begun(state, outcome, present, to, names[0])
                 return judged(state, Phase.BACK, "nobody saw what it did when it was set")
-            until_ms = _barred_ms(present, to, outcome.at_ms) if undone or died else outcome.at_ms + HOUR_MS
+            until_ms = learning.barred_ms(present, to, outcome.at_ms) if undone or died else outcome.at_ms + HOUR_MS
             words = f"{outcome.end_state} as it was set: {outcome.detail or ', '.join(outcome.reasons)}"[:WORDS_LIMIT]
-            return _learnt(state, Learnt(setting=to, kept=False, until_ms=until_ms, words=words))
+            return learning.with_learnt(state, Learnt(setting=to, kept=False, until_ms=until_ms, words=words))
         if state.phase is Phase.ROLLING and (undone or outcome.end_state is EndState.FAILED):
             return judged(state, Phase.BACK, "what had to hold while the rest was set did not, or it could not be set")
         return self._put_off(state, outcome, present, to, names)
@@ -121,7 +120,9 @@ class Tuning:
         objectives = self._settings.objectives_of(outcome.key)
         if to == trial.setting and any(name != trial.canary for name in names):
             measured = measured_of(state.usage, state.capacity.estimate(), objectives)
-            state = _learnt(state, Learnt(setting=present, measured=measured, kept=True, until_ms=until_ms))
+            state = learning.with_learnt(
+                state, Learnt(setting=present, measured=measured, kept=True, until_ms=until_ms)
+            )
             return state.model_copy(
                 update={
                     "phase": Phase.IDLE,
@@ -135,9 +136,10 @@ class Tuning:
             )
         if to == present and trial.canary in names:
             measured = measured_of(trial.usage, trial.capacity.estimate(), objectives)
-            until_ms, words = _barred_ms(present, trial.setting, outcome.at_ms), trial.verdict[:WORDS_LIMIT]
+            bar_ms, words = learning.barred_ms(present, trial.setting, outcome.at_ms), trial.verdict[:WORDS_LIMIT]
+            until_ms = bar_ms if trial.bar_ms is None else outcome.at_ms + trial.bar_ms
             learnt = Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms, words=words)
-            state = _learnt(state, learnt)
+            state = learning.with_learnt(state, learnt)
             return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
         return state
 
@@ -183,8 +185,8 @@ class Tuning:
         self, state: TuningState, workload: str, at_ms: int, answering: Mapping[str, float], *, whole: bool
     ) -> tuple[TuningState, Asked]:
         """What to ask for now. `answering`: requests of each replica, least first; `whole`: they are all there are."""
-        past = self._past(state, workload, at_ms)
-        state = state.model_copy(update={"past": past}) if len(past) != len(state.past) else state
+        declared = self._settings.tiers.get(workload)
+        state = learning.without_past(state, self.present(state, workload), declared, at_ms)
         if state.busy and at_ms > state.busy_until_ms:
             state = state.model_copy(update={"busy": ""})
         present, trial = self.present(state, workload), state.trial
@@ -192,7 +194,8 @@ class Tuning:
             return state, Asked({}, (), UNKNOWN)
         if trial is not None and state.phase is Phase.TRYING:
             state = verdict_of(state, trial, at_ms)
-            trial = state.trial
+        state = withdrawn(state, declared)
+        trial = state.trial
         if trial is None:
             return state, self._idle(state, workload, present, answering, whole=whole)
         values = {"trial_stage": 0.0, **numbers(state)} | gain(trial)
@@ -218,12 +221,6 @@ class Tuning:
         rest = tuple(sorted(name for name in answering if name != trial.canary))[:AT_ONCE]
         return state, Asked(values | (wanted(REST, trial.setting, tiers=tiers) if rest else {}), rest, words)
 
-    def _past(self, state: TuningState, workload: str, at_ms: int) -> tuple[Learnt, ...]:
-        """What was tried and still counts: with the tiers that there are, or those that are declared."""
-        present, declared = self.present(state, workload), self._settings.tiers.get(workload)
-        tiers = {each.tiers for each in (present, declared) if each is not None}
-        return tuple(each for each in state.past if each.until_ms > at_ms and each.setting.tiers in tiers)
-
     def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
         """Without a trial whose canary is not there any more; what it showed until then settled nothing. `known`: all
         replicas that there are. To be called only when it is known who is there: one that nobody heard of may be."""
@@ -234,9 +231,10 @@ class Tuning:
             return state
         until_ms = trial.since_ms + HOUR_MS
         if state.phase is Phase.BACK:
-            until_ms = FOREVER_MS if trial.effect is not None else trial.since_ms + DAY_MS
+            usual_ms = learning.FOREVER_MS if trial.effect is not None else trial.since_ms + DAY_MS
+            until_ms = usual_ms if trial.bar_ms is None else trial.since_ms + trial.bar_ms
         words = trial.verdict[:WORDS_LIMIT] or f"{trial.canary} is gone"
-        state = _learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms, words=words))
+        state = learning.with_learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms, words=words))
         return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
 
     def _idle(
@@ -249,12 +247,15 @@ class Tuning:
         if capacity.rps is not None and found.measured is not None:
             values["goodput_per_gpu_rps"] = capacity.rps / present.tensor_parallel
         strays = tuple(sorted(name for name in answering if name not in state.given)) if state.present else ()
+        launched = self._settings.engines.get(workload, present)
+        tiers = present.tiers != launched.tiers
+        if tiers and (declared is None or declared.tiers != present.tiers):
+            # Nobody wants these tiers any more: a new replica keeps those that it was launched with.
+            strays, tiers = () if Declared(launched.tiers).on(present) == launched else strays, False
         strays, crowd = strays[:AT_ONCE], _crowd(present, answering)
         if strays and whole and not state.busy and not crowd:
             words = f"{present} for {', '.join(strays)}, launched since it was given to the others: launch with it"
-            launched = self._settings.engines.get(workload, present)
-            also = wanted(REST, present, tiers=present.tiers != launched.tiers)
-            return Asked(values | also, strays, words)
+            return Asked(values | wanted(REST, present, tiers=tiers), strays, words)
         if found.reason is None or state.busy:
             return Asked(values, (), found.words)
         if not whole or len(answering) < 2:
@@ -268,11 +269,6 @@ class Tuning:
         return Asked(values | wanted(ONE, found.reason.setting, tiers=tiers), (canary,), found.words)
 
 
-def _learnt(state: TuningState, learnt: Learnt) -> TuningState:
-    others = tuple(each for each in state.past if each.setting != learnt.setting)
-    return state.model_copy(update={"past": (*others, learnt)[-PAST_LIMIT:]})
-
-
 def _crowd(present: Setting, answering: Mapping[str, float]) -> str:
     """Why no replica can be spared while it restarts; empty where one can."""
     held, room = sum(answering.values()), ROOM * present.max_num_seqs * (len(answering) - 1)
@@ -283,8 +279,3 @@ def _given(state: TuningState, names: Sequence[str]) -> TuningState:
     if state.present is None or set(names) <= set(state.given):
         return state
     return state.model_copy(update={"given": tuple(sorted({*state.given, *names}))})
-
-
-def _barred_ms(present: Setting, to: Setting, at_ms: int) -> int:
-    """Until when a setting that was taken back is left alone."""
-    return at_ms + DAY_MS if to.tiers == present.tiers else FOREVER_MS

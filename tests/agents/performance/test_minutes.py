@@ -36,6 +36,15 @@ def test_nobody_waited_where_the_longest_queue_was_none() -> None:
     assert found.waiting_max == 0.0
 
 
+def test_what_is_not_told_is_not_nothing_and_nothing_asked_for_is() -> None:
+    found = minute_of(minute(60, external_hit_ratio=None, looked=0, error_ratio=0.1), 0.95)
+    untold = minute_of(minute(60, prefix_cache_hit_ratio=None), 0.95)
+    assert found is not None
+    assert untold is not None
+    assert (found.tier_hits, found.device_hits, found.failed) == (0.0, None, 0.1 * found.finished)
+    assert (untold.tier_hits, untold.device_hits, untold.failed) == (None, None, None)
+
+
 @given(st.integers(min_value=0, max_value=2**32))
 def test_in_whatever_order_minutes_are_told_they_close_alike_and_once(seed: int) -> None:
     rng = random.Random(seed)

@@ -263,3 +263,34 @@ def test_room_is_counted_in_gib_of_memory_and_gb_of_disk() -> None:
     assert (tiers.host.room, tiers.disk.room) == (3 * GIB // BLOCK_BYTES, 7 * GB // BLOCK_BYTES)
     assert SMALL.tiers() is None
     assert SMALL.flags.keys() == {"max_num_seqs", "max_num_batched_tokens"}
+
+
+def test_requests_that_wait_are_let_in_where_the_last_that_ran_pushed_itself_out() -> None:
+    # The one that decodes has no room left beside those that load, and those have given up when their blocks come.
+    spec = tiered(1, 10, EngineSpec(max_model_len=320, kv_blocks=20, max_num_seqs=2, max_num_batched_tokens=64))
+    slow = replace(spec, below=TierSpec(host_bytes_per_s=1e9, disk_bytes_per_s=1e8))
+    engine = Engine(slow)
+    asked = [
+        (58.0, 96, 1, 0, 60_000.0),
+        (66.0, 208, 1, 0, 300.0),
+        (104.0, 160, 100, 1, 300.0),
+        (110.0, 160, 20, 0, 300.0),
+        (210.0, 208, 1, 0, 60_000.0),
+        (237.0, 208, 100, 0, 300.0),
+    ]
+    for number, (at_ms, tokens, answer, prefix, patience_ms) in enumerate(asked):
+        engine.advance(at_ms)
+        engine.submit(
+            Request(
+                number,
+                at_ms,
+                tokens,
+                answer,
+                answer,
+                prefix_id=prefix,
+                prefix_tokens=tokens,
+                patience_ms=patience_ms,
+            )
+        )
+    engine.advance(600_000.0)
+    assert (engine.outstanding, engine.kv.free) == (0, spec.kv_blocks)
