@@ -159,7 +159,12 @@ def steered(second: int, rng: random.Random) -> list[Message]:
         found.append(_finding("balance", second, shares, uneven))
     if second % 120 == 0:
         stage = float(rng.choice((0, 1, 2, 3)))
-        wanted = {"trial_stage": stage, "seqs_wanted": 128.0, "batched_tokens_wanted": 512.0}
+        wanted = {
+            rng.choice(("trial_stage", "tier_stage")): stage,
+            "seqs_wanted": 128.0,
+            "batched_tokens_wanted": 512.0,
+        }
+        wanted |= {"host_gib_wanted": 64.0, "disk_gb_wanted": 500.0}
         found.append(_finding("tuning", second, {"chat-0": 1.0} if stage else {}, wanted))
     return found
 
