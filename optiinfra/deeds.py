@@ -20,6 +20,7 @@ from contracts.laws.histogram import Histogram, observe
 
 PHASES_AT_MOST = 1000
 KEPT = 50
+SCORE = "pressure_score"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ class Deeds:
         known = self.pressure.get(finding.workload)
         if known is None or known.at_ms <= finding.at_ms:
             self.pressure[finding.workload] = finding
+
+    def memory(self, from_ms: float) -> dict[str, dict[str, float]]:
+        """Numbers of the newest findings on memory, by workload; those from before then have no score any longer."""
+        return {
+            name: {number: told for number, told in each.values.items() if each.at_ms >= from_ms or number != SCORE}
+            for name, each in self.pressure.items()
+        }
 
     def _decision(self, decision: Decision) -> None:
         self.decisions[decision.code] = self.decisions.get(decision.code, 0) + 1

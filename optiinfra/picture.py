@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from contracts.catalog.findings import KINDS
 from contracts.clock import EventClock
 from optiinfra.guard import Guard
 from optiinfra.health import Check, ChildView, Vitals
@@ -21,6 +22,8 @@ FRESH_S = 60.0
 """An SLI counts as fresh for so many event seconds: the 10 s window, its grace, and room for a slow machine; at high
 speed at least `FRESH_WALL_S` wall seconds, since stages do not run faster than the wall."""
 FRESH_WALL_S = 10.0
+SCORED_S = 2.0 * KINDS["pressure"]
+"""A score of memory counts for so many event seconds, at high speed as long as an SLI does: two looks."""
 
 
 class Picture:
@@ -104,7 +107,8 @@ class Picture:
             "event_ms": self.clock.now_ms(),
             "workloads": {name: told.model_dump() for name, told in workload_reports(self.live).items()},
         }
-        pressure = {name: found.values for name, found in self.live.deeds.pressure.items()}
+        from_ms = self.clock.now_ms() - 1000 * max(SCORED_S, FRESH_WALL_S * self.clock.anchor.speed)
+        pressure = self.live.deeds.memory(from_ms)
         return Vitals(checks, children, self.counts(), self.live.latency, about, pressure)
 
     def _fresh(self) -> Check:

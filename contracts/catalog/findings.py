@@ -116,7 +116,7 @@ _ALL = (
     FindingDef("context_wanted_tokens", "context", "tokens", "The same and a fifth: what would be enough."),
     FindingDef("context_saving_ratio", "context", "ratio", "By how much smaller than the present one that is.", 1.0),
     FindingDef("context_refused_ratio", "context", "ratio", "At most this share of requests would be refused.", 1.0),
-    FindingDef("context_room_ratio", "context", "ratio", "At most this share of the KV in use they hold.", 1.0),
+    FindingDef("context_room_ratio", "context", "ratio", "About this share of the KV in use they hold.", 1.0),
     FindingDef("context_guarantee_ratio", "context", "ratio", "How many more requests of full length surely fit."),
     FindingDef("context_worth_setting", "context", "bool", "1 where people should consider it, 0 where not.", 1.0),
 )

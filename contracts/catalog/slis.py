@@ -84,7 +84,7 @@ _LENGTHS = (
     SliDef(
         "request_tokens_p95",
         "tokens",
-        "Prompt and output of finished requests: p97.5 of each, added. At most 5 % are longer.",
+        "Prompt and output of finished requests: upper edges at p97.5 of each, added. At most 5 % are longer.",
         better="-",
     ),
     SliDef(

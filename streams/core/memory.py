@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contracts.events import SliValue
 from contracts.laws.histogram import Histogram
-from contracts.laws.quantile import quantile
 from streams.core.totals import Totals
 
 _RATIOS = {
@@ -64,9 +63,10 @@ def _lengths(totals: Totals) -> dict[str, SliValue]:
 
 
 def _tail(hist: Histogram, q: float) -> float | None:
-    """A quantile that may be relied on: above the last edge it is not known, and the edge would be too little."""
-    within = hist.le and hist.counts[-2] >= q * hist.count
-    return quantile(hist, q) if within else None
+    """What a quantile is at most: the upper edge of the bucket that holds it, inside which nobody knows; None above the
+    last edge."""
+    rank = q * hist.count
+    return next((edge for edge, below in zip(hist.le, hist.counts, strict=False) if below >= rank > 0), None)
 
 
 def _mean(hist: Histogram) -> float | None:

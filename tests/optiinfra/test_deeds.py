@@ -173,3 +173,10 @@ def test_the_newest_finding_on_memory_is_kept_by_workload_and_no_other_kind() ->
 
     state = live(told(2), told(1), told(3, "sizing"), told(1, workload="code"))
     assert {name: each.at_ms for name, each in state.deeds.pressure.items()} == {"chat": 2, "code": 1}
+
+
+def test_a_score_of_memory_grows_old_and_what_was_counted_does_not() -> None:
+    numbers = {"pressure_score": 61.5, "oom_prevented": 2.0}
+    state = live(Finding(workload="chat", kind="pressure", at_ms=1000, cause_ms=1000, values=numbers))
+    assert state.deeds.memory(1000) == {"chat": numbers}
+    assert state.deeds.memory(1001) == {"chat": {"oom_prevented": 2.0}}

@@ -98,6 +98,14 @@ def test_a_tail_above_the_last_edge_is_not_known_and_the_mean_is() -> None:
     assert found["request_tokens_mean"] == 9050.0
 
 
+def test_a_tail_inside_a_bucket_is_its_upper_edge() -> None:
+    """6 % of 9950 tokens, and the p97.5 lies halfway in the bucket that ends at 10,000."""
+    edges = (100.0, 5000.0, 10_000.0)
+    prompt, output = observe(empty(edges), [100.0] * 940 + [9950.0] * 60), observe(empty((1.0,)), [1.0] * 1000)
+    found = of(histograms={"prompt_tokens_per_request": prompt, "generation_tokens_per_request": output})
+    assert (found["request_tokens_p95"], found["request_tokens_p99"]) == (10_001, 10_001)
+
+
 lengths = st.lists(st.tuples(st.sampled_from(EDGES), st.sampled_from(EDGES)), min_size=1, max_size=200)
 
 

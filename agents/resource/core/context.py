@@ -2,7 +2,7 @@
 
 vLLM keeps KV in pages and sets none aside for a context that is not used: a smaller window frees no memory by itself.
 It raises how many requests of full length are sure to fit, and it refuses the longest requests, whose KV is then free.
-Only the latter is counted as gain, at most as much as those requests could hold.
+Only the latter is counted as gain, by an estimate of what those requests hold.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ class Lengths(BaseModel):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A context window, whether it is worth setting, and why. Shares are upper bounds: `refused_ratio` of requests that
-    would be refused, `room_ratio` of the KV room in use that they could hold. `guarantee_ratio`: by how much more
-    requests of full length are sure to fit at once."""
+    """A context window, whether it is worth setting, and why. `refused_ratio` is the share of requests that would be
+    refused at most; `room_ratio` an estimate of the KV room in use that they hold, if each were as long as may be and
+    held it no longer than others. `guarantee_ratio`: by how much more requests of full length are sure to fit at once.
+    """
 
     now_tokens: int
     p95_tokens: float
@@ -118,7 +119,7 @@ class Proposal:
         return (
             f"max_model_len {self.now_tokens}, p95 of use {self.p95_tokens:.0f} tokens, a fifth more is "
             f"{self.wanted_tokens}, {self.saving_ratio:.0%} less: refuses at most {self.refused_ratio:.0%} of requests,"
-            f" which hold at most {self.room_ratio:.0%} of the KV in use, and {self.guarantee_ratio:.0%} more requests "
+            f" which hold about {self.room_ratio:.0%} of the KV in use, and {self.guarantee_ratio:.0%} more requests "
             f"of full length are sure to fit: {self.why}"
         )
 
@@ -142,7 +143,7 @@ def proposal(lengths: Lengths, now_tokens: int, pressed: bool) -> Proposal | Non
     elif not pressed:
         worth, why = False, "no: memory is not short, and vLLM sets none aside for what is not used"
     elif room <= WORTH_RATIO:
-        worth, why = False, f"no: what it refuses frees at most {room:.0%}"
+        worth, why = False, f"no: what it refuses frees about {room:.0%}"
     else:
         worth, why = True, "worth it where refusing those requests is right: people decide"
     return Proposal(now_tokens, p95, wanted, refused, room, worth, why)

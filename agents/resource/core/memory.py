@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agents.resource.core import context, tiers
+from agents.resource.core.allowed import until_ms
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
 from agents.resource.core.pressure import Level, Pressure, Signs, pressure_of
 from agents.resource.core.readings import (
@@ -26,7 +27,7 @@ from agents.resource.core.readings import (
     rise_per_s,
     signs_of,
 )
-from agents.resource.core.valves import BREAKER_RESTARTS, Valves
+from agents.resource.core.valves import MANY, Valves
 from contracts.catalog.findings import KINDS
 from contracts.events import Action, ActionKind, Alert, Finding, Message, Outcome, Severity, Sli, Tick
 
@@ -88,7 +89,7 @@ class Memory:
         if last_ms is not None and at_ms <= last_ms:
             return state, []
         if at_ms - state.heard_ms > settings.forget_s * 1000:
-            return None, []
+            return _forgotten(state, at_ms), []
         if last_ms is None:
             if state.heard_ms > at_ms + settings.ahead_s * 1000:
                 # The clock of the scraper that spoke first is wrong: nothing it told counts.
@@ -108,13 +109,18 @@ class Memory:
     def _look(self, state: ResourceState, at_ms: int) -> tuple[ResourceState, list[Message]]:
         kept = state.readings.since(at_ms - KEPT_S * 1000, at_ms)
         recent = [each for each in kept if each.end_ms > at_ms - SPAN_S * 1000]
-        if not recent or at_ms - recent[-1].end_ms > self._settings.max_age_s * 1000:
-            return state.model_copy(update={"account": state.account.looked(at_ms, kept, None)}), []
+        from_ms = at_ms - self._settings.max_age_s * 1000
+        if not recent or recent[-1].end_ms < from_ms:
+            account, valves = state.account.looked(at_ms, kept, None), state.valves.lost()
+            told = _alerts(state, valves, at_ms, None)
+            return state.model_copy(update={"account": account, "valves": valves}), told
         rise, restarts = rise_per_s(recent), sum(each.restarts for each in recent)
         full_s = full_in_s(rise)
         account = state.account.looked(at_ms, kept, full_s)
         anew = sum(each.restarts for each in recent if each.end_ms > state.valves.tripped_ms)
-        valves = state.valves.looked(at_ms, recent[-1].kv, anew)
+        valves = state.valves.looked(at_ms, recent[-1].kv, anew, len(state.replicas))
+        if not any(each.kv is not None and each.end_ms >= from_ms for each in recent):
+            valves = valves.lost()
         signs = signs_of(recent)
         pressure, context_tokens = pressure_of(signs), self._settings.context_tokens.get(state.workload)
         values = account.values() | valves.values(at_ms, context_tokens) | {"restarts_seen": restarts}
@@ -122,7 +128,7 @@ class Memory:
         values |= _precursors(signs, recent, kept, rise)
         parts = (_words(pressure, recent, full_s), valves.explain(at_ms), account.explain())
         found = self._finding(state, "pressure", at_ms, recent, values, "; ".join(part for part in parts if part))
-        told: list[Message] = [found, *_alerts(state, valves, at_ms, recent)]
+        told = [found, *_alerts(state, valves, at_ms, recent[-1].kv)]
         return state.model_copy(update={"account": account, "valves": valves}), told
 
     def _tiers(self, state: ResourceState, at_ms: int) -> list[Message]:
@@ -192,26 +198,37 @@ def _words(pressure: Pressure | None, recent: Sequence[Reading], full_s: float |
     held_s = above_s(recent)
     held = f"; above {HIGH_RATIO:.0%} for {held_s:.0f} s or more" if held_s else ""
     rises = f"; full in {full_s:.0f} s if it goes on rising as it does" if full_s is not None else ""
-    return f"{pressure.explain()}; KV use {recent[-1].kv or 0.0:.0%} now{held}{rises}"
+    kv = recent[-1].kv
+    now = "KV use is not told now" if kv is None else f"KV use {kv:.0%} now"
+    return f"{pressure.explain()}; {now}{held}{rises}"
 
 
-def _alerts(state: ResourceState, valves: Valves, at_ms: int, recent: Sequence[Reading]) -> list[Message]:
-    """What a gateway should begin or cease to do, told once: no controller of ours reaches one."""
+def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None) -> list[Message]:
+    """What a gateway should begin or cease to do, told once: no controller of ours reaches one. `kv`: share of KV
+    blocks in use, None where it is not told."""
     facts: dict[str, Any] = {"workload": state.workload, "subject": state.workload, "at_ms": at_ms}
     told: list[Message] = []
+    use = "KV use is not known any longer" if kv is None else f"KV use is {kv:.0%}"
     if valves.queue and not state.valves.queue:
-        use = f"KV use is {recent[-1].kv or 0.0:.0%}"
         summary = f"{use}: let requests queue at the gateway until it is below 75 %"
         fix = "No gateway is under control here: set its queue yourself, or add replicas."
         told.append(Alert(name="gateway_queue_advised", severity=Severity.WARNING, summary=summary, fix=fix, **facts))
     if state.valves.queue and not valves.queue:
-        summary = f"KV use is {recent[-1].kv or 0.0:.0%}: the gateway need not hold requests any longer"
+        summary = f"{use}: the gateway need not hold requests on its account"
         told.append(Alert(name="gateway_queue_ended", severity=Severity.INFO, summary=summary, **facts))
     if valves.breaker_until_ms > state.valves.breaker_until_ms:
-        summary = f"{BREAKER_RESTARTS} engines or more began anew within five minutes, unordered: answer 503 for 2 min"
+        summary = f"{MANY} began anew within five minutes, unordered: answer 503 for 2 min"
         fix = "See the logs of the engines for out-of-memory errors; lower gpu_memory_utilization or max_num_seqs."
         told.append(Alert(name="breaker_advised", severity=Severity.CRITICAL, summary=summary, fix=fix, **facts))
     return told
+
+
+def _forgotten(state: ResourceState, at_ms: int) -> ResourceState | None:
+    """What is left of a workload of which nobody speaks: what was counted."""
+    account = state.account.model_copy(update={"case": None})
+    if not any(account.values().values()):
+        return None
+    return ResourceState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account)
 
 
 def _acted(state: ResourceState, action: Action) -> ResourceState:
@@ -219,7 +236,7 @@ def _acted(state: ResourceState, action: Action) -> ResourceState:
         return state
     account, planned_ms = state.account.acted(action), state.planned_ms
     if action.spec.kind is ActionKind.TUNE:
-        planned_ms = max(planned_ms, action.at_ms + round(action.spec.effect.by_s * 1000))
+        planned_ms = max(planned_ms, until_ms(action))
     return state.model_copy(update={"account": account, "planned_ms": planned_ms})
 
 

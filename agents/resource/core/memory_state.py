@@ -20,7 +20,7 @@ class ResourceSettings:
 
     Event seconds: readings are evidence for `max_age_s`, replicas that told nothing for `gone_s` are forgotten. As in
     stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; a workload without SLIs for `forget_s` is dropped.
+    tick too; of a workload without SLIs for `forget_s` all is dropped but the counts of what was prevented.
     """
 
     context_tokens: Mapping[str, int] = field(default_factory=dict)

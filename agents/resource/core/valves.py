@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 QUEUE_ABOVE, QUEUE_UNTIL = 0.85, 0.75
 CUT_ABOVE, CUT_UNTIL, CUT_TO = 0.90, 0.85, 0.8
 """Contexts are cut to this share above the one share of KV blocks in use, until it is back below the other."""
-BREAKER_RESTARTS, BREAKER_MS = 3, 120_000
-"""So many engines that began anew in five minutes refuse requests for two: metrics do not tell an OOM from another
-crash."""
+BREAKER_RESTARTS, BREAKER_SHARE, BREAKER_MS = 3, 0.1, 120_000
+"""So many engines that began anew in five minutes, and that share of the replicas at least, refuse requests for two:
+metrics do not tell an OOM from another crash, and of a large fleet a few always begin anew."""
+MANY = f"{BREAKER_RESTARTS} engines or more, a tenth of all at least,"
 
 
 class Valves(BaseModel):
@@ -29,17 +30,22 @@ class Valves(BaseModel):
         """When the breaker was tripped last; restarts of before count no more."""
         return self.breaker_until_ms - BREAKER_MS
 
-    def looked(self, at_ms: int, kv: float | None, restarts: float) -> Valves:
+    def looked(self, at_ms: int, kv: float | None, restarts: float, replicas: int = 0) -> Valves:
         """After a look. `kv`: share of KV blocks in use by the newest reading; unknown leaves all as it is. `restarts`:
-        those of the last five minutes that nobody ordered, since the breaker was tripped last."""
+        those of the last five minutes that nobody ordered, since the breaker was tripped last, among so many
+        `replicas`."""
         breaker_ms = self.breaker_until_ms
-        if restarts >= BREAKER_RESTARTS and at_ms >= breaker_ms:
+        if restarts >= max(BREAKER_RESTARTS, BREAKER_SHARE * replicas) and at_ms >= breaker_ms:
             breaker_ms = at_ms + BREAKER_MS
         if kv is None:
             return self.model_copy(update={"breaker_until_ms": breaker_ms})
         queue = kv >= QUEUE_UNTIL if self.queue else kv > QUEUE_ABOVE
         cut = kv >= CUT_UNTIL if self.cut else kv > CUT_ABOVE
         return Valves(queue=queue, cut=cut, breaker_until_ms=breaker_ms)
+
+    def lost(self) -> Valves:
+        """Where nobody has told the use of the KV cache for long: nothing is advised on what it was."""
+        return self.model_copy(update={"queue": False, "cut": False}) if self.queue or self.cut else self
 
     def values(self, at_ms: int, context_tokens: int | None) -> dict[str, float]:
         """Numbers of a finding. `context_tokens`: the present `max_model_len`, None where it is not known."""
@@ -57,5 +63,5 @@ class Valves(BaseModel):
             told.append(f"take no request longer than {CUT_TO:.0%} of max_model_len until it is below {CUT_UNTIL:.0%}")
         if at_ms < self.breaker_until_ms:
             left_s = (self.breaker_until_ms - at_ms) / 1000
-            told.append(f"answer 503 for {left_s:.0f} s: {BREAKER_RESTARTS} engines began anew within five minutes")
+            told.append(f"answer 503 for {left_s:.0f} s: {MANY} began anew within five minutes")
         return "; ".join(told)

@@ -47,7 +47,7 @@ def test_a_window_of_p95_and_a_fifth_is_worth_it_where_longer_requests_press_on_
         (lengths(), 16_384, False, "memory is not short"),
         (lengths(p99=3500), 16_384, True, "sets no memory aside"),
         (lengths(p95=12_000, p99=16_000), 16_384, True, "it saves 11%"),
-        (lengths(mean=3000), 8192, True, "frees at most 14%"),
+        (lengths(mean=3000), 8192, True, "frees about 14%"),
     ],
     ids=["no pressure", "nobody is longer", "little saved", "long requests hold little"],
 )

@@ -9,7 +9,7 @@ import pytest
 from agents.resource.core.memory_state import ResourceSettings
 from agents.resource.stages import resource_stage
 from contracts.catalog.findings import FINDINGS, KINDS
-from contracts.events import ActionKind, Alert, Finding, Message
+from contracts.events import Action, ActionKind, Alert, Finding, Message
 from contracts.topics import ACTIONS, ALERTS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
 from tests.agents.resource.memory_desk import STAGE, action, findings, ms, outcome, run, tick, use, window
@@ -75,6 +75,14 @@ def test_a_workload_of_which_nobody_speaks_is_forgotten() -> None:
     assert STAGE.step(None, [*use([0.5] * 10), tick(100 + 3700)])[0] is None
 
 
+def test_what_was_counted_outlives_an_hour_of_silence() -> None:
+    false_alarm = [*use(RISE[:29]), *use([0.7] * 70, from_s=290)]
+    kept, _ = run([*false_alarm, tick(990 + 3700)])
+    assert (kept.readings.by_size, kept.account.false_alarms) == ({}, 1)
+    back = findings([*false_alarm, tick(4700), tick(4710), *use([0.5] * 10, from_s=4710)])
+    assert back[-1].value("oom_forecasts_false") == 1.0
+
+
 def test_slis_of_a_clock_that_is_ahead_do_not_count() -> None:
     log = [*use([0.5] * 10), window(100 + 61, kv_cache_usage_ratio=0.99), *use([0.5] * 10, from_s=100)]
     assert findings(log)[-1].value("kv_p95_ratio") == 0.5
@@ -82,7 +90,7 @@ def test_slis_of_a_clock_that_is_ahead_do_not_count() -> None:
 
 def test_an_act_on_a_forecast_after_which_memory_does_not_fill_is_counted_as_prevented() -> None:
     done = action(290)
-    log = [*use(RISE[:29]), done, *use([0.7] * 70, from_s=290), outcome(done, 990)]
+    log = [*use(RISE[:29]), done, *use([0.7] * 6, from_s=290), outcome(done, 350), *use([0.7] * 64, from_s=350)]
     last = findings(log)[-1]
     assert (last.value("oom_prevented"), last.value("oom_not_prevented")) == (1.0, 0.0)
     assert "prevented 1 of 1 times" in last.words
@@ -101,6 +109,31 @@ def test_a_gateway_is_advised_once_when_it_begins_and_once_when_it_is_over() -> 
     assert "let requests queue at the gateway" in findings(use([0.88] * 10))[-1].words
 
 
+def unknown(from_s: float, to_s: float) -> list[Message]:
+    """Windows that tell of preemptions and of no KV use."""
+    none: dict[str, Any] = {"kv_cache_usage_ratio": None, "kv_cache_usage_max_ratio": None}
+    return use([0.0] * round((to_s - from_s) / 10), from_s=from_s, **none)
+
+
+def test_advice_ends_two_minutes_after_kv_use_was_told_last() -> None:
+    log = [*use([0.93] * 40), *unknown(400, 700)]
+    assert [each.name for each in alerts(log)] == ["gateway_queue_advised", "gateway_queue_ended"]
+    ended = alerts(log)[-1]
+    assert 520 < (ended.at_ms - ms(0)) / 1000 < 570
+    assert ended.summary.startswith("KV use is not known any longer")
+    found = {(each.at_ms - ms(0)) / 1000: each for each in findings(log)}
+    (soon, *_, last) = [each for at_s, each in found.items() if at_s > 410]
+    assert (soon.value("queue_advised"), last.value("queue_advised")) == (1.0, 0.0)
+    assert "context_cut_tokens" in soon.values
+    assert "context_cut_tokens" not in last.values
+    assert "KV use is not told now" in soon.words
+
+
+def test_silence_ends_the_advice() -> None:
+    log = use([0.93] * 20) + [tick(200 + at_s) for at_s in range(10, 600, 10)]
+    assert [each.name for each in alerts(log)] == ["gateway_queue_advised", "gateway_queue_ended"]
+
+
 def test_three_engines_that_begin_anew_advise_a_breaker_once() -> None:
     log = use([0.5] * 3, restarts=1.0) + use([0.5] * 40, from_s=30)
     assert [each.name for each in alerts(log)] == ["breaker_advised"]
@@ -117,6 +150,33 @@ def test_an_ordered_restart_is_past_a_minute_after_its_end() -> None:
     tuned = action(5, kind=ActionKind.TUNE)
     log = [*use([0.5]), tuned, outcome(tuned, 10), tuned, *use([0.5] * 20, from_s=10, restarts=1.0)]
     assert findings(log)[-1].value("restarts_seen") == 11.0
+
+
+def rolling(at_s: float, names: int) -> Action:
+    """New settings for so many replicas, one after the other, ten minutes each at most."""
+    one = action(at_s, kind=ActionKind.TUNE)
+    shares = {f"chat-{each}": 1.0 for each in range(names)}
+    return one.model_copy(update={"spec": one.spec.model_copy(update={"replicas": names, "by_replica": shares})})
+
+
+def test_a_rolling_restart_of_our_own_is_ordered_up_to_its_last_replica() -> None:
+    log: list[Message] = [*use([0.5]), rolling(5, 12)]
+    for at_s in range(10, 1300, 10):
+        log += use([0.5], from_s=at_s, restarts=1.0 if at_s % 90 == 50 else 0.0)
+    assert alerts(log) == []
+    assert {each.value("restarts_seen") for each in findings(log)} == {0.0}
+
+
+def test_of_a_large_fleet_a_few_engines_that_begin_anew_advise_no_breaker() -> None:
+    def log(restarts: float) -> list[Message]:
+        told: list[Message] = []
+        for at_s in range(0, 360, 60):
+            told += [window(at_s, size_s=60, name=f"chat-{each}") for each in range(40)]
+            told += use([0.5] * 6, from_s=at_s, restarts=restarts if at_s == 0 else 0.0)
+        return told
+
+    assert alerts(log(0.5)) == []
+    assert [each.name for each in alerts(log(1.0))] == ["breaker_advised"]
 
 
 def test_replicas_are_named_only_where_a_setting_is_asked_for() -> None:

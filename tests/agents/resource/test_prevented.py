@@ -34,8 +34,46 @@ END_S = 100 + HORIZON_S
 
 
 def test_a_forecast_that_we_answered_and_that_did_not_come_true_was_prevented() -> None:
-    account = case().acted(action(130)).looked(ms(END_S), seen(END_S), None)
+    done = action(130)
+    account = case().acted(done).ended(outcome(done, 200)).looked(ms(END_S), seen(END_S), None)
     assert counts(account) == (1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "ends", [[], [(200, EndState.HELD_UNVERIFIED)], [(END_S + 1, EndState.VERIFIED)]], ids=["on", "held", "late"]
+)
+def test_capacity_that_nobody_saw_come_in_time_prevented_nothing(ends: list[tuple[int, EndState]]) -> None:
+    done = action(130)
+    account = case().acted(done)
+    for at_s, end_state in ends:
+        account = account.ended(outcome(done, at_s, end_state))
+    account = account.looked(ms(END_S), seen(END_S), None).ended(outcome(done, END_S + 500, EndState.FAILED))
+    assert (counts(account), account.case) == ((0, 0, 0, 0, 0), None)
+
+
+@pytest.mark.parametrize("ended_at", [None, 90])
+@pytest.mark.parametrize("rule", [OURS, "scale-up-to-forecast"])
+def test_capacity_that_was_ordered_before_the_forecast_is_credited_to_nobody(rule: str, ended_at: int | None) -> None:
+    before, ours = action(80, rule=rule), action(130)
+    account = Account().acted(before)
+    account = account if ended_at is None else account.ended(outcome(before, ended_at))
+    account = account.looked(ms(100), seen(100), 240.0).acted(ours).ended(outcome(ours, 200))
+    assert counts(account.looked(ms(END_S), seen(END_S), None))[:4] == (0, 0, 0, 0)
+
+
+def test_capacity_that_never_came_or_came_long_ago_is_none() -> None:
+    before, ours = action(10, rule="scale-up-to-forecast"), action(630)
+    for at_s, end_state in ((90, EndState.FAILED), (200, EndState.VERIFIED)):
+        account = Account().acted(before).ended(outcome(before, at_s, end_state)).looked(ms(600), seen(600), 240.0)
+        account = account.acted(ours).ended(outcome(ours, 700))
+        assert counts(account.looked(ms(1200), seen(1200), None)) == (1, 0, 0, 0, 0)
+
+
+def test_of_two_acts_the_one_that_was_verified_stays_the_answer() -> None:
+    first, second = action(130), action(140)
+    account = case().acted(first).acted(second).ended(outcome(first, 200))
+    account = account.ended(outcome(second, 210, EndState.REFUSED))
+    assert counts(account.looked(ms(END_S), seen(END_S), None)) == (1, 0, 0, 0, 0)
 
 
 def test_nothing_is_counted_before_the_time_is_over() -> None:
@@ -56,8 +94,17 @@ def test_forecasts_that_nobody_answered_say_what_forecasts_are_worth(
 
 
 def test_an_act_without_a_forecast_prevents_nothing() -> None:
-    account = Account().acted(action(130)).looked(ms(END_S), seen(END_S), None)
-    assert counts(account) == (0, 0, 0, 0, 1)
+    done = action(130)
+    account = Account().acted(done).looked(ms(END_S), seen(END_S), None)
+    assert counts(account) == (0, 0, 0, 0, 0)
+    ended = account.ended(outcome(done, END_S))
+    assert counts(ended) == counts(ended.ended(outcome(done, END_S))) == (0, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("end_state", [EndState.REFUSED, EndState.FAILED, EndState.UNDONE])
+def test_an_act_without_a_forecast_that_came_to_nothing_is_none(end_state: EndState) -> None:
+    done = action(130)
+    assert counts(Account().acted(done).ended(outcome(done, 200, end_state))) == (0, 0, 0, 0, 0)
 
 
 def test_capacity_that_others_added_is_credited_to_nobody() -> None:
@@ -72,21 +119,16 @@ def test_an_act_that_came_to_nothing_answered_nothing(end_state: EndState) -> No
     assert counts(account) == (0, 0, 1, 0, 0)
 
 
-def test_an_act_that_was_verified_stays_the_answer() -> None:
-    done = action(130)
-    account = case().acted(done).ended(outcome(done, 200)).looked(ms(END_S), seen(END_S), None)
-    assert counts(account) == (1, 0, 0, 0, 0)
-
-
 def test_what_was_hardly_observed_is_not_counted() -> None:
-    account = case().acted(action(130)).looked(ms(END_S), seen(END_S, missing=0.7), None)
+    done = action(130)
+    account = case().acted(done).ended(outcome(done, 200)).looked(ms(END_S), seen(END_S, missing=0.7), None)
     assert counts(account) == (0, 0, 0, 0, 0)
     assert account.case is None
 
 
 def test_the_same_act_told_twice_is_one() -> None:
     done = action(130)
-    assert Account().acted(done).acted(done).unforeseen == 1
+    assert Account().acted(done).acted(done).ended(outcome(done, 200)).acted(done).unforeseen == 1
 
 
 def test_settings_and_fewer_replicas_are_no_answer() -> None:

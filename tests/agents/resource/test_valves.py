@@ -43,6 +43,11 @@ def test_three_restarts_trip_the_breaker_for_two_minutes() -> None:
     assert told == [1.0, 0.0]
 
 
+def test_of_a_large_fleet_a_tenth_trips_the_breaker() -> None:
+    assert Valves().looked(1_000_000, 0.5, 3, 31).breaker_until_ms == 0
+    assert Valves().looked(1_000_000, 0.5, 4, 40).breaker_until_ms == 1_000_000 + BREAKER_MS
+
+
 def test_the_breaker_needs_no_kv_use() -> None:
     assert Valves(queue=True).looked(1_000_000, None, 3) == Valves(queue=True, breaker_until_ms=1_000_000 + BREAKER_MS)
 
@@ -58,5 +63,6 @@ def test_all_that_is_advised_is_said_in_words_and_nothing_else() -> None:
     words = after([0.95]).looked(0, 0.95, 3).explain(0)
     assert words == (
         "let requests queue at the gateway until KV use is below 75%; take no request longer than 80% of max_model_len "
-        "until it is below 85%; answer 503 for 120 s: 3 engines began anew within five minutes"
+        "until it is below 85%; answer 503 for 120 s: 3 engines or more, a tenth of all at least, began anew within "
+        "five minutes"
     )
