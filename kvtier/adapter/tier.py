@@ -30,7 +30,7 @@ from kvtier.engine.terms import Settings, Why
 from kvtier.engine.tier import DiskTier
 from kvtier.serving.asked import GROUP_BYTES, Asked, chain, parents
 from kvtier.serving.choice import Choice, Computing
-from kvtier.serving.leftovers import leftovers
+from kvtier.serving.leftovers import told
 from kvtier.serving.recorder import Recorder
 
 _log = logging.getLogger("vllm.kvtier")
@@ -42,12 +42,12 @@ class OptiInfraDiskTier(SecondaryTierManager):
     `cap_gb` (10^9 bytes) bounds the disk. `policy` chooses what stays. `wear_gb_a_day` bounds writes. `readers` and
     `writers` are threads. With `prefill_tokens_per_s`, and `prefill_doubles_at_tokens` where prompts are long
     (`Computing`), a prompt whose blocks are computed faster than loaded, as loads were measured, is computed; without,
-    or where a model has several groups of layers, all that is here is loaded. `record` names a file for a trace of
-    requests (`Recorder`), up to `record_mb`, with ids of `record_block_tokens` tokens.
+    or where a model has several groups of layers or a sliding window, all that is here is loaded. `record` names a file
+    for a trace of requests (`Recorder`), up to `record_mb`, with ids of `record_block_tokens` tokens.
 
     Each model, layout and version of vLLM, and each data-parallel rank, has a folder of its own below `root_dir`, and
-    each folder has the whole cap: the log names others, which nothing removes. A folder serves one process, another
-    finds it locked. A setting that is unknown or wrong keeps the tier closed, and the log says why.
+    each folder has the whole cap: the log names others that are not in use, which nothing removes. A folder serves one
+    process, another finds it locked. A setting that is unknown or wrong keeps the tier closed, and the log says why.
     """
 
     medium: ClassVar[Medium] = Medium.STORAGE
@@ -85,6 +85,7 @@ class OptiInfraDiskTier(SecondaryTierManager):
         self._new: dict[str, ReqContext] = {}
         self._hinted: Asked | None = None
         self._recomputed = 0
+        self._choice = Choice(None)
         try:
             if unknown:
                 raise ValueError(f"it has no setting {', '.join(unknown)}")
@@ -117,10 +118,10 @@ class OptiInfraDiskTier(SecondaryTierManager):
             _log.error("The disk tier stays closed, and every lookup misses: %s", error, exc_info=traceback)
             return
         self._tier, self._jobs = tier, jobs
-        found, others = tier.fill(), leftovers(Path(root_dir), name)
+        found, others = tier.fill(), told(Path(root_dir), folder.name)
         _log.info("Disk tier at %s: %d of %d slots hold a block", folder, found.blocks, found.slots)
         if others:
-            _log.warning("Remove the disk tiers that no server uses: %s", ", ".join(map(str, others)))
+            _log.warning("Disk tiers that nothing removes. Not in use now: %s", others)
 
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
         req_context.set_state(Asked(time.time()))
@@ -141,12 +142,14 @@ class OptiInfraDiskTier(SecondaryTierManager):
             self._recorder.note(asked.arrived_s, asked.prompt, answered * self._tokens)
 
     def lookup(self, key: OffloadKey, req_context: ReqContext) -> LookupResult:
+        if self._choice.open and (end := req_context.get_offload_key_position(key)) is not None:
+            self._choice.looked(req_context.req_id, end, self._tokens)
         if self._tier is None or not self._tier.holds(bytes(key)):
             return LookupResult.MISS
         asked = self._asked(req_context)
         if asked.load is None:
             asked.load = self._worth_loading(self._tier, bytes(key), asked)
-        return LookupResult.HIT if asked.load else LookupResult.MISS
+        return LookupResult.HIT if asked.load or not self._choice.open else LookupResult.MISS
 
     def submit_store(self, job_metadata: TransferJob) -> None:
         blocks = self._blocks(job_metadata)
@@ -168,7 +171,7 @@ class OptiInfraDiskTier(SecondaryTierManager):
         for ended in self._jobs.ended() if self._tier is not None else ():
             keys = self._loads.pop(ended.job_id, [])
             if not ended.store and ended.success:
-                self._choice.meter.saw(ended.moved_bytes, ended.took_s)
+                self._choice.saw(keys, ended.moved_bytes, ended.took_s)
             loaded = [key for key, why in zip(keys, ended.answers, strict=False) if why is Why.DONE]
             results.append(
                 JobResult(
@@ -231,7 +234,7 @@ class OptiInfraDiskTier(SecondaryTierManager):
         first = asked.prompt.index(key)
         count = tier.leading(asked.prompt[first:])
         start, end = first * self._tokens, (first + count) * self._tokens
-        if self._choice.load(start, end, count * self.block_size_bytes):
+        if self._choice.load(key, start, end, count * self.block_size_bytes):
             return True
         self._recomputed += count
         return False

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from kvtier.engine.errors import TierError
@@ -14,6 +15,7 @@ from kvtier.engine.errors import TierError
 VERSION = 2
 """Of records and sums. 2: sums of rows and columns; 1: Horner's rule down each lane."""
 INDEX = "index.kv"
+_GLANCE_S = 0.05
 
 _log = logging.getLogger("vllm.kvtier")
 
@@ -49,7 +51,7 @@ class Home:
             except OSError as error:
                 raise TierError(str(error), where=str(self.root), fix="Let the server read it.") from error
         try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            _taken(fd, (fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             os.close(fd)
             fix = "Give each server a folder of its own, or stop the other one."
@@ -80,6 +82,33 @@ class Home:
         elif stands != wanted:
             what = f"it holds blocks of {stands}, not of {wanted}."
             raise TierError(what, where=str(self.root), fix="Empty the folder, or give another one.")
+
+
+def _taken(fd: int, how: int) -> None:
+    """Take the lock, at the second try where another server was just looking whether it is held."""
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        sleep(_GLANCE_S)
+        fcntl.flock(fd, how)
+
+
+def in_use(root: Path) -> bool:
+    """Whether a process holds the tier in a folder, or may: False only where its lock could be taken, or is not there.
+    One that may only be read has no lock of its own to look at."""
+    try:
+        fd = os.open(root / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _former(stands: Any, wanted: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 
+from kvtier.engine.pools import started
 from kvtier.engine.terms import Why
 from kvtier.engine.tier import DiskTier
 
@@ -46,12 +47,16 @@ class Ended:
 class Jobs:
     """Runs jobs over a tier. Stores are shed while more than `most_queued_bytes` of them wait: a disk that is slow
     must not hold the memory that they are read from. Loads are never shed; a load stops at its first missing block,
-    since what follows is no use without it."""
+    since what follows is no use without it. Raises TierError where its threads cannot be started."""
 
     def __init__(self, tier: DiskTier, *, readers: int = 8, writers: int = 4, most_queued_bytes: int = 2 << 30) -> None:
         self._tier, self._most = tier, most_queued_bytes
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="kvtier-read")
-        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="kvtier-write")
+        self._readers = started(readers, "kvtier-read")
+        try:
+            self._writers = started(writers, "kvtier-write")
+        except BaseException:
+            self._readers.shutdown()
+            raise
         self._lock, self._ended, self._queued = Lock(), deque[Ended](), 0
         self._open: set[Future[None]] = set()
 
@@ -60,7 +65,7 @@ class Jobs:
 
         Which are worth a write is decided here, one job after another: a block may stand on one that is yet to be
         written by another thread."""
-        size = sum(each.data.nbytes for each in blocks)
+        began_s, size = monotonic(), sum(each.data.nbytes for each in blocks)
         with self._lock:
             if self._queued and self._queued + size > self._most:
                 return False
@@ -74,13 +79,14 @@ class Jobs:
             for key in wanted:
                 self._tier.forgo(key)
 
-        self._begin(self._writers, lambda: self._run(job_id, blocks, self._store, asked), size, forgone)
+        self._begin(self._writers, lambda: self._run(job_id, began_s, blocks, self._store, asked), size, forgone)
         return True
 
     def load(self, job_id: int, blocks: Sequence[Block]) -> None:
         """Begin to load blocks, in the order of their prompt. They were needed: those that are here count as hits."""
+        began_s = monotonic()
         self._tier.touch(each.key for each in blocks)
-        self._begin(self._readers, lambda: self._run(job_id, blocks, self._load), 0)
+        self._begin(self._readers, lambda: self._run(job_id, began_s, blocks, self._load), 0)
 
     def ended(self) -> list[Ended]:
         """The jobs that ended since the last call."""
@@ -125,12 +131,14 @@ class Jobs:
     def _run(
         self,
         job_id: int,
+        began_s: float,
         blocks: Sequence[Block],
         one: Callable[[Block], Why],
         asked: Sequence[Why] | None = None,
     ) -> None:
-        """All blocks of a job. `asked`: of a store, what was said to each; those that were accepted are written."""
-        began_s, answers = monotonic(), list[Why]()
+        """All blocks of a job, submitted at `began_s`. `asked`: of a store, what was said to each; those that were
+        accepted are written."""
+        answers = list[Why]()
         for block, said in zip(blocks, asked or [Why.DONE] * len(blocks), strict=True):
             answers.append(said if said is not Why.DONE else self._tried(one, block))
             if asked is None and answers[-1] is not Why.DONE:

@@ -1,7 +1,7 @@
 """Which block is in which slot: the table on disk, the same in memory, and the policy that chooses. Not thread-safe.
 
-A slot is free, held, being written (it belongs to the writer, and nothing finds it), bad (its bytes were wrong: never
-used again) or without room on the disk (not used until the tier is opened anew). A block that is to be written is
+A slot is free, held, being written (it belongs to the writer, and nothing finds it), bad (its bytes were wrong twice:
+never used again) or without room on the disk (not used until the tier is opened anew). A block that is to be written is
 coming; it is found once it was written and its parent is found.
 """
 
@@ -28,6 +28,7 @@ class Shelf:
         self.held: dict[bytes, int] = {}
         self._notes = Notes(slots)
         self.bad: set[int] = set()
+        self._doubted: set[int] = set()
         self.roomless: set[int] = set()
         self.evicted, self.refusals = 0, 0
         self._coming: dict[bytes, bytes | None] = {}
@@ -60,10 +61,6 @@ class Shelf:
         """The block's slot and what is in it; None where it is not here."""
         slot = self.held.get(key)
         return None if slot is None else (slot, self._notes.record(slot))
-
-    def extent(self, key: bytes) -> tuple[int, int, int]:
-        """Position, tokens and bytes of a block that is here."""
-        return self._notes.extent(self.held[key])
 
     def reserve(self, key: bytes) -> int | Why:
         """A slot to write the coming block to, whose old record is gone; or why there is none."""
@@ -135,10 +132,15 @@ class Shelf:
                 given_up.append(record.key)
 
     def quarantine(self, slot: int, record: Record) -> bool:
-        """The slot's bytes were not what they should be: it is used no more, also after a restart. Whether the block
+        """The slot's bytes were not what they should be. Once, that may be a power cut before they were on the disk,
+        and it is written again; when they are wrong again it is used no more, also after a restart. Whether the block
         was still there: another reader may have noticed first."""
         if not self._lost(slot, record):
             return False
+        if slot not in self._doubted:
+            self._doubted.add(slot)
+            self._empty(slot)
+            return True
         self.bad.add(slot)
         self._resize()
         with suppress(OSError):  # a disk that takes no record holds a block whose sum is wrong: it is found again

@@ -31,7 +31,7 @@ _HELD, _BAD = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a slot holds. `turn` counts writes: the later is the newer. A `bad` slot lost its block and is not used."""
+    """What a slot holds. `turn` counts writes: the later is the newer. A `bad` slot lost two blocks: it is not used."""
 
     key: bytes
     parent: bytes | None
@@ -106,8 +106,9 @@ class Table:
         os.pwrite(self._fd, _EMPTY, slot * RECORD_BYTES)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file. Changes are refused from then on: another file may get its number."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
 
 def _refused(path: Path, error: OSError) -> TierError:

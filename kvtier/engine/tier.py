@@ -7,7 +7,7 @@ call answers: a store that it was refused and why, a load that the block is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import takewhile
@@ -19,6 +19,7 @@ from kvtier.engine.counters import Counters, Fill
 from kvtier.engine.economy import Wear
 from kvtier.engine.errors import TierError
 from kvtier.engine.home import INDEX, Home
+from kvtier.engine.pools import started
 from kvtier.engine.shelf import Shelf
 from kvtier.engine.slabs import PAGE, NoRoomError, Slabs
 from kvtier.engine.table import KEY_BYTES, RECORD_BYTES, Record, Table
@@ -53,7 +54,9 @@ class DiskTier:
                 self._slabs.trim()
             self._shelf = Shelf(self._table, make(settings.policy, settings.slots), settings.slots)
             self._wear = Wear(settings.wear_bytes_a_day, settings.now_s())
-            self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kvtier")
+            self._readers = started(settings.threads, "kvtier-read-piece")
+            opened.callback(self._readers.shutdown)
+            self._writers = started(settings.threads, "kvtier-write-piece")
             opened.pop_all()
         self._lock, self._moving = Condition(), 0
         self._shut_until_s = float("inf") if read_only else 0.0
@@ -74,7 +77,8 @@ class DiskTier:
             self._shelf.held.clear()
             self._lock.wait_for(lambda: not self._moving)
             self._shelf.held.clear()  # what was being written came in meanwhile: the next process will find it
-            self._pool.shutdown()
+            self._readers.shutdown()
+            self._writers.shutdown()
             self._slabs.close()
             self._table.close()
             self._home.close()
@@ -177,7 +181,7 @@ class DiskTier:
             self._moving += 1
         told: Why | None = None
         try:
-            sums = self._each_piece(view, partial(self._slabs.read, slot))
+            sums = self._each_piece(self._readers, view, partial(self._slabs.read, slot))
             told = Why.DONE if checksum.block(key, len(view), sums) == record.checksum else Why.CORRUPT
         except OSError:
             told = Why.DISK
@@ -239,7 +243,7 @@ class DiskTier:
             try:
                 if alone:
                     return slot, self._put_alone(slot, view)
-                return slot, self._each_piece(view, partial(self._slabs.write, slot))
+                return slot, self._each_piece(self._writers, view, partial(self._slabs.write, slot))
             except NoRoomError as full:
                 with self._lock:
                     if not self._shelf.withdraw(full.slots) or not full.new_slab:
@@ -255,23 +259,29 @@ class DiskTier:
         self._moving -= 1
         self._lock.notify_all()
 
-    def _each_piece(self, view: memoryview, move: Callable[[int, memoryview], None]) -> list[bytes]:
+    def _each_piece(
+        self, pool: ThreadPoolExecutor, view: memoryview, move: Callable[[int, memoryview], None]
+    ) -> list[bytes]:
         """Move a block in pieces, several at once, and give the sums of its segments in order: while a thread sums its
-        piece, others' are on the way. Raises OSError once all have ended."""
+        piece, others' are on the way. Raises OSError. Whatever it raises, all pieces have ended by then."""
         segments = -(-len(view) // checksum.SEGMENT_BYTES)
         size = checksum.SEGMENT_BYTES * max(1, min(_PIECE_SEGMENTS, segments // self._settings.threads))
         parts = [(at, view[at : at + size]) for at in range(0, len(view), size)]
         if len(parts) == 1:
             return _summed(move, *parts[0])
-        jobs = [self._pool.submit(_summed, move, at, part) for at, part in parts]
-        errors = [error for job in jobs if (error := job.exception()) is not None]
+        jobs = list[Future[list[bytes]]]()
+        try:
+            for at, part in parts:
+                jobs.append(pool.submit(_summed, move, at, part))
+        finally:
+            errors = [error for job in jobs if (error := job.exception()) is not None]
         if errors:
             raise errors[0]
         return [each for job in jobs for each in job.result()]
 
     def _put_alone(self, slot: int, view: memoryview) -> list[bytes]:
         """Write a block of one segment while another thread sums it: a core is free when nothing else is moved."""
-        job = self._pool.submit(checksum.segment, view)
+        job = self._writers.submit(checksum.segment, view)
         try:
             self._slabs.write(slot, 0, view)
         finally:

@@ -111,10 +111,13 @@ class Renting(Policy):
         if key in self._here:
             return
         above = None if parent is None else self._here.get(parent)
-        block = self._gone.pop(key, None) or self._first(key, above, position, tokens)
+        known = self._gone.pop(key, None)
+        block = known or self._first(key, above, position, tokens)
         block.here, block.parent = True, above
         self._here[key] = block
         self._shadow.came(key)
+        if known is None:
+            self._shadow.found(key)
         if above is not None:
             above.kids += 1
             self._leaves.drop(above)

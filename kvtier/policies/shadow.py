@@ -54,12 +54,12 @@ class Shadow:
         self._keys[key] = None
         if not hit:
             self.apart += 1
-        while len(self._keys) > self._slots:
-            self._full = True
-            old, _ = self._keys.popitem(last=False)
-            if old not in self._here:
-                self.apart -= 1
-                self._spared += 1.0
+        self._trim()
+
+    def found(self, key: Key) -> None:
+        """The policy was given a block that nobody had sighted, after a restart: LRU would have found it too."""
+        self._keys[key] = None
+        self._trim()
 
     def came(self, key: Key) -> None:
         """The policy took the block in."""
@@ -88,3 +88,11 @@ class Shadow:
         """Of the blocks that LRU has and the policy lacks, the share that LRU hits before they leave it."""
         usual = self._theirs / (self._sighted + 1.0)
         return (self._lost + PRIOR_BLOCKS * usual) / (self._lost + self._spared + PRIOR_BLOCKS)
+
+    def _trim(self) -> None:
+        while len(self._keys) > self._slots:
+            self._full = True
+            old, _ = self._keys.popitem(last=False)
+            if old not in self._here:
+                self.apart -= 1
+                self._spared += 1.0

@@ -9,6 +9,7 @@ within `pause_s` is the same request, by several blocks at once a further part o
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,29 +26,33 @@ class Request:
 
 
 class Requests:
-    """Told of blocks as they are stored, in order; gives the requests back once they have paused. Remembers every block
-    that it was told of, some 200 bytes each."""
+    """Told of blocks as they are stored, in order; gives the requests back once they have paused. Remembers the blocks
+    that it was told of or that others stood on last, `most_blocks` of them, some 200 bytes each."""
 
-    def __init__(self, pause_s: float = 2.0) -> None:
+    def __init__(self, pause_s: float = 2.0, most_blocks: int = 2_000_000) -> None:
         self.orphans = 0
-        self._pause_s = pause_s
-        self._before: dict[bytes, bytes | None] = {}
+        self._pause_s, self._most = pause_s, most_blocks
+        self._before: OrderedDict[bytes, bytes | None] = OrderedDict()
         self._open: dict[bytes, Request] = {}
         self._over: list[Request] = []
 
     def stored(self, at_s: float, blocks: Sequence[bytes], parent: bytes | None) -> None:
         """Blocks that follow one another were computed, after `parent`, None at the beginning of a prompt. Those after
-        a block that was never told of are orphans: counted, and of no request."""
-        if parent is not None and parent not in self._before:
+        a block that was never told of, or is forgotten, are orphans: counted, and of no request."""
+        if not blocks:
+            return
+        going = self._going_on(at_s, parent)
+        above = self._chain(parent) if going is None else []
+        if above is None:
             self.orphans += len(blocks)
             return
         for before, block in zip((parent, *blocks), blocks, strict=False):
             self._before[block] = before
-        if not blocks:
-            return
-        going = self._going_on(at_s, parent)
+            self._before.move_to_end(block)
+        while len(self._before) > self._most:
+            self._before.popitem(last=False)
         if going is None:
-            going = Request(at_s, [*self._chain(parent), *blocks], 0, blocks[-1], at_s)
+            going = Request(at_s, [*above, *blocks], 0, blocks[-1], at_s)
         elif len(blocks) > 1 and not going.answered_blocks:
             going.prompt += blocks
         else:
@@ -73,9 +78,13 @@ class Requests:
             return None
         return going
 
-    def _chain(self, block: bytes | None) -> list[bytes]:
+    def _chain(self, block: bytes | None) -> list[bytes] | None:
+        """The blocks of a prompt up to this one, which are asked for again; None where one of them is not known."""
         chain: list[bytes] = []
         while block is not None:
+            if block not in self._before:
+                return None
             chain.append(block)
+            self._before.move_to_end(block)
             block = self._before[block]
         return chain[::-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,25 @@ class Listener:
 
     def __init__(self, path: Path, cap_bytes: int, id_tokens: int | None, pause_s: float) -> None:
         self.missed = self._next = 0
-        self.requests = Requests(pause_s)
+        self.requests, self._pause_s = Requests(pause_s), pause_s
         self._path, self._cap_bytes, self._id_tokens = path, cap_bytes, id_tokens
         self._recorder: Recorder | None = None
         self._block_tokens, self._now_s = 0, 0.0
 
+    @property
+    def ended(self) -> bool:
+        """Whether the trace has grown to its cap, or its disk refused it: no more of it will be written."""
+        return self._recorder is not None and self._recorder.ended
+
     def take(self, number: int, batch: list[Any]) -> None:
-        """One message of the server: its number, and `[time, events, rank]`."""
-        self.missed += number - self._next if self._next else 0
+        """One message of the server: its number, and `[time, events, rank]`. Numbers that begin again are those of a
+        server that was started again, with an empty cache."""
+        if number < self._next:
+            self.tell(inf)
+            orphans, self.requests = self.requests.orphans, Requests(self._pause_s)
+            self.requests.orphans = orphans
+        elif self._next:
+            self.missed += number - self._next
         self._next, self._now_s = number + 1, float(batch[0])
         for event in batch[1]:
             if event["type"] == "BlockStored" and event.get("medium") in (None, "GPU") and not event.get("group_idx"):
@@ -48,7 +60,7 @@ class Listener:
 
     def close(self) -> None:
         """Write the rest."""
-        self.tell(float("inf"))
+        self.tell(inf)
         if self._recorder is not None:
             self._recorder.close()
 
@@ -85,7 +97,7 @@ def main() -> None:
     socket.connect(given.endpoint)
     socket.setsockopt(zmq.SUBSCRIBE, b"")
     try:
-        while True:
+        while not listener.ended:
             if socket.poll(_LOOK_MS):
                 _, number, payload = socket.recv_multipart()
                 listener.take(int.from_bytes(number, "big"), msgspec.msgpack.decode(payload))

@@ -26,6 +26,7 @@ BLOCK_TOKENS = 512
 """Of Mooncake's traces; what is recorded where the engine's blocks divide it."""
 _ID_BITS = 52
 _WAITING = 4096
+_CLOSE_S = 5.0
 _log = logging.getLogger("vllm.kvtier")
 
 
@@ -64,6 +65,11 @@ class Recorder:
         self._thread.start()
 
     @property
+    def ended(self) -> bool:
+        """Whether the file takes no more."""
+        return self._ended
+
+    @property
     def unrecorded(self) -> int:
         """Requests that were noted, and are not in the file."""
         return self._refused + self._lost
@@ -81,10 +87,13 @@ class Recorder:
             self._refused += 1
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        self._waiting.put(None)
-        self._thread.join()
-        if self._fd >= 0:
+        """Write what waits, and end; where the disk answers nothing, without what it did not take in time."""
+        with suppress(Full):
+            self._waiting.put(None, timeout=_CLOSE_S)
+        self._thread.join(_CLOSE_S)
+        if self._thread.is_alive():
+            _log.warning("The recording of requests in %s is left: its disk does not answer", self._path)
+        elif self._fd >= 0:
             os.close(self._fd)
 
     def _run(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvtier.engine.terms import Settings
+from kvtier.engine.tier import DiskTier
 from kvtier.policies import Renting, make
-from kvtier.policies.shadow import Shadow
+from kvtier.policies.shadow import TOLERANCE, Shadow
 from kvtier.simulator import Prompt, play
 from tests.kvtier.worlds import BLOCK, agents, conversations, drawn, in_turn, popular, recent, shifting
 
@@ -84,6 +87,22 @@ def test_what_was_won_long_ago_covers_no_loss_without_end() -> None:
     shadow.bank += 50
     shadow.tick(1, learnt=True)
     assert shadow.bank == 3
+
+
+def test_blocks_that_a_restart_found_are_lrus_too_and_win_nothing_over_it(tmp_path: Path) -> None:
+    def opened() -> DiskTier:
+        return DiskTier(tmp_path, Settings(64 * (4096 + 128), 4096, "any", direct=False))
+
+    with opened() as tier:
+        for number in range(64):
+            assert tier.store(b"%d" % number, b"x", None, 0, BLOCK) == "done"
+    with opened() as tier:
+        tier.touch(b"%d" % number for number in range(64))
+        shadow = tier._shelf.policy._shadow  # type: ignore[attr-defined]
+        assert shadow.bank == pytest.approx(64 * TOLERANCE)
+        assert shadow.apart == 0
+        tier.store(b"new", b"x", None, 0, BLOCK)
+        assert shadow._full
 
 
 def test_while_it_does_as_lru_the_block_that_was_seen_longest_ago_goes() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from kvtier.engine.jobs import Block, Jobs
 from kvtier.engine.terms import Settings
 from kvtier.engine.tier import DiskTier
-from kvtier.serving import asked, choice, leftovers, recorder
+from kvtier.serving import asked, choice, leftovers, recorder, weights
 import kvtier
 assert kvtier.__file__.startswith(sys.argv[1]), kvtier.__file__
 with DiskTier(Path(sys.argv[2]), Settings(1 << 20, 4096, "any")) as tier:

@@ -52,6 +52,13 @@ def exit_of(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def opened_to_others(folder: Path, base: Path) -> None:
+    """Let every user reach a test's folder: opens those above it that pytest made, its `base` among them."""
+    for above in folder.parents:
+        if above.is_relative_to(base) or above.name.startswith("pytest-"):
+            above.chmod(above.stat().st_mode | 0o055)
+
+
 def slabs(root: Path) -> int:
     """Bytes that a tier takes on disk."""
     return sum(path.stat().st_blocks * 512 for path in root.iterdir())

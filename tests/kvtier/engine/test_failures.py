@@ -32,6 +32,22 @@ def test_a_slot_that_could_not_be_read_is_used_again_at_once_and_after_a_restart
         assert [kept(tier, 7), tier.fill().blocks, tier.counters().evicted_blocks] == [Why.DONE, 4, 0]
 
 
+def test_a_power_cut_that_left_records_of_blocks_that_are_gone_takes_no_slot_for_good(tmp_path: Path) -> None:
+    with DiskTier(tmp_path, settings(slots=8)) as tier:
+        for number in range(8):
+            kept(tier, number)
+        before = (tmp_path / "index.kv").read_bytes()
+        for number in range(8, 12):
+            kept(tier, number)
+    (tmp_path / "index.kv").write_bytes(before)  # the disk had taken the blocks, and not yet their records
+    with DiskTier(tmp_path, settings(slots=8)) as tier:
+        assert [loaded(tier, number) for number in range(8)].count(None) == 4
+        assert (tier.counters().corrupt_blocks, tier.fill().bad_slots) == (4, 0)
+        assert [kept(tier, number) for number in range(20, 24)] == [Why.DONE] * 4
+        assert (tier.fill().blocks, tier.counters().evicted_blocks) == (8, 0)
+        assert all(loaded(tier, number) == content(number) for number in range(20, 24))
+
+
 def test_a_disk_smaller_than_the_cap_gives_up_old_blocks_for_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

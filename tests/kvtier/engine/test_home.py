@@ -12,7 +12,7 @@ from kvtier.engine.errors import TierError
 from kvtier.engine.home import VERSION
 from kvtier.engine.terms import Why
 from kvtier.engine.tier import DiskTier
-from tests.kvtier.engine.helpers import content, exit_of, kept, key, loaded, settings
+from tests.kvtier.engine.helpers import content, exit_of, kept, key, loaded, opened_to_others, settings
 
 
 def _stored(root: Path, **format_: object) -> None:
@@ -59,12 +59,13 @@ def test_what_may_be_of_use_to_another_is_refused_and_left(tmp_path: Path, other
     assert (tmp_path / "index.kv").read_bytes() == before
 
 
-def test_a_former_version_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_former_version_that_may_only_be_read_is_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     _stored(tmp_path, version=VERSION - 1)
     for path in (*tmp_path.iterdir(), tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for above in list(tmp_path.parents)[:-2]:  # all below /tmp
-        above.chmod(above.stat().st_mode | 0o055)
+    opened_to_others(tmp_path, tmp_path_factory.getbasetemp())
 
     def work() -> bool:
         if os.geteuid() == 0:  # whom no mode keeps out

@@ -134,10 +134,11 @@ def test_neither_a_lost_slot_nor_a_write_under_way_switches_admission_off(
     for case in ("all slots", "one lost", "one being written"):
         with DiskTier(tmp_path / case, settings(slots=160, policy="optiinfra")) as tier:
             if case == "one lost":
-                kept(tier, 10**9)
-                with (tmp_path / case / "slab-00000.kv").open("r+b") as slab:
-                    slab.write(b"junk")
-                assert loaded(tier, 10**9) is None
+                for _ in range(2):
+                    kept(tier, 10**9)
+                    with (tmp_path / case / "slab-00000.kv").open("r+b") as slab:
+                        slab.write(b"junk")
+                    assert loaded(tier, 10**9) is None
                 assert tier.fill().bad_slots == 1
             if case == "one being written":
                 slow.set()

@@ -50,7 +50,7 @@ def test_a_real_server_keeps_its_prefixes_over_a_kill_and_computes_what_is_damag
         assert metric(*CHUNK_HITS, raw) == pytest.approx(written, rel=0.1)
         assert ours("recomputed_blocks_total", raw) == 0
         assert scraped(raw).problems == ()
-        assert "Remove the disk tiers that no server uses: " in log.read_text()
+        assert "Not in use now: " in log.read_text()
         assert "another-model (0.0 GB, last written" in log.read_text()
     with served(model, log, tiered(disk, 0.1, prefill_tokens_per_s=1.0)):  # slower than any disk
         assert answers() == cold
@@ -59,8 +59,8 @@ def test_a_real_server_keeps_its_prefixes_over_a_kill_and_computes_what_is_damag
     with served(model, log, tiered(disk, 0.1, prefill_tokens_per_s=1e9)):  # faster than any
         assert answers() == cold
         raw = page()
-        assert 0 < metric(*FROM_DISK, raw) <= 2 * written * 64 / PROMPTS, "the first, since no load was measured yet"
-        assert ours("recomputed_blocks_total", raw) >= written * (PROMPTS - 2) / PROMPTS
+        assert 0 < metric(*FROM_DISK, raw) <= 9 * written * 64 / PROMPTS, "the first eight, to measure loads"
+        assert ours("recomputed_blocks_total", raw) >= written * (PROMPTS - 9) / PROMPTS
         assert ours("blocks", raw) == written
     _damage(next(disk.glob("*/slab-00000.kv")), round(written))
     with served(model, log, tiered(disk, 0.1)):

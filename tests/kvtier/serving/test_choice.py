@@ -74,24 +74,84 @@ def test_a_long_run_is_loaded_and_a_short_one_computed_where_the_disk_lies_betwe
     choice = Choice(Computing(512 / 0.018, 53_000))
     for _ in range(20):
         choice.meter.saw(160 * MIB, 0.024)
-    assert not choice.load(0, 10 * 512, 10 * 160 * MIB)
-    assert choice.load(0, 100 * 512, 100 * 160 * MIB)
-    assert choice.load(90 * 512, 100 * 512, 10 * 160 * MIB), "late in a prompt computing is dear"
+    assert not choice.load(b"k", 0, 10 * 512, 10 * 160 * MIB)
+    assert choice.load(b"k", 0, 100 * 512, 100 * 160 * MIB)
+    assert choice.load(b"k", 90 * 512, 100 * 512, 10 * 160 * MIB), "late in a prompt computing is dear"
 
 
 def test_what_is_told_or_measured_of_nothing_is_loaded() -> None:
     unsaid, unseen = Choice(None), Choice(Computing(1e12))
     unsaid.meter.saw(MIB, 100.0)
     assert not unsaid.open
-    assert unsaid.load(0, 512, MIB)
-    assert unseen.load(0, 512, MIB)
+    assert unsaid.load(b"k", 0, 512, MIB)
+    assert unseen.load(b"k", 0, 512, MIB)
 
 
 def test_a_disk_that_is_too_slow_is_tried_now_and_then() -> None:
     choice = Choice(Computing(1e6))
-    choice.meter.saw(MIB, 10.0)
-    loaded = [choice.load(0, 512, MIB) for _ in range(640)]
+    for _ in range(8):
+        choice.saw((), MIB, 10.0)
+    loaded = [choice.load(b"k", 0, 512, MIB) for _ in range(640)]
     assert sum(loaded) == 10
+
+
+@pytest.mark.parametrize("first_s", [0.2, 1.0, 5.0])
+def test_one_slow_load_closes_a_quick_disk_for_no_more_than_one_probe(first_s: float) -> None:
+    choice, answers = Choice(Computing(512 / 0.020)), []
+    for number in range(200):
+        answers.append(choice.load(b"%d" % number, 0, 512, MIB))
+        if answers[-1]:
+            choice.saw((b"%d" % number,), MIB, 0.005 if number else first_s)
+    assert answers.count(False) <= 63
+    assert all(answers[-100:])
+
+
+def test_only_the_probe_itself_says_that_the_disk_is_quick_again() -> None:
+    choice = Choice(Computing(512 / 0.020))
+    for _ in range(20):
+        choice.saw((), MIB, 1.0)
+    while not choice.load(b"probe", 0, 512, MIB):
+        pass
+    choice.saw((b"another",), MIB, 0.001)
+    assert choice.meter.expected_s(MIB) == pytest.approx(1.0, rel=0.1)
+    choice.saw((b"first", b"probe"), MIB, 0.001)
+    assert choice.meter.expected_s(MIB) == pytest.approx(0.001)
+
+
+def test_a_probe_that_is_slow_keeps_the_disk_closed() -> None:
+    choice = Choice(Computing(512 / 0.020))
+    for _ in range(20):
+        choice.saw((), MIB, 1.0)
+    while not choice.load(b"probe", 0, 512, MIB):
+        pass
+    choice.saw((b"probe",), MIB, 0.021)
+    assert not choice.load(b"next", 0, 512, MIB)
+
+
+def test_an_engine_that_looks_from_the_end_has_a_sliding_window_and_nothing_is_chosen() -> None:
+    choice = Choice(Computing(1e12))
+    for _ in range(20):
+        choice.saw((), MIB, 1.0)
+    for end in (640, 624, 608):
+        assert not choice.load(b"k", end - 16, end, MIB)
+        choice.looked("one", end, 16)
+    assert not choice.open
+    assert choice.load(b"k", 0, 16, MIB)
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [("one", end) for end in (16, 32, 48, 16, 32, 48, 32, 48)],
+        [("one", 48), ("two", 32), ("one", 32), ("two", 16), ("one", 16)],
+        [("one", 32), ("one", 16), ("one", 32), ("one", 16)],
+    ],
+)
+def test_an_engine_that_looks_again_from_a_prompts_beginning_has_none(looks: list[tuple[str, int]]) -> None:
+    choice = Choice(Computing(1e12))
+    for request, end in looks:
+        choice.looked(request, end, 16)
+    assert choice.open
 
 
 @pytest.mark.parametrize("wrong", [(0.0, 1.0), (-5.0, 1.0), (1.0, 0.0), (float("nan"), 1.0)])

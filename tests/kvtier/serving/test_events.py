@@ -63,6 +63,19 @@ def test_blocks_after_one_that_nobody_told_of_are_orphans() -> None:
     assert found.orphans == 3
 
 
+def test_no_more_blocks_are_remembered_than_it_was_said_and_what_is_forgotten_makes_orphans() -> None:
+    found = Requests(pause_s=2.0, most_blocks=4)
+    found.stored(0.0, _b(1, 2), None)
+    found.stored(10.0, _b(3, 4), None)
+    found.stored(20.0, _b(5), b"\2")  # 1 and 2 are asked for again, so 3 is the oldest
+    assert _prompts(found) == [(_b(1, 2), 0), (_b(3, 4), 0), (_b(1, 2, 5), 0)]
+    found.stored(50.0, _b(6, 7), b"\4")
+    assert (_prompts(found), found.orphans) == ([], 2)
+    found.stored(60.0, _b(8), b"\5")
+    assert _prompts(found) == [(_b(1, 2, 5, 8), 0)]
+    assert len(found._before) == 4
+
+
 def test_a_request_is_told_when_it_has_paused_and_no_sooner() -> None:
     found = Requests(pause_s=2.0)
     found.stored(0.0, _b(1), None)

@@ -44,3 +44,24 @@ def test_a_gap_in_the_numbers_is_counted_and_hashes_may_be_numbers(tmp_path: Pat
     (line,) = (json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines())
     assert [line["input_length"], len(set(line["hash_ids"]))] == [128, 4]
     assert listener.missed == 2
+
+
+def test_a_server_that_is_started_again_begins_anew(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "r.jsonl", 1 << 20, 32, pause_s=1.0)
+    listener.take(500, [1.7e9, [_stored([b"a", b"b"], None), _stored([b"x"], b"nobody's")], 0])
+    listener.take(0, [1.7e9 + 0.1, [_stored([b"c"], b"b"), _stored([b"a"], None)], 0])
+    listener.take(2, [1.7e9 + 9, [], 0])
+    listener.close()
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(each["input_length"], each["output_length"]) for each in lines] == [(64, 0), (32, 0)]
+    assert (listener.missed, listener.requests.orphans) == (1, 2)
+
+
+def test_it_has_ended_when_the_trace_has_its_cap(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "r.jsonl", 300, 32, pause_s=1.0)
+    assert not listener.ended
+    for number in range(50):
+        listener.take(number, [1.7e9 + 10 * number, [_stored([b"%d" % number], None)], 0])
+    listener.close()
+    assert listener.ended
+    assert 0 < (tmp_path / "r.jsonl").stat().st_size <= 300

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import signal
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from kvtier.serving import recorder as recorders
 from kvtier.serving.recorder import Recorder
 from tests.kvtier.engine.helpers import exit_of
 
@@ -109,3 +112,18 @@ def test_ids_of_a_length_that_blocks_do_not_make_are_refused(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no multiple of 64"):
         Recorder(tmp_path / "r.jsonl", 64, CAP, 100)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_answers_nothing_keeps_no_server_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go, write = Event(), os.write
+    monkeypatch.setattr(recorders, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(recorders, "_WAITING", 1)
+    monkeypatch.setattr(os, "write", lambda fd, data: go.wait(5) and write(fd, data))
+    recorder = Recorder(tmp_path / "r.jsonl", 64, CAP)
+    for number in range(9):
+        recorder.note(0.0, _keys(number), 0)
+    recorder.close()
+    assert "does not answer" in caplog.text
+    go.set()
