@@ -126,9 +126,6 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
         "scale-up-on-kv-pressure",
         "cut-context-on-kv-pressure",
         "right-size-context",
-        "try-kv-tiers",
-        "roll-out-kv-tiers",
-        "take-back-kv-tiers",
     }
     first = Path("r.json").read_bytes()
     written(*words)
