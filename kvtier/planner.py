@@ -44,6 +44,7 @@ class Verdict(StrEnum):
     NOTHING_REUSED = "nothing_reused"
     GPU_HOLDS_IT = "gpu_holds_it"
     LOADING_SLOWER = "loading_slower"
+    DISK_TOO_BUSY = "disk_too_busy"
     TOO_LITTLE = "too_little"
     COSTS_MORE = "costs_more"
 
@@ -66,7 +67,8 @@ class Offer:
 @dataclass(frozen=True)
 class Option:
     """A trial with its worth. `gain_ratio`: prefill saved as a share of all GPU time; `net_ratio` less the overhead;
-    dollars a month for the whole fleet."""
+    dollars a month for the whole fleet, and never more than it can do. `worth`: net dollars, or `net_ratio` where GPUs
+    have no price."""
 
     trial: Trial
     gain_ratio: float
@@ -74,6 +76,7 @@ class Option:
     throughput_ratio: float
     saved_usd_month: float
     cost_usd_month: float
+    worth: float
     played: Played = field(repr=False, compare=False)
 
     @property
@@ -81,12 +84,18 @@ class Option:
         """What is left of the savings."""
         return self.saved_usd_month - self.cost_usd_month
 
+    @property
+    def swamped(self) -> bool:
+        """Whether its disk would have to read more than it can."""
+        return self.trial.disk_read_busy_ratio > 1
+
 
 @dataclass(frozen=True)
 class Plan:
     """What to do. `base`: the GPUs' cache alone. `best`: the option with the highest net gain; where none gains, the
     one that holds the most; None where nothing was tried. `break_even_bytes_per_s`: the slowest disk on which its gain
-    covers the overhead, None where none does. `load_replicas`: replicas that this traffic keeps busy."""
+    covers the overhead, None where none does; `pays_bytes_per_s`: on which it also pays its cost, and keeps up.
+    `load_replicas`: replicas that this traffic keeps busy."""
 
     verdict: Verdict
     reuse: Reuse
@@ -96,6 +105,7 @@ class Plan:
     options: Sequence[Option]
     best: Option | None
     break_even_bytes_per_s: float | None
+    pays_bytes_per_s: float | None
 
     @property
     def adds(self) -> bool:
@@ -129,7 +139,8 @@ def plan(
         done = desk.play(memory, disk, partial(_tell, told, what, number, runs))
         options.append(desk.option(done, desk.measure(done, memory, disk), busy_s))
     best = _best(options)
-    even = desk.break_even(best, busy_s) if best else None
+    even = desk.slowest(best, busy_s, lambda found: found.net_ratio > 0) if best else None
+    pays = desk.slowest(best, busy_s, lambda found: found.worth > 0 and not found.swamped) if best and even else None
     return Plan(
         verdict=_verdict(found, base, best, even, offer),
         reuse=found,
@@ -139,6 +150,7 @@ def plan(
         options=options,
         best=best,
         break_even_bytes_per_s=even,
+        pays_bytes_per_s=pays,
     )
 
 
@@ -177,11 +189,22 @@ class _Desk:
     def sizes(self) -> list[tuple[int, int]]:
         """Memory and disk to try. A disk that holds all blocks of the trace is the largest: more could hold no more."""
         everything = self.found.distinct * self.replica.block_bytes
-        memory = self.offer.memory_bytes
         grid = [size for size in _round_sizes(everything) if size >= everything / _LEAST_SHARE]
         disks = list(self.offer.disk_bytes) or [*(size for size in grid if size < everything), _upward(everything)]
         disks = [size for size in disks if size >= self.replica.block_bytes]
-        return [*([(memory, 0)] if memory else []), *((memory or STAGING_BYTES, size) for size in disks)]
+        offered = self._memory()
+        behind = [(memory, size) for memory in offered or [STAGING_BYTES] for size in disks]
+        return [*((memory, 0) for memory in offered), *behind]
+
+    def _memory(self) -> list[int]:
+        """All that is offered; where it has a price also halves of it, down to what a disk needs."""
+        memory = self.offer.memory_bytes
+        if not memory or not self.offer.memory_usd_gb_month:
+            return [memory] if memory else []
+        halves = [memory]
+        while halves[-1] // 2 > STAGING_BYTES:
+            halves.append(halves[-1] // 2)
+        return [*([STAGING_BYTES] if memory > STAGING_BYTES else []), *reversed(halves)]
 
     def play(self, memory: int, disk: int, told: Callable[[float], None]) -> Played:
         """The trace on these tiers; no more slots than there are blocks."""
@@ -198,26 +221,29 @@ class _Desk:
         offer, fleet = self.offer, self.fleet
         gain = trial.saved_s / busy_s
         net = gain - offer.overhead_ratio
-        a_month = MONTH_S / self.traffic.span_s * self.replica.usd_per_h / 3600
+        done_s = min(busy_s, fleet.replicas * self.traffic.span_s)
+        saved = net * done_s / self.traffic.span_s * MONTH_S * self.replica.usd_per_h / 3600
         memory_gb = trial.memory_bytes / 1e9 * fleet.replicas
         disk_gb = trial.disk_bytes / 1e9 * fleet.disks
+        cost = memory_gb * offer.memory_usd_gb_month + disk_gb * offer.disk_usd_gb_month
         return Option(
             trial=trial,
             gain_ratio=gain,
             net_ratio=net,
             throughput_ratio=1 / (1 - net),
-            saved_usd_month=net * busy_s * a_month,
-            cost_usd_month=memory_gb * offer.memory_usd_gb_month + disk_gb * offer.disk_usd_gb_month,
+            saved_usd_month=saved,
+            cost_usd_month=cost,
+            worth=saved - cost if self.replica.usd_per_h else net,
             played=done,
         )
 
-    def break_even(self, option: Option, busy_s: float) -> float | None:
-        """By bisection: seconds saved never fall as the disk gets faster."""
+    def slowest(self, option: Option, busy_s: float, enough: Callable[[Option], bool]) -> float | None:
+        """The slowest disk that is enough, by bisection: seconds saved never fall as the disk gets faster."""
         trial = option.trial
 
         def covers(bytes_per_s: float) -> bool:
             found = self.measure(option.played, trial.memory_bytes, trial.disk_bytes, bytes_per_s)
-            return found.saved_s > self.offer.overhead_ratio * busy_s
+            return enough(self.option(option.played, found, busy_s))
 
         low, high = _SLOWEST, _FASTEST
         if not covers(high):
@@ -229,12 +255,14 @@ class _Desk:
 
 
 def _best(options: Sequence[Option]) -> Option | None:
-    """The smallest of those that come near the highest net gain; where none gains, the one that holds the most."""
-    gaining = [each for each in options if each.net_ratio > 0]
+    """The smallest of those near the highest net gain, if possible with a disk that keeps up; where none gains, the one
+    that holds the most."""
+    gains = [each for each in options if each.net_ratio > 0]
+    gaining = [each for each in gains if not each.swamped] or gains
     if not gaining:
         return max(options, key=lambda each: each.trial.memory_hit_ratio + each.trial.disk_hit_ratio, default=None)
-    top = max(gaining, key=lambda each: each.net_usd_month)
-    near = [each for each in gaining if each.net_usd_month >= _NEAR * top.net_usd_month > 0]
+    top = max(gaining, key=lambda each: each.worth)
+    near = [each for each in gaining if each.worth >= _NEAR * top.worth > 0]
     return min(near, key=lambda each: (each.trial.disk_bytes, each.trial.memory_bytes), default=top)
 
 
@@ -244,7 +272,9 @@ def _verdict(found: Reuse, base: Trial, best: Option | None, even: float | None,
     if found.reused_ratio - base.gpu_hit_ratio < _LEAST_LEFT or best is None:
         return Verdict.GPU_HOLDS_IT
     if best.net_ratio > 0:
-        return Verdict.ADD if best.net_usd_month > 0 else Verdict.COSTS_MORE
+        if best.worth <= 0:
+            return Verdict.COSTS_MORE
+        return Verdict.DISK_TOO_BUSY if best.swamped else Verdict.ADD
     slow = best.trial.disk_bytes and even is not None and even > offer.disk_bytes_per_s
     return Verdict.LOADING_SLOWER if slow else Verdict.TOO_LITTLE
 

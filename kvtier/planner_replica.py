@@ -11,7 +11,7 @@ from contracts.laws.kv_bytes import kv_shape
 from kvtier.planner_gpus import Gpu
 from kvtier.prefill import Disk, Prefill, prefill_of
 from kvtier.simulator import Prompt
-from kvtier.sizes import room
+from kvtier.sizes import computes_in_fp8, room
 
 PEAK_SHARE = 0.5
 """Of a GPU's peak that prefill reaches."""
@@ -122,7 +122,12 @@ def replica_of(
         gpus=gpus,
         tensor_parallel=ranks,
         usd_per_h=gpus * (gpu.usd_per_h if usd_per_gpu_h is None else usd_per_gpu_h),
-        prefill=prefill_of(config, gpus * gpu.flops_per_s * peak_share, where),
+        prefill=prefill_of(
+            config,
+            gpus * gpu.flops_per_s * peak_share,
+            where,
+            weights_times=gpu.fp8_times if computes_in_fp8(config) else 1.0,
+        ),
         memory=Disk(block_bytes, block_tokens, links * gpu.link_bytes_per_s, _LINK_LATENCY_S),
         weight_bytes=found.weights,
         gpu_kv_bytes=found.kv * gpus,

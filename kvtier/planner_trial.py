@@ -45,7 +45,9 @@ class Reuse:
 @dataclass(frozen=True)
 class Trial:
     """Tiers of `memory_bytes` for each replica and `disk_bytes` for each disk. Ratios are of all blocks that prompts
-    asked for; seconds of prefill over the whole trace; TTFT without queueing."""
+    asked for; seconds of prefill over the whole trace; TTFT without queueing. What is written a day is at the pace of
+    the second half, with the tiers filled; it and the time for which a disk reads are at the pace that the fleet keeps,
+    which is below the trace's where that is too much for it."""
 
     memory_bytes: int
     disk_bytes: int
@@ -137,8 +139,8 @@ def measured(
     without, left = (np.maximum(each, replica.step_s) for each in (best.without_s, best.with_s))
     prefill_s, late_s = float(best.without_s.sum()), float(best.without_s[half:].sum())
     saved_s = float(best.saved_s.sum())
-    written = done.written_blocks * replica.block_bytes * _DAY_S / traffic.span_s
-    read_s = done.hit_blocks * disk.load_s(replica.block_tokens)
+    took_s = max(traffic.span_s, (prefill_s - saved_s + replica.decode_s(traffic)) / fleet.replicas)
+    written = 2 * done.late_written_blocks * replica.block_bytes * _DAY_S / took_s
     return Trial(
         memory_bytes=memory_bytes,
         disk_bytes=disk_bytes,
@@ -156,7 +158,7 @@ def measured(
         ttft_p95_s=float(np.quantile(left, 0.95)),
         written_bytes_a_day=written,
         drive_writes_a_day=written / (disk_bytes * fleet.disks) if disk_bytes else 0.0,
-        disk_read_busy_ratio=read_s / traffic.span_s / fleet.disks if disk_bytes else 0.0,
+        disk_read_busy_ratio=best.disk_s / took_s / fleet.disks if disk_bytes else 0.0,
     )
 
 

@@ -38,9 +38,18 @@ def verdict(plan: Plan, fleet: Fleet, offer: Offer) -> str:
         )
     trial, even = best.trial, plan.break_even_bytes_per_s
     if plan.verdict is Verdict.LOADING_SLOWER and even is not None:
+        pays = plan.pays_bytes_per_s
+        return f"Do nothing: loading is slower than computing at {pace}, for too many of these prompts. " + (
+            f"Tiers pay from {pays / 1e9:.1f} GB/s on."
+            if pays is not None
+            else f"Tiers cover their overhead from {even / 1e9:.1f} GB/s on, and what they cost at no speed."
+        )
+    if plan.verdict is Verdict.DISK_TOO_BUSY:
+        faster = plan.pays_bytes_per_s
         return (
-            f"Do nothing: loading is slower than computing at {pace}, for too many of these prompts. Tiers pay from "
-            f"{even / 1e9:.1f} GB/s on."
+            f"Do nothing: the disk is too slow for this traffic. At {pace} it would read for "
+            f"{trial.disk_read_busy_ratio:.0%} of the time. "
+            + ("Take one for each replica." if faster is None else f"Tiers pay from {faster / 1e9:.1f} GB/s on.")
         )
     if plan.verdict is Verdict.TOO_LITTLE:
         return (
@@ -93,8 +102,9 @@ def cautions(plan: Plan, traffic: Traffic, replica: Replica, fleet: Fleet, offer
         days = _RATED_DAYS * offer.drive_writes_a_day / trial.drive_writes_a_day
         rated = f"{offer.drive_writes_a_day:g} over five years"
         said.append(
-            f"Writes {trial.drive_writes_a_day:.1f} times its size a day: a drive rated for {rated} lasts {days:,.0f} "
-            "days. Take a larger one, one that endures more, or set wear_gb_a_day of the disk tier."
+            f"Writes {trial.drive_writes_a_day:.1f} times its size a day, counted on the second half of the trace: a "
+            f"drive rated for {rated} lasts {days:,.0f} days. Take a larger one, one that endures more, or set "
+            "wear_gb_a_day of the disk tier."
         )
     if trial.disk_read_busy_ratio > _BUSY:
         said.append(

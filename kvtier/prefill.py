@@ -27,7 +27,8 @@ FLOPS_PER_S = 8 * 989e12 * 0.5
 
 @dataclass(frozen=True)
 class Prefill:
-    """Operations of a model's prompts, and how many a second the GPUs of a replica do."""
+    """Operations of a model's prompts, and how many a second the GPUs of a replica do; those that run at twice the
+    speed count half."""
 
     token_flops: float
     full_pair_flops: float
@@ -41,8 +42,15 @@ class Prefill:
         return tokens * (self.token_flops + pairs) / self.flops_per_s
 
 
-def prefill_of(config: Mapping[str, Any], flops_per_s: float = FLOPS_PER_S, where: str = "config.json") -> Prefill:
-    """From a configuration. Raises ConfigError, which names the key that is missing.
+def prefill_of(
+    config: Mapping[str, Any],
+    flops_per_s: float = FLOPS_PER_S,
+    where: str = "config.json",
+    *,
+    weights_times: float = 1.0,
+) -> Prefill:
+    """From a configuration. `weights_times`: how much faster products with weights run, as in 8 bits; attention does
+    not. Raises ConfigError, which names the key that is missing.
 
     Of Llama-3-70B, block i of 512 tokens takes 7.2e13 + 6.9e11 i operations.
     """
@@ -51,7 +59,7 @@ def prefill_of(config: Mapping[str, Any], flops_per_s: float = FLOPS_PER_S, wher
     size = shape.head_dim or need(text, "qk_nope_head_dim", where) + need(text, "qk_rope_head_dim", where)
     pair = 4.0 * heads * size
     return Prefill(
-        2.0 * active_parameters(config, where),
+        2.0 * active_parameters(config, where) / weights_times,
         pair * shape.full_layers,
         pair * shape.sliding_layers,
         shape.window,
@@ -84,11 +92,13 @@ class Disk:
 @dataclass(frozen=True, eq=False)
 class Weighed:
     """Prefill of each prompt in seconds, [prompts]: `without_s` what is computed without the tiers that are weighed,
-    `saved_s` what they take off that, their loading counted; and the blocks that are loaded."""
+    `saved_s` what they take off that, their loading counted; the blocks that are loaded, and the seconds for which the
+    disk reads."""
 
     without_s: Seconds
     saved_s: Seconds
     loaded_blocks: int
+    disk_s: float
 
     @property
     def with_s(self) -> Seconds:
@@ -105,7 +115,7 @@ def weigh(runs: Sequence[Run], prefill: Prefill, disk: Disk, *, choose: bool, me
     ends where a tier's whole blocks end, or its partial one, and no other end need be tried.
     """
     if not runs:
-        return Weighed(np.zeros(0), np.zeros(0), 0)
+        return Weighed(np.zeros(0), np.zeros(0), 0, 0.0)
     tokens, by_gpu, by_memory, held = np.array(runs, dtype=np.int64).T
     begin = by_memory if memory is None else by_gpu
     size = disk.block_tokens
@@ -125,7 +135,8 @@ def weigh(runs: Sequence[Run], prefill: Prefill, disk: Disk, *, choose: bool, me
             better = saved >= most
             best, most = np.where(better, end, best), np.where(better, saved, most)
     blocks = int((-(-best // size) + (begin // -size)).sum())
-    return Weighed(computing.to(tokens) - computing.to(begin), most, blocks)
+    disk_s = float(disk.run_s(np.minimum(best, by_memory), best).sum())
+    return Weighed(computing.to(tokens) - computing.to(begin), most, blocks, disk_s)
 
 
 class _Computing:

@@ -35,12 +35,13 @@ class Run(NamedTuple):
 @dataclass
 class Played:
     """What came of a trace. `hits`: blocks of the disk's by (tokens before the block, tokens in it). `runs`: one for
-    each prompt, in order."""
+    each prompt, in order. `late_written_blocks`: by the second half of the prompts."""
 
     asked_blocks: int = 0
     gpu_hit_blocks: int = 0
     memory_hit_blocks: int = 0
     written_blocks: int = 0
+    late_written_blocks: int = 0
     evicted_blocks: int = 0
     hits: Counter[tuple[int, int]] = field(default_factory=Counter)
     runs: list[Run] = field(default_factory=list)
@@ -111,13 +112,17 @@ def play_at(
     """Play all prompts in order on several replicas: `places` numbers the replica of each prompt, else they take
     turns."""
     done = Played()
+    early = 0
     for number, (keys, tokens) in enumerate(prompts):
+        if number == len(prompts) // 2:
+            early = done.written_blocks
         tiers = replicas[places[number] if places else number % len(replicas)]
         _prompt(keys, tokens, tiers, block_tokens, done)
         tiers.gpu.use(keys)
         tiers.memory.use(keys)
         if progress and number % _TOLD_EVERY == 0:
             progress(number / len(prompts))
+    done.late_written_blocks = done.written_blocks - early
     return done
 
 

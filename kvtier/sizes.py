@@ -13,6 +13,9 @@ from contracts.errors import ConfigError
 from contracts.laws.kv_bytes import KvShape, kv_shape, tier_blocks
 
 _LOGIT_SEQUENCES = 256
+_FP8_METHODS = ("fp8", "fbgemm_fp8")
+_ALGORITHM_BITS = (("FP8", 8), ("NVFP4", 4), ("MXFP8", 8), ("W4A", 4), ("W8A", 8), ("INT4", 4), ("INT8", 8))
+"""By how ModelOpt's `quant_algo` begins."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,61 @@ def _attention(config: Mapping[str, Any], hidden: int, where: str) -> int:
 
 
 def weight_bytes(config: Mapping[str, Any], where: str = "config.json") -> int:
-    """Bytes of the weights in the type that the configuration tells: quantised where it says so, else 16 bits."""
-    packed = config.get("quantization_config")
-    bits, total = 16, parameters(config, where)
-    if isinstance(packed, Mapping):
-        method = str(packed.get("quant_method"))
-        if method == "mxfp4":  # the experts alone: 4 bits for each number, and 8 for every 32 of them
-            packed_ones = _expert_parameters(text_of(config), where)
-            return (total - packed_ones) * 2 + packed_ones * 17 // 32
-        bits = int(packed.get("bits") or (8 if "8" in method else 16))
-    return total * bits // 8
+    """Bytes of the weights in the type that the configuration tells: quantised where it says so, else 16 bits.
+
+    Raises ConfigError for a quantisation that is not known.
+    """
+    packed, total = _packed(config), parameters(config, where)
+    if not packed:
+        return total * 2
+    if packed.get("quant_method") == "mxfp4":  # the experts alone: 4 bits for each number, and 8 for every 32 of them
+        packed_ones = _expert_parameters(text_of(config), where)
+        return (total - packed_ones) * 2 + packed_ones * 17 // 32
+    return total * _bits(packed, where) // 8
+
+
+def computes_in_fp8(config: Mapping[str, Any]) -> bool:
+    """Whether weights and what they are multiplied with are 8-bit floats, so that GPUs that can compute in them."""
+    packed = _packed(config)
+    method = str(packed.get("quant_method"))
+    if method in _FP8_METHODS:
+        return packed.get("activation_scheme") in (None, "static", "dynamic")
+    if method == "modelopt":
+        return str(packed.get("quant_algo")).upper().startswith("FP8")
+    sides = [group.get(side) for group in _groups(packed) for side in ("weights", "input_activations")]
+    return bool(sides) and all(
+        isinstance(side, Mapping) and (side.get("num_bits"), side.get("type")) == (8, "float") for side in sides
+    )
+
+
+def _packed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a configuration says of quantised weights; empty where it says nothing."""
+    packed = text_of(config).get("quantization_config")
+    return packed if isinstance(packed, Mapping) else {}
+
+
+def _groups(packed: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = packed.get("config_groups")
+    return [each for each in groups.values() if isinstance(each, Mapping)] if isinstance(groups, Mapping) else []
+
+
+def _bits(packed: Mapping[str, Any], where: str) -> int:
+    """Of a weight, by the keys of each method; of several groups the widest."""
+    sides = [group.get("weights") for group in _groups(packed)]
+    told = [int(side.get("num_bits") or 0) for side in sides if isinstance(side, Mapping)]
+    told += [int(packed.get(key) or 0) for key in ("bits", "w_bit")]
+    told += [bits for key, bits in (("load_in_4bit", 4), ("load_in_8bit", 8)) if packed.get(key)]
+    method, algorithm = (str(packed.get(key) or "").upper() for key in ("quant_method", "quant_algo"))
+    told += [bits for name, bits in _ALGORITHM_BITS if algorithm.startswith(name)][:1]
+    found = max(told, default=0) or (8 if "8" in method else 0)
+    if not found:
+        said = " ".join(filter(None, (str(packed.get("quant_method") or "?"), str(packed.get("quant_algo") or ""))))
+        raise ConfigError(
+            f"quantization_config of {said!r} does not tell the bits of a weight in a way that is known",
+            where=where,
+            fix='Add "bits": 4, or what it is, to quantization_config.',
+        )
+    return found
 
 
 def activation_bytes(config: Mapping[str, Any], batched_tokens: int, where: str = "config.json") -> int:
@@ -125,7 +173,8 @@ def room(
             where=where,
             fix="Take more GPUs, or quantised weights.",
         )
-    tokens = tier_blocks(left, shape.rank_token_bytes(tensor_parallel, pipeline_parallel) or 1)
+    token_bytes = shape.rank_token_bytes(tensor_parallel, pipeline_parallel)
+    tokens = tier_blocks(left, token_bytes) if token_bytes else 0
     return Room(weights, active, int(left), tokens)
 
 

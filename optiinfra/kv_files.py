@@ -13,6 +13,8 @@ from contracts.errors import ConfigError
 from contracts.laws.kv_bytes import KvShape, kv_shape
 from kvtier.simulator import Prompt
 
+_MOST_TOKENS = 10**8
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """A model's configuration. Raises ConfigError."""
@@ -70,10 +72,19 @@ def _mooncake(path: Path) -> Recorded:
                 where=str(path),
                 fix=f"A block has {found.block_tokens} tokens.",
             )
-        if keys:
-            recorded.prompts.append((keys, tokens))
-            recorded.at_s.append(at_s)
-            recorded.output_tokens.append(output)
+        if tokens > _MOST_TOKENS:
+            raise ConfigError(
+                f"a prompt of {tokens:,} tokens",
+                where=str(path),
+                fix=f"Leave out those of more than {_MOST_TOKENS:,}: no model takes them.",
+            )
+        recorded.prompts.append((keys, tokens))
+        recorded.at_s.append(at_s)
+        recorded.output_tokens.append(output)
+    if not any(keys for keys, _ in recorded.prompts):
+        raise ConfigError(
+            "no prompt has a block", where=str(path), fix="Take a trace that tells the blocks of prompts."
+        )
     return recorded
 
 
@@ -83,6 +94,8 @@ READERS: dict[str, Callable[[Path], Recorded]] = {".jsonl": _mooncake, ".jsonl.g
 
 def read_trace(path: Path) -> Recorded:
     """Prompts with their blocks. Raises ConfigError where there is no file, or it tells of no blocks."""
+    if path.is_dir():
+        raise ConfigError("a folder", where=str(path), fix="Name a trace in it (.jsonl or .jsonl.gz).")
     if not path.is_file():
         raise ConfigError("no such file", where=str(path), fix="Name a Mooncake trace (.jsonl or .jsonl.gz).")
     endings = sorted(READERS, key=len, reverse=True)

@@ -40,8 +40,11 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def render(rows: Sequence[Row], *, trace: str, prompts: int, block_tokens: int, block_bytes: int, command: str) -> str:
-    """The page of some rows, and of the command that makes it again. The same arguments give the same text."""
+def render(
+    rows: Sequence[Row], *, trace: str, prompts: int, block_tokens: int, block_bytes: int, speed: str, command: str
+) -> str:
+    """The page of some rows, of the speed that prefill is taken to have, and of the command that makes it again. The
+    same arguments give the same text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from optiinfra.kv_charts import study_svg
@@ -63,6 +66,7 @@ def render(rows: Sequence[Row], *, trace: str, prompts: int, block_tokens: int, 
         prompts=prompts,
         block_tokens=block_tokens,
         block_bytes=block_bytes,
+        speed=speed,
         gpu_s=rows[0].ttft_mean_without_s if rows else None,
         command=command,
         columns=COLUMNS,

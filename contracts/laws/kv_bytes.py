@@ -71,12 +71,13 @@ class KvShape:
 
     def rank_token_bytes(self, tensor_parallel: int = 1, pipeline_parallel: int = 1) -> int:
         """`token_bytes` on the fullest rank. KV heads are split over ranks, and copied where there are more ranks than
-        heads; MLA's one vector stands on every tensor rank.
+        heads; MLA's one vector stands on every tensor rank. Where every layer slides, all of them count: what the next
+        prompt may use stays until the room is needed.
 
         >>> KvShape(full_layers=80, heads=8, head_dim=128).rank_token_bytes(16) == 2 * 80 * 128 * 2
         True
         """
-        layers = -(-self.full_layers // pipeline_parallel)
+        layers = -(-(self.full_layers or self.sliding_layers) // pipeline_parallel)
         if self.latent:
             return layers * self.latent * self.dtype_bytes
         return layers * 2 * max(1, -(-self.heads // tensor_parallel)) * self.head_dim * self.dtype_bytes

@@ -14,6 +14,7 @@ from contracts.errors import ConfigError
 from optiinfra.commands.common import FLAG, JsonOption, again, amount, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="KV cache tiers: what a disk below the GPUs would hit, write and save.")
+_FLOPS_PER_S = 8 * 989e12 * 0.5
 
 
 @app.command()
@@ -34,7 +35,7 @@ def simulate(
     kv_dtype: Annotated[str, typer.Option("--kv-dtype", help="As vLLM's --kv-cache-dtype: auto, fp8.")] = "auto",
     flops: Annotated[
         float, typer.Option("--flops", min=1e9, help="Operations a second in prefill; 8 H100 at half their peak.")
-    ] = 8 * 989e12 * 0.5,
+    ] = _FLOPS_PER_S,
     for_time: Annotated[
         bool,
         typer.Option(
@@ -70,7 +71,8 @@ def simulate(
     recorded = read_trace(trace)
     block_tokens = recorded.block_tokens
     block_bytes = shape.block_bytes(block_tokens)
-    wanted = ALL if policy == "all" else tuple(each.strip() for each in policy.split(","))
+    named = [each.strip() for each in policy.split(",")]
+    wanted = tuple(dict.fromkeys(one for each in named for one in (ALL if each == "all" else (each,))))
     unknown = [each for each in wanted if each not in ALL]
     if unknown:
         raise ConfigError(f"no policy {', '.join(unknown)}", where="--policy", fix=f"One of all, {', '.join(ALL)}.")
@@ -91,17 +93,26 @@ def simulate(
     with progress() as told:
         rows = compare(recorded.prompts, prefill_of(config, flops, str(model)), setting, told)
     count = len(recorded.prompts)
+    speed = f"prefill at {flops / 1e12:,.0f} TFLOP/s" + (": 8 H100 at half peak" if flops == _FLOPS_PER_S else "")
     if html is not None:
         command = again(context).replace("optiinfra", "optiinfra kv", 1)
         text = render(
-            rows, trace=trace.name, prompts=count, block_tokens=block_tokens, block_bytes=block_bytes, command=command
+            rows,
+            trace=trace.name,
+            prompts=count,
+            block_tokens=block_tokens,
+            block_bytes=block_bytes,
+            speed=speed,
+            command=command,
         )
         html.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {html}", err=True)
     if json_:
         print_json([asdict(row) for row in rows])
         return
-    typer.echo(f"{trace.name}: {count:,} prompts, blocks of {block_tokens} tokens and {block_bytes / 2**20:,.0f} MiB")
+    typer.echo(
+        f"{trace.name}: {count:,} prompts, blocks of {block_tokens} tokens and {block_bytes / 2**20:,.0f} MiB, {speed}"
+    )
     print_table(COLUMNS[:-1], [cells(row)[:-1] for row in rows])  # all of them are as wide as a page
 
 

@@ -51,7 +51,7 @@ def plan(
     ] = 0.5,
     kv_dtype: Annotated[str, typer.Option("--kv-dtype", help="As vLLM's --kv-cache-dtype: auto, fp8.")] = "auto",
     replicas: Annotated[
-        int, typer.Option("--replicas", min=0, help="They share the trace; 0: as many as it keeps busy.")
+        int, typer.Option("--replicas", min=0, max=10_000, help="They share the trace; 0: as many as it keeps busy.")
     ] = 0,
     shared_disk: Annotated[
         bool, typer.Option("--shared-disk", metavar=FLAG, help="One disk for all replicas; else each has its own.")
@@ -68,7 +68,7 @@ def plan(
     disk: Annotated[str, typer.Option("--disk", help="Sizes to try, with commas; else up to all blocks.")] = "",
     bandwidth: Annotated[str, typer.Option("--disk-bandwidth", help="Of reading one disk.")] = "7GB/s",
     disk_price: Annotated[
-        float, typer.Option("--disk-price", min=0.0, help="USD per GB and month; AWS lists gp3 at 0.08.")
+        float, typer.Option("--disk-price", min=0.0, help="USD per GB and month, capacity only; AWS lists gp3 at 0.08.")
     ] = 0.08,
     memory_price: Annotated[
         float, typer.Option("--memory-price", min=0.0, help="USD per GB and month; GPU servers come with much.")
@@ -88,8 +88,11 @@ def plan(
 
     The trace is played on the GPUs' cache (LRU), then host memory (LRU), then disks of several sizes under our policy;
     hits of the GPUs are not the tiers'. TTFT is of prefill and loading alone, no queue. "Do nothing" is an answer:
-    where nothing comes again, the GPUs hold it, loading is slower than computing, or the gain is below --overhead. The
-    last line is the command that writes the flags.
+    where nothing comes again, the GPUs hold it, loading is slower than computing, the disk cannot keep up, or the gain
+    is below --overhead. The last line is the command that writes the flags, where that command knows the server.
+
+    Costs are capacity by the month alone: a drive's wear is not in them, nor throughput that is billed apart, as gp3's
+    above 125 MB/s.
 
     Example: `optiinfra kv plan --trace conversation_trace.jsonl.gz --model config.json --gpu H100 --gpus 8`
     """
@@ -130,7 +133,11 @@ def plan(
     with progress() as told:
         made = planner.plan(traffic, replica, fleet, offer, told)
     words, notes = verdict(made, fleet, offer), cautions(made, traffic, replica, fleet, offer)
-    following = None if fleet.shared and fleet.disks < fleet.replicas else _next(made, replica, model, kv_dtype)
+    following, why = None, None
+    if made.adds and made.best is not None:
+        why = _no_command(fleet, replica, kv_dtype)
+        following = None if why else _next(made.best, replica, model)
+    notes += [why] if why else []
     if json_:
         print_json(_told(made, replica, fleet, traffic, words, notes, following))
         return
@@ -141,7 +148,7 @@ def plan(
         f"Prefill is {_share(made):.0%} of GPU time (estimate)."
     )
     if made.options:
-        print_table(_COLUMNS, [_cells(each) for each in made.options])
+        print_table(_COLUMNS, [_cells(each) for each in made.options if _near(each, made.best)])
     typer.secho(f"\n{words}", bold=True)
     if made.adds and made.best is not None:
         rate = len(traffic.prompts) / (made.base.prefill_s + made.decode_s) * fleet.replicas
@@ -184,17 +191,34 @@ def _cells(option: Option) -> tuple[str, ...]:
     )
 
 
-def _next(made: Plan, replica: Replica, model: Path, kv_dtype: str) -> str | None:
-    """The command that writes the flags of the tiers; None where none are to be added."""
-    if not made.adds or made.best is None:
+def _near(option: Option, best: Option | None) -> bool:
+    """Whether it has the memory or the disk of the best: of a grid of both, only those are printed."""
+    if best is None:
+        return True
+    trial, chosen = option.trial, best.trial
+    return trial.memory_bytes == chosen.memory_bytes or trial.disk_bytes == chosen.disk_bytes
+
+
+def _no_command(fleet: Fleet, replica: Replica, kv_dtype: str) -> str | None:
+    """Why no command writes the flags of this server; None where one does."""
+    if fleet.shared and fleet.disks < fleet.replicas:
+        return "No command follows: `kv config` writes a disk of one server's own."
+    flags = [f"--kv-cache-dtype {kv_dtype}"] if kv_dtype != "auto" else []
+    stages = replica.gpus // replica.tensor_parallel
+    flags += [f"--pipeline-parallel-size {stages}"] if stages > 1 else []
+    if not flags:
         return None
-    trial = made.best.trial
+    return f"No command follows: the server that `kv config` writes has no {' and no '.join(flags)}, which this has."
+
+
+def _next(best: Option, replica: Replica, model: Path) -> str:
+    """The command that writes the flags of the tiers."""
+    trial = best.trial
     words = ["optiinfra", "kv", "config", "--for", "vllm", "--version", _VERSION]
     words += ["--memory", f"{trial.memory_bytes / 1e9:g}GB"]
     if trial.disk_bytes:
         words += ["--disk", f"{trial.disk_bytes / 1e9:g}GB", "--folder", _FOLDER]
-    words += ["--tensor-parallel", str(replica.tensor_parallel), "--model", str(model)]
-    return shlex.join(words + (["--kv-dtype", kv_dtype] if kv_dtype != "auto" else []))
+    return shlex.join([*words, "--tensor-parallel", str(replica.tensor_parallel), "--model", str(model)])
 
 
 def _told(
@@ -217,6 +241,7 @@ def _told(
         "decode_s": made.decode_s,
         "load_replicas": made.load_replicas,
         "break_even_bytes_per_s": made.break_even_bytes_per_s,
+        "pays_bytes_per_s": made.pays_bytes_per_s,
         "base": asdict(made.base),
         "best": None if made.best is None else _option(made.best),
         "options": [_option(each) for each in made.options],

@@ -150,6 +150,12 @@ def test_ranks_beyond_the_kv_heads_hold_copies() -> None:
     assert shape.rank_token_bytes(8, pipeline_parallel=2) == 20 * KIB
 
 
+def test_where_every_layer_slides_they_are_what_a_token_takes() -> None:
+    shape = KvShape(full_layers=0, sliding_layers=32, window=4096, heads=8, head_dim=128)
+    assert shape.rank_token_bytes() == shape.block_bytes(1) == 128 * KIB
+    assert shape.rank_token_bytes(8) == 16 * KIB
+
+
 def test_mla_is_whole_on_every_tensor_rank() -> None:
     shape = kv_shape(DEEPSEEK_V3)
     assert shape.rank_token_bytes(8) == shape.token_bytes

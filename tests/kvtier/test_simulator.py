@@ -13,7 +13,7 @@ from kvtier.bound import belady
 from kvtier.policies import NAMES, make
 from kvtier.prefill import Prefill, prefill_of
 from kvtier.simulator import Prompt, play
-from kvtier.sizes import activation_bytes, active_parameters, parameters, room, weight_bytes
+from kvtier.sizes import activation_bytes, active_parameters, computes_in_fp8, parameters, room, weight_bytes
 from kvtier.study import ALL, Setting, compare
 from tests.kvtier.worlds import BLOCK, conversations, popular, recent, scan, shifting
 
@@ -185,6 +185,41 @@ def test_parameters_are_those_that_were_published(config: dict[str, object], bil
 def test_weights_of_fp8_take_a_byte_each() -> None:
     assert weight_bytes(DEEPSEEK_V3) == parameters(DEEPSEEK_V3)
     assert weight_bytes(LLAMA_8B) == 2 * parameters(LLAMA_8B)
+
+
+GROUP = {"num_bits": 8, "type": "float"}
+
+
+@pytest.mark.parametrize(
+    ("packed", "bits", "fast"),
+    [
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, 8, True),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": GROUP}}}, 8, False),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": GROUP, "input_activations": GROUP}},
+            },
+            8,
+            True,
+        ),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 4}}}}, 4, False),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}, 4, False),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8, False),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4, False),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, 8, True),
+        ({"quant_method": "awq", "bits": 4}, 4, False),
+    ],
+)
+def test_quantised_weights_take_the_bits_that_are_told(packed: dict[str, object], bits: int, fast: bool) -> None:
+    config = {**LLAMA_8B, "quantization_config": packed}
+    assert weight_bytes(config) == parameters(LLAMA_8B) * bits // 8
+    assert computes_in_fp8(config) is fast
+
+
+def test_a_quantisation_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'quark' does not tell the bits"):
+        weight_bytes({**LLAMA_8B, "quantization_config": {"quant_method": "quark"}})
 
 
 def test_mxfp4_packs_the_experts_alone() -> None:

@@ -81,7 +81,7 @@ def test_fp8_and_memory_above_change_what_the_disk_does(files: tuple[Path, Path]
 def test_people_get_a_table(files: tuple[Path, Path]) -> None:
     done = run(files, "--capacity", "5GB", "--policy", "lru,optiinfra,belady", "--for-time")
     assert done.exit_code == 0, done.output
-    assert "300 prompts, blocks of 512 tokens and 64 MiB" in done.stdout
+    assert "300 prompts, blocks of 512 tokens and 64 MiB, prefill at 3,956 TFLOP/s: 8 H100 at" in done.stdout
     assert "100.0%" in done.stdout
 
 
@@ -101,6 +101,20 @@ def test_what_cannot_be_used_is_refused_with_the_edit(files: tuple[Path, Path], 
     assert said in done.stderr
 
 
+def test_all_beside_a_name_is_all(files: tuple[Path, Path]) -> None:
+    rows = json.loads(run(files, "--capacity", "5GB", "--policy", "belady,all", "--json").stdout)
+    assert [row["policy"] for row in rows][:2] == ["belady", "fifo"]
+    assert len(rows) == 9
+
+
+def test_prompts_without_a_block_count(files: tuple[Path, Path]) -> None:
+    rows = [{"timestamp": at, "input_length": 600, "output_length": 1, "hash_ids": [1, 2][:at]} for at in (0, 2, 2)]
+    files[0].write_text("\n".join(map(json.dumps, rows)))
+    done = run(files, "--capacity", "5GB", "--policy", "all")
+    assert done.exit_code == 0, done.output
+    assert "trace.jsonl: 3 prompts" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("place", "text", "said"),
     [
@@ -113,6 +127,15 @@ def test_what_cannot_be_used_is_refused_with_the_edit(files: tuple[Path, Path], 
             '{"timestamp": 1, "input_length": 5, "output_length": 1, "hash_ids": [1, 2]}',
             "2 blocks for 5 tokens",
             id="too many blocks",
+        ),
+        pytest.param(
+            0, '{"timestamp": 1, "input_length": 5, "output_length": 1, "hash_ids": []}', "no prompt has", id="no ids"
+        ),
+        pytest.param(
+            0,
+            '{"timestamp": 1, "input_length": 90000000000, "output_length": 1, "hash_ids": [1]}',
+            "a prompt of 90,000,000,000 tokens",
+            id="too many tokens",
         ),
         pytest.param(0, None, "no such file", id="no trace"),
         pytest.param(1, None, "cannot be read", id="no config"),
@@ -188,6 +211,21 @@ def test_no_flags_are_named_for_a_disk_that_replicas_share(files: tuple[Path, Pa
     assert shared["next"] is None
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--kv-dtype", "fp8"], "has no --kv-cache-dtype fp8, which"),
+        (["--gpus", "2", "--tensor-parallel", "1"], "has no --pipeline-parallel-size 2, which"),
+    ],
+)
+def test_no_command_deploys_another_server(files: tuple[Path, Path], more: list[str], said: str) -> None:
+    given = ["--disk", "50GB", "--overhead", "0.001", "--mfu", "0.01", "--disk-price", "0.0001", "--json"]
+    told = json.loads(plan(files, *given, *more).stdout)
+    assert told["verdict"] == "add"
+    assert told["next"] is None
+    assert said in " ".join(told["notes"])
+
+
 def test_a_plan_that_adds_nothing_names_no_command(files: tuple[Path, Path]) -> None:
     more = ["--disk", "50GB", "--overhead", "0.01", "--mfu", "0.05", "--disk-bandwidth", "1MB/s"]
     done = plan(files, *more)
@@ -202,6 +240,7 @@ def test_a_plan_that_adds_nothing_names_no_command(files: tuple[Path, Path]) -> 
     [
         pytest.param(["--gpu", "T800"], "no GPU 'T800'. One of A100-40", id="gpu"),
         pytest.param(["--gpus", "3", "--tensor-parallel", "2"], "3 GPUs are no multiple of 2", id="ranks"),
+        pytest.param(["--trace", "."], ".: a folder. Name a trace in it", id="folder"),
         pytest.param(["--disk", "1MB"], "hold no block of 67,108,864. Give a larger tier", id="disk"),
         pytest.param(["--host-memory", "1MB"], "--host-memory: 1,000,000 bytes hold no block", id="memory"),
     ],
