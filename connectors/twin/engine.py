@@ -192,14 +192,11 @@ class Engine:
 
     def _begin(self, at_ms: float, tokens: int, pairs: float, alike: int) -> None:
         """Start the iteration that was composed, and when it holds no prompts the `alike` ones after it too."""
-        made = self.spec.profile.coefficients
+        made, decoding, held = self.spec.profile.coefficients, self._decoding, self._kv_tokens
         if tokens:
-            took_ms = made.prefill_ms(tokens, pairs) + made.added_by_decode_ms(self._decoding, self._kv_tokens)
-            self._stretch = Stretch(at_ms, took_ms * self._slower)
-        elif self._decoding:
-            took_ms = made.decode_ms(self._decoding, self._kv_tokens)
-            growth_ms = made.decode_per_kv_token_ms * self._decoding
-            self._stretch = Stretch(at_ms, took_ms * self._slower, growth_ms * self._slower, alike)
+            self._stretch = Stretch.of_prefill(made, at_ms, tokens, pairs, decoding, held, self._slower)
+        elif decoding:
+            self._stretch = Stretch.of_decode(made, at_ms, decoding, held, self._slower, alike)
             if self._waiting:
                 self._cut(self._waiting[0].gives_up_ms)
             if self.tiers is not None:

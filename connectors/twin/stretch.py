@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, sqrt
 
+from connectors.twin.coefficients import Coefficients
+
 
 @dataclass(slots=True)
 class Stretch:
@@ -19,6 +21,21 @@ class Stretch:
     growth_ms: float = 0.0
     steps: int = 1
     held_ms: float = 0.0
+
+    @classmethod
+    def of_prefill(
+        cls, made: Coefficients, at_ms: float, tokens: int, pairs: float, decoding: int, held: int, slower: float
+    ) -> Stretch:
+        """An iteration that computes prompt tokens beside `decoding` requests, which hold so many tokens."""
+        return cls(at_ms, (made.prefill_ms(tokens, pairs) + made.added_by_decode_ms(decoding, held)) * slower)
+
+    @classmethod
+    def of_decode(
+        cls, made: Coefficients, at_ms: float, decoding: int, held: int, slower: float, steps: int
+    ) -> Stretch:
+        """Iterations that compute one token for each request."""
+        growth_ms = made.decode_per_kv_token_ms * decoding
+        return cls(at_ms, made.decode_ms(decoding, held) * slower, growth_ms * slower, steps)
 
     def end_ms(self, step: int) -> float:
         """When a step ends; the beginning for step 0.
