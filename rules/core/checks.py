@@ -5,8 +5,7 @@ false while its value is missing, and every condition of `none` is true then, at
 round. For a workload that is idle: nobody sends requests, so nothing is observed of their latency or errors, and the
 burn rate is missing though all is well. A condition of `none` on such an SLI may be `on_missing: false` beside a
 condition of `all` that bounds the load from above over the same window: that one is present and low only where scrapes
-are answered and little is to be done, and then silence is idleness. So may one on the use of the KV cache: beside that
-load, an engine that tells none of it tells none at all. For a finding that is not there: that it is not is
+are answered and little is to be done, and then silence is idleness. For a finding that is not there: that it is not is
 beyond doubt. A condition of `none` that asks no more (`at_least: 0`, which every finding meets) may be
 `on_missing: false`: the rule steps back for an agent, and acts by its other conditions where there is none. What agents
 find is never all that such a rule rests on: one condition of `all` at least is on an SLI.
@@ -31,14 +30,12 @@ LOAD_SLIS = ("load_per_replica", "requests_running", "requests_waiting")
 """How much there is to do; told by every scrape that is answered, also when it is nothing."""
 
 _SETS = ("all", "any", "none")
-_UNTOLD = ("queue_time_p95_s", "error_ratio", "prefix_cache_hit_ratio", "kv_cache_usage_ratio")
 
 
 def observed(sli: str) -> bool:
-    """Whether an SLI is one that answered scrapes may lack: made of finished requests, of which an idle workload has
-    none, or the use of the KV cache, which not every engine tells."""
+    """Whether an SLI is made of finished requests, so that an idle workload has none."""
     families = tuple(f"{family}_" for family in Latency)
-    return sli.startswith(families) or sli in _UNTOLD
+    return sli.startswith(families) or sli in ("queue_time_p95_s", "error_ratio", "prefix_cache_hit_ratio")
 
 
 def names(root: Mapping[str, Any]) -> Iterator[Mistake]:

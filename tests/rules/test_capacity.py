@@ -56,8 +56,6 @@ def test_capacity_may_be_added_on_missing_data(on_missing: object) -> None:
         (BURNING | {"on_missing": True, "window": "10s"}, True),
         (BURNING | {"on_missing": True, "for": "10s"}, False),
         (condition("error_ratio", "60s", False, above=0.1), True),
-        (condition("kv_cache_usage_ratio", "60s", False, above=0.6), True),
-        (condition("kv_cache_usage_ratio", "latest", False, above=0.6), False),
     ],
 )
 def test_doubt_forbids_save_where_silence_is_idleness(forbids: dict[str, Any], allowed: bool) -> None:
