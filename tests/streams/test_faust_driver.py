@@ -60,9 +60,9 @@ async def test_a_worker_killed_again_and_again_puts_out_what_the_pure_fold_does(
     def more_than(before: int) -> bool:
         return len(outputs(broker, name)) > before
 
-    for first in range(0, len(messages), 500):
+    for first in range(0, len(messages), 700):
         before = len(outputs(broker, name))
-        feeder = Feeder(broker.bootstrap, messages[first : first + 500], per_s=150)
+        feeder = Feeder(broker.bootstrap, messages[first : first + 700], per_s=150)
         feeder.start()
         with Worker(broker, name) as worker:
             await until(partial(more_than, before), worker)
