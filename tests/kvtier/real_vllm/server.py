@@ -63,9 +63,7 @@ def served(model: Path, log: Path, flags: Sequence[str]) -> Iterator[None]:
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    with socket.socket() as free:
-        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        free.bind(("127.0.0.1", PORT))  # raises where a server that was left behind would answer in its stead
+    _await_port()
     with log.open("wb") as told:
         server = subprocess.Popen(command, env=os.environ | around, stdout=told, stderr=told, start_new_session=True)
         try:
@@ -76,6 +74,19 @@ def served(model: Path, log: Path, flags: Sequence[str]) -> Iterator[None]:
             server.wait()
             for left in Path("/dev/shm").glob("vllm_offload_*"):
                 left.unlink()
+
+
+def _await_port() -> None:
+    """Children of a killed server hold its port a moment longer; one that was left behind would answer in our stead."""
+    for _ in range(20):
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", PORT))
+                return
+            except OSError:
+                time.sleep(0.5)
+    pytest.fail(f"port {PORT} is taken: end the server that was left behind")
 
 
 def _wait(server: subprocess.Popen[bytes], log: Path) -> None:
