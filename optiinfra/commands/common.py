@@ -23,6 +23,8 @@ StateOption = Annotated[
     Path | None, typer.Option("--state", help="State directory (default ./.optiinfra).", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print JSON instead of a table.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="config.json of the model, as Hugging Face hosts it.")]
+KvDtypeOption = Annotated[str, typer.Option("--kv-dtype", help="As vLLM's --kv-cache-dtype: auto, fp8.")]
 PortOption = Annotated[
     int | None, typer.Option("--port", help="Port of health and metrics on 127.0.0.1 (default 8686).")
 ]

@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 
 from contracts.errors import ConfigError
-from optiinfra.commands.common import FLAG, JsonOption, again, amount, print_json, print_table
+from optiinfra.commands.common import (
+    FLAG,
+    JsonOption,
+    KvDtypeOption,
+    ModelOption,
+    again,
+    amount,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer(no_args_is_help=True, help="KV cache tiers: what a disk below the GPUs would hit, write and save.")
 _FLOPS_PER_S = 8 * 989e12 * 0.5
@@ -21,7 +30,7 @@ _FLOPS_PER_S = 8 * 989e12 * 0.5
 def simulate(
     context: typer.Context,
     trace: Annotated[Path, typer.Option("--trace", help="Prompts with ids of their blocks: a Mooncake jsonl.")],
-    model: Annotated[Path, typer.Option("--model", help="config.json of the model, as Hugging Face hosts it.")],
+    model: ModelOption,
     capacity: Annotated[
         str, typer.Option("--capacity", help="Of the disk tier, several with commas: 500GB,1TB.")
     ] = "500GB,1TB,2TB,4TB",
@@ -32,7 +41,7 @@ def simulate(
         str, typer.Option("--bandwidth", help="Of reading the disk, several with commas: 3.5GB/s,7GB/s.")
     ] = "7GB/s",
     memory: Annotated[str, typer.Option("--memory", help="An LRU tier above the disk, as 200GB.")] = "0GB",
-    kv_dtype: Annotated[str, typer.Option("--kv-dtype", help="As vLLM's --kv-cache-dtype: auto, fp8.")] = "auto",
+    kv_dtype: KvDtypeOption = "auto",
     flops: Annotated[
         float, typer.Option("--flops", min=1e9, help="Operations a second in prefill; 8 H100 at half their peak.")
     ] = _FLOPS_PER_S,

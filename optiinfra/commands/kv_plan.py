@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contracts.errors import ConfigError
-from optiinfra.commands.common import FLAG, JsonOption, amount, print_json, print_table
+from optiinfra.commands.common import FLAG, JsonOption, KvDtypeOption, ModelOption, amount, print_json, print_table
 from optiinfra.commands.kv import progress
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _FOLDER = "/mnt/nvme/kv"
 @app.command()
 def plan(
     trace: Annotated[Path, typer.Option("--trace", help="Prompts of all replicas, with ids of their blocks.")],
-    model: Annotated[Path, typer.Option("--model", help="config.json of the model, as Hugging Face hosts it.")],
+    model: ModelOption,
     gpu: Annotated[str, typer.Option("--gpu", help="A100-40, A100-80, H100, H200, B200, L4, L40S or A10G.")],
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs of one replica.")] = 1,
     tensor_parallel: Annotated[
@@ -49,7 +49,7 @@ def plan(
     peak_share: Annotated[
         float, typer.Option("--mfu", min=0.01, max=1.0, help="Share of the GPUs' peak that prefill reaches.")
     ] = 0.5,
-    kv_dtype: Annotated[str, typer.Option("--kv-dtype", help="As vLLM's --kv-cache-dtype: auto, fp8.")] = "auto",
+    kv_dtype: KvDtypeOption = "auto",
     replicas: Annotated[
         int, typer.Option("--replicas", min=0, max=10_000, help="They share the trace; 0: as many as it keeps busy.")
     ] = 0,

@@ -52,6 +52,13 @@ def exit_of(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def made_read_only(folder: Path, base: Path) -> None:
+    """Nobody may write to the folder, and whoever is not its owner may read it too."""
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    opened_to_others(folder, base)
+
+
 def opened_to_others(folder: Path, base: Path) -> None:
     """Let every user reach a test's folder: opens those above it that pytest made, its `base` among them."""
     for above in folder.parents:

@@ -12,7 +12,7 @@ from kvtier.engine.errors import TierError
 from kvtier.engine.home import VERSION
 from kvtier.engine.terms import Why
 from kvtier.engine.tier import DiskTier
-from tests.kvtier.engine.helpers import content, exit_of, kept, key, loaded, opened_to_others, settings
+from tests.kvtier.engine.helpers import content, exit_of, kept, key, loaded, made_read_only, settings
 
 
 def _stored(root: Path, **format_: object) -> None:
@@ -63,9 +63,7 @@ def test_a_former_version_that_may_only_be_read_is_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     _stored(tmp_path, version=VERSION - 1)
-    for path in (*tmp_path.iterdir(), tmp_path):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    opened_to_others(tmp_path, tmp_path_factory.getbasetemp())
+    made_read_only(tmp_path, tmp_path_factory.getbasetemp())
 
     def work() -> bool:
         if os.geteuid() == 0:  # whom no mode keeps out

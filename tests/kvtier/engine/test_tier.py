@@ -15,7 +15,7 @@ import pytest
 from kvtier.engine.errors import TierError
 from kvtier.engine.terms import Event, Why
 from kvtier.engine.tier import DiskTier
-from tests.kvtier.engine.helpers import SLOT, content, exit_of, kept, key, loaded, opened_to_others, settings, slabs
+from tests.kvtier.engine.helpers import SLOT, content, exit_of, kept, key, loaded, made_read_only, settings, slabs
 
 
 def test_a_block_comes_back_as_it_was_stored(tmp_path: Path) -> None:
@@ -172,9 +172,7 @@ def test_a_disk_that_nobody_may_write_to_serves_what_is_there_and_takes_nothing(
 ) -> None:
     with DiskTier(tmp_path, settings()) as tier:
         kept(tier, 1)
-    for path in (*tmp_path.iterdir(), tmp_path):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    opened_to_others(tmp_path, tmp_path_factory.getbasetemp())
+    made_read_only(tmp_path, tmp_path_factory.getbasetemp())
 
     def work() -> bool:
         if os.geteuid() == 0:  # whom no mode keeps out
