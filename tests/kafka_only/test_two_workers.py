@@ -19,6 +19,8 @@ from tests.streams.recording import START_MS, Server, record, snapshot
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
+ACTS = 8
+
 
 @pytest.fixture
 def name() -> str:
@@ -37,21 +39,21 @@ async def test_two_workers_share_a_stage_through_kills_leaves_and_joins(own_brok
     broker = own_broker
     broker.make_topics([name])
     log = record(9, workloads=[f"{name}-{i}" for i in range(8)], instances=3, scrapes=160)
-    feeder = Feeder(broker.bootstrap, log, per_s=60)
     living = contextlib.ExitStack()
     workers = [living.enter_context(RealWorker(broker, "windows", name, f"{name}-{side}")) for side in "ab"]
-    chance, acts = random.Random(1), 0
+    chance, part = random.Random(1), len(log) // ACTS
     with living:
-        feeder.start()
-        while feeder.is_alive():
-            await asyncio.sleep(4 + 4 * chance.random())
+        for first in range(0, len(log), part):  # each act falls while a part of the log is fed
+            feeder = Feeder(broker.bootstrap, log[first : first + part], per_s=60)
+            feeder.start()
             worker = chance.choice(workers)
+            await until(worker.works, *workers)
+            await asyncio.sleep(4 * chance.random())
             await asyncio.to_thread(chance.choice((worker.kill_and_restart, worker.leave_and_join)))
-            acts += 1
+            await asyncio.to_thread(feeder.join)
         await until(lambda: drained(broker, group_of(name), METRICS.name), *workers)
     found = by_workload(put_out(broker, WINDOWS, {worker.name for worker in workers}))
     mine = {place: list(messages) for place, messages in found.items() if place[1].startswith(name)}
-    assert acts >= 5
     assert mine == pure_windows(log)
     assert all(put_out(broker, WINDOWS, {worker.name}) for worker in workers), "both must have worked"
 

@@ -37,15 +37,16 @@ class Life:
         self.process = subprocess.Popen(self._command, cwd=ROOT, start_new_session=True, stderr=self._said)
         return self.process
 
-    def still_lives(self) -> None:
-        """One that ended for another reason is a failure."""
+    def still_lives(self) -> bool:
+        """Whether it runs still, or else runs anew; one that ended for another reason is a failure."""
         if self.process.poll() is None:
-            return
+            return True
         self._said.seek(0)
         said = self._said.read().decode()
         assert "the Kafka client skipped offsets" in said, f"it ended by itself: {self.process.returncode}\n{said}"
         self._said.truncate(0)
         self.start()
+        return False
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
