@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from optiinfra.replay.course import Race
     from optiinfra.replay.frontier import Point
@@ -45,7 +46,7 @@ def run(
 ) -> tuple[list[Point], list[Whole]]:
     """Every policy at every start-up, the whole policy last: their operating points, and its accounts. Scalers are
     tried in `jobs` processes; None: as many as pay."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from optiinfra.replay import frontier, report, side_by_side, whole
 
@@ -64,11 +65,18 @@ def run(
             for _ in policies:
                 found += next(tried)
             if asked:
-                told = progress.add_task(f"the whole policy, start-up {startup_s:g} s", total=None)
-
-                def seconds(done: int, of: int, of_task: TaskID = told) -> None:
-                    progress.update(of_task, completed=done, total=of)
-
-                wholes.append(whole.run(race, asked, startup_s, seconds))
+                wholes.append(whole.run(race, asked, startup_s, _bars(progress, startup_s)))
                 found.append(wholes[-1].point)
     return found, wholes
+
+
+def _bars(progress: Progress, startup_s: float) -> Callable[[str, int, int], None]:
+    """A bar for each thing that is done, drawn once it has begun."""
+    tasks: dict[str, TaskID] = {}
+
+    def told(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(f"{what}, start-up {startup_s:g} s")
+        progress.update(tasks[what], completed=done, total=of)
+
+    return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +163,16 @@ def options_of(race: Race, asked: Asked, startup_s: float) -> PipelineOptions:
     )
 
 
-def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[int, int], None] | None = None) -> Whole:
-    """Replay it on the race's trace. Raises ConfigError for rules, prices or a zone that cannot be read."""
+def run(race: Race, asked: Asked, startup_s: float, progress: Callable[[str, int, int], None] | None = None) -> Whole:
+    """Replay it on the race's trace. `progress` is told what is being done, how much of it is done, and of how much.
+    Raises ConfigError for rules, prices or a zone that cannot be read."""
     options, around = options_of(race, asked, startup_s), asked.around()
     arrivals = race.load.per_second[: race.scored.end_s]
-    result = replay_pipeline(arrivals, options, around, progress=progress)
-    without = counterfactuals(arrivals, options, result, around) if asked.counterfactuals else ()
+    tell = progress or (lambda what, done, of: None)
+    result = replay_pipeline(arrivals, options, around, progress=partial(tell, "the whole policy"))
+    without: tuple[Counterfactual, ...] = ()
+    if asked.counterfactuals:
+        without = counterfactuals(arrivals, options, result, around, progress=partial(tell, "without each rule"))
     point = Point(
         WHOLE,
         startup_s,
