@@ -57,7 +57,9 @@ def run(
         tries = [(each, startup_s) for startup_s in startups_s for each in policies]
         count = side_by_side.processes(race, tries, jobs)
         total = sum(frontier.runs(each) for each, _ in tries)
-        task = progress.add_task(f"scalers, {count} at once" if count > 1 else "scalers", total=total)
+        task = progress.add_task(
+            f"scalers, {count} at once" if count > 1 else "scalers", total=total, visible=total > 0
+        )
         tried = iter(side_by_side.points(race, tries, count, lambda runs: progress.advance(task, runs)))
         progress.update(task, completed=total)
         for startup_s in startups_s:
