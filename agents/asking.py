@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
 
 from agents.core.moves import Draft
 from agents.core.steps import open_tokens
+from agents.together import Together, at_once
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
 from contracts.ledger import ActionRecord
 from contracts.ports import Controller, Observation, StepReport
@@ -26,10 +27,11 @@ Troubled = Callable[[ActionRecord, Exception], None]
 
 
 class Asking:
-    """Asks controllers on behalf of one action at a time. `controller_s`: wall seconds for one answer."""
+    """Asks controllers on behalf of one action at a time. `controller_s`: wall seconds for one answer; `together`: how
+    several are waited for."""
 
-    def __init__(self, troubled: Troubled, controller_s: float = CONTROLLER_S) -> None:
-        self._troubled, self._controller_s = troubled, controller_s
+    def __init__(self, troubled: Troubled, controller_s: float = CONTROLLER_S, *, together: Together = at_once) -> None:
+        self._troubled, self._controller_s, self._together = troubled, controller_s, together
 
     async def answer(self, record: ActionRecord, answer: Awaitable[T]) -> T:
         """The answer of a controller. One that takes too long, or raises what it should not, is away: Unavailable."""
@@ -78,10 +80,5 @@ class Asking:
 
         tokens = open_tokens(record)
         seen = await had(controller.observe(record.action.workload))
-        answers = await _together([had(controller.inspect(token), token=token) for token in tokens])
+        answers = await self._together(had(controller.inspect(token), token=token) for token in tokens)
         return seen, {token: each for token, each in zip(tokens, answers, strict=True) if each is not None}
-
-
-async def _together(asked: Sequence[Awaitable[T]]) -> list[T]:
-    """All of it at once. One alone is waited for as it is: a task costs more than most answers do."""
-    return list(await asyncio.gather(*asked)) if len(asked) > 1 else [await each for each in asked]

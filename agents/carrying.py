@@ -15,6 +15,7 @@ from agents.checkpoints import Checkpoint, passed
 from agents.core.moves import Call, Draft, View, Wait
 from agents.core.saga import after_call, next_move
 from agents.core.undo import taken_back
+from agents.together import Together, at_once
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
 from contracts.events import Plan, Refusal
@@ -42,7 +43,7 @@ class Sight:
 
 class Carrier:
     """One owner's hands. `owner` holds leases, `actor` stands in the audit log; `max_age_s` is how old evidence may be,
-    event seconds."""
+    event seconds; `together` is how several answers of a controller are waited for."""
 
     def __init__(
         self,
@@ -57,11 +58,12 @@ class Carrier:
         troubled: Troubled,
         actor: str = "",
         controller_s: float = CONTROLLER_S,
+        together: Together = at_once,
     ) -> None:
         self._ledger, self._controllers, self._clock = ledger, controllers, clock
         self._owner, self._actor = owner, actor or owner
         self._limits, self._max_age_s = limits, max_age_s
-        self._checkpoint, self._asking = checkpoint, Asking(troubled, controller_s)
+        self._checkpoint, self._asking = checkpoint, Asking(troubled, controller_s, together=together)
 
     async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> tuple[ActionRecord, bool]:
         """Move `record` until it must wait, has ended, or turns out to be somebody else's: the record as it stands, and

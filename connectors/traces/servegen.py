@@ -112,7 +112,8 @@ def arrivals(windows: Windows, seed: int, *, raw: bool = False) -> Load:
             drawn = rng.multinomial(total, np.full(size, 1 / size))
         else:
             line = np.interp(index * size + np.arange(size) + 0.5, middles, windows.rate_rps)
-            drawn = _window(rng, int(total), windows.clients[index], line)
+            with np.errstate(over="ignore"):  # a shape near 0 outgrows all numbers, and is seen to there
+                drawn = _window(rng, int(total), windows.clients[index], line)
         seconds[index * size : (index + 1) * size] = drawn
     how = (DRAWN_RAW if raw else DRAWN).format(minutes=size / 60)
     return Load(windows.workload, seconds, windows.origin, how, begin_s=windows.begin_s % 86_400)
@@ -122,22 +123,21 @@ def _window(rng: np.random.Generator, total: int, clients: tuple[Client, ...], r
     """`total` requests of these clients over the seconds of a window whose rate goes as `rate`: [seconds]."""
     if total == 0:
         return np.zeros(len(rate), dtype=np.int64)
-    edges = np.concatenate(([0.0], np.cumsum(rate)))
-    edges /= edges[-1]
+    edges = rate.cumsum()
+    inner = edges[:-1] / edges[-1]  # where the seconds end, but for the last
     known = clients or (Client(1.0, weibull=False, shape=1.0),)
-    before = np.zeros(len(edges), dtype=np.int64)  # requests before each edge
+    before = np.zeros(len(rate) + 1, dtype=np.int64)  # requests before each edge
     for client, share in zip(known, _shares(total, known), strict=True):
         if share == 0:
             continue
         if client.weibull:
-            with np.errstate(over="ignore"):  # a shape near 0 outgrows all numbers, and is seen to below
-                gaps = rng.standard_exponential(share + 1) ** (1 / client.shape)
+            gaps = rng.standard_exponential(share + 1) ** (1 / client.shape)
         else:
             gaps = rng.standard_gamma(client.shape, share + 1)
-        moments = np.cumsum(gaps)
+        moments = gaps.cumsum(out=gaps)
         if not 0 < moments[-1] < np.inf:  # every gap vanished, or one outgrew all numbers
-            moments = np.cumsum(rng.standard_exponential(share + 1))
-        before[1:-1] += np.searchsorted(moments[:-1], edges[1:-1] * moments[-1])
+            moments = rng.standard_exponential(share + 1).cumsum()
+        before[1:-1] += moments[:-1].searchsorted(inner * moments[-1])
         before[-1] += share
     return np.diff(before)
 

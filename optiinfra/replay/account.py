@@ -145,8 +145,8 @@ class Ear:
 
     def hear(self, message: Message) -> None:
         """Take note of one message."""
-        if isinstance(message, Sli | Tick):
-            return  # nearly all of them
+        if isinstance(message, (Sli, Tick)):  # nearly all of them; a union would be made anew for each
+            return
         match message:
             case CandidateSet():
                 self.fired.update(each.rule for each in message.candidates)

@@ -18,6 +18,7 @@ from agents.evidence import Eyes
 from agents.ledger_memory import MemoryLedger
 from agents.reviewer.handler import reviewing
 from agents.telling import Outbox
+from agents.together import in_turn
 from contracts.errors import OptiInfraError
 from contracts.events import Action, Alert, Control, Message, Severity, Sli, Tick
 from contracts.ledger import ActionRecord, ClaimLimits
@@ -40,7 +41,7 @@ class Acting:
         self.ledger = MemoryLedger(clock)
         self._eyes = Eyes(max_age_s, clock)
         self._told: list[Message] = []
-        self._outbox = Outbox(self.ledger, _Kept(self._told), nothing)
+        self._outbox = Outbox(self.ledger, _Kept(self._told), nothing, together=in_turn)
         carrier = Carrier(
             self.ledger,
             lambda workload: controller,
@@ -50,6 +51,7 @@ class Acting:
             max_age_s=max_age_s,
             checkpoint=nothing,
             troubled=self._troubled,
+            together=in_turn,
         )
         self._crew = Crew(carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled)
         self._busy = False

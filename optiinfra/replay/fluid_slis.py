@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from contracts.events import Message, Sli, SliValue
 from contracts.laws.histogram import Histogram
@@ -98,6 +99,7 @@ class WorkloadSlis:
             instances=many,
             instances_up=fresh,
             values=values,
+            attainment={},
         )
 
     def _arrivals(self, look: Look) -> SliValue:
@@ -172,7 +174,9 @@ def _held(look: Look) -> float:
     return (look.waiting or 0.0) + (look.running or 0.0)
 
 
+@lru_cache(maxsize=256)
 def _value(value: float, samples: int) -> SliValue:
+    """Most are told again and again: that nobody waits, how many replicas answer."""
     return SliValue(value=value, samples=samples)
 
 
@@ -240,7 +244,7 @@ def _gauges(stayed: Sequence[tuple[int, list[Look]]]) -> dict[str, GaugeTotal]:
 
 
 def _gauge(shown: Sequence[tuple[int, list[float]]]) -> GaugeTotal:
-    return GaugeTotal.model_construct(
+    return GaugeTotal(
         means=sum(many * sum(values) / len(values) for many, values in shown),
         maxima=sum(many * max(values) for many, values in shown),
         max=max(max(values) for _, values in shown),

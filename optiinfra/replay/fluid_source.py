@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from math import floor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from contracts.events import EngineSample, Message, MetricsSnapshot
 from contracts.laws.histogram import Histogram
@@ -26,8 +26,7 @@ TRUSTED_INTERVALS = 3.0
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """One look at the fleet at `at_ms`. `waiting` and `running` are of the whole fleet, None where nothing answered.
 
     `both` answered this look and the one before that was answered, at `since_ms`; `grown` is what began service in

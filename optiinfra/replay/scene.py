@@ -265,14 +265,16 @@ class Scene:
             self._began(0, total[end] - total[begin])
             self._head = end
             return
+        at_once = 0
         for second in range(begin, end):
             if waiting == 0.0 and arrived[second] <= capacity:  # nobody waits
-                self._began(0, arrived[second])
+                at_once += arrived[second]
                 continue
             before = total[second] - waiting
             waiting = max(0.0, waiting + arrived[second] - capacity)
             queue[second + 1] = waiting
             self._count(second, before, total[second + 1] - waiting)
+        self._began(0, at_once)
 
     def _count(self, second: int, before: float, after: float) -> None:
         """Requests number `before` to `after` began service in `second`: find when they came."""

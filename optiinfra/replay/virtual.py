@@ -70,9 +70,10 @@ class StageSeat:
         key = self.stage.state_key(message)
         if key is not None:
             return self._step(key, message)
-        if len(self.states) == 1:
-            return self._step(next(iter(self.states)), message)
-        return [made for each in sorted(self.states) for made in self._step(each, message)]
+        states = self.states
+        if len(states) > 1:
+            return [made for each in sorted(states) for made in self._step(each, message)]
+        return self._step(next(iter(states)), message) if states else []
 
     def _step(self, key: str, message: Message) -> list[Message]:
         try:

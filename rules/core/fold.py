@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from contracts.events import Message, Sli, Tick
-from contracts.laws.bounds import fresh
-from rules.core.conditions import Seen, Standing, Told, holds, newer, seen, stands, told_ms
+from contracts.laws.bounds import fresh, held_long_enough
+from rules.core.conditions import Seen, Standing, Told, newer, seen, stands, told_ms
 from rules.core.proposing import Fired, Moment, propose
 from rules.core.ruleset import RuleSet, Window
 from rules.core.shapes import Engine
@@ -111,7 +111,7 @@ def look(
     kept = seen(before, message, wanted, at_ms, named=message.size_s in ruleset.named)
     evidence = told.evidence | {message.size_s: kept}
     same_time = watch is not None and at_ms == watch.at_ms
-    windows = ruleset.windows_of(message.size_s) if same_time else ruleset.by_window
+    windows = ruleset.by_size.get(message.size_s, ()) if same_time else ruleset.by_window
     return _evaluate(ruleset, settings, told, at_ms, evidence, told.tick_ms, windows)
 
 
@@ -146,7 +146,7 @@ def _evaluate(
     gap = at_ms - watch.at_ms > settings.max_age_s * 1000
     remembered: Mapping[str, Standing] = {} if gap else watch.conditions
     standings = {} if windows is ruleset.by_window else dict(remembered)
-    # Most conditions are off and stay off: of those nothing more is worked out than whether they begin.
+    # Most conditions stay as they are: of those nothing more is worked out than whether they begin or are kept.
     for window in windows:
         reading, on_silence = evidence.get(window.size_s), window.on_silence
         if reading is not None and not fresh(reading, window.size_s, at_ms, settings.max_age_s):
@@ -154,10 +154,14 @@ def _evaluate(
         values = None if reading is None else reading.values
         if values is None and not on_silence and window.memories.isdisjoint(remembered):
             continue
-        for condition, memory, sli in window.conditions:
+        for condition, memory, sli, begins in window.conditions:
             value = None if values is None else values.get(sli)
             before = remembered.get(memory)
-            if before is None and not (memory in on_silence if value is None else condition.begins(value)):
+            if before is None:
+                if not (memory in on_silence if value is None else begins(value)):
+                    continue
+            elif value is not None and condition.keeps(value):
+                standings[memory] = before
                 continue
             standing = stands(condition, before or _NEW, value, at_ms=at_ms, before_ms=watch.at_ms)
             if standing.since_ms is not None:
@@ -166,13 +170,15 @@ def _evaluate(
                 standings.pop(memory, None)
     watch = WatchState(at_ms=at_ms, tick_ms=tick_ms, evidence=evidence, conditions=standings)
     holding = {
-        found.key: True
+        found.key
         for memory, standing in standings.items()
-        if (found := ruleset.by_memory.get(memory)) is not None and holds(found, standing, at_ms)
+        if (found := ruleset.by_memory.get(memory)) is not None
+        and held_long_enough(standing.since_ms, found.for_s, at_ms)
     }
-    if not ruleset.may_fire(holding.keys()):
+    if not ruleset.may_fire(holding):
         return watch, None
-    return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=ruleset.all_off | holding)
+    facts = ruleset.all_off | dict.fromkeys(holding, True)
+    return watch, Moment(at_ms=at_ms, evidence=evidence, standings=standings, facts=facts)
 
 
 _NEW = Standing()

@@ -42,11 +42,12 @@ class ReadyCondition:
 
 @dataclass(frozen=True)
 class Window:
-    """The conditions that look at windows of `size_s`, each with its memory name and the SLI or number compared.
-    `memories`: all their memory names, `on_silence`: of those that are true where it is missing."""
+    """The conditions that look at windows of `size_s`, each with its memory name, the SLI or number compared, and
+    whether a value of that makes it begin. `memories`: all their memory names, `on_silence`: of those that are true
+    where it is missing."""
 
     size_s: int
-    conditions: tuple[tuple[ReadyCondition, str, str], ...]
+    conditions: tuple[tuple[ReadyCondition, str, str, Callable[[float], bool]], ...]
     memories: frozenset[str]
     on_silence: frozenset[str]
 
@@ -90,7 +91,7 @@ class RuleSet:
         return tuple(
             Window(
                 size_s,
-                tuple((each, each.memory, each.bound.sli) for each in found),
+                tuple((each, each.memory, each.bound.sli, each.begins) for each in found),
                 memories=frozenset(each.memory for each in found),
                 on_silence=frozenset(each.memory for each in found if each.on_missing is OnMissing.TRUE),
             )
@@ -107,9 +108,10 @@ class RuleSet:
         """The rules by name."""
         return {rule.name: rule for rule in self.rules}
 
-    def windows_of(self, size_s: int) -> tuple[Window, ...]:
-        """Of `by_window`, what looks at windows of this size: one, or none."""
-        return tuple(each for each in self.by_window if each.size_s == size_s)
+    @cached_property
+    def by_size(self) -> dict[int, tuple[Window]]:
+        """Of `by_window`, what looks at windows of each size; of some there is none."""
+        return {each.size_s: (each,) for each in self.by_window}
 
     @cached_property
     def _needs(self) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:

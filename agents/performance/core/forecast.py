@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,7 @@ _SAID, _CAME = (_LEVEL + 1, _LEVEL + 2), (_LEVEL + 3, _LEVEL + 4)
 single precision, which halves what is packed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(NamedTuple):
     """`now_rps`: rate of the last half minute. `ahead`: the need when a replica ordered now begins to serve. `peak`:
     the most that will be needed within the next minutes. `need_rps`: of the newest slot.
     """

@@ -6,7 +6,7 @@ Arrays here are replaced, never written to, so copies may share them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ _ROWS_BEFORE_TRUST = 0.75
 """Of an hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(NamedTuple):
     """`log_rps`: logarithm of a need. `spread`: how far off such a guess usually is, in the same logarithm."""
 
     log_rps: float

@@ -9,11 +9,12 @@ Where evidence is old, or too few instances told theirs, nothing is called spare
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 from pydantic import BaseModel
 
 from agents.performance.core import demand, evidence, underway
-from agents.performance.core.capacity import Capacity
+from agents.performance.core.capacity import Capacity, CapacityModel
 from agents.performance.core.scaler import Decision, PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
@@ -34,6 +35,7 @@ class Sizing:
 
     def __init__(self, settings: SizingSettings) -> None:
         self._settings = settings
+        self._estimates: dict[str, tuple[CapacityModel, Capacity]] = {}
 
     def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
         """Fold one message. A workload is known from its first SLI on."""
@@ -69,21 +71,23 @@ class Sizing:
         if last_ms is not None and tick.at_ms <= last_ms:
             return state, []
         if tick.at_ms - state.heard_ms > settings.forget_s * 1000:
+            self._estimates.pop(state.workload, None)
             return None, []
         if last_ms is None:
             if state.heard_ms > tick.at_ms + settings.ahead_s * 1000:
                 # The clock of the scraper that spoke first is wrong: nothing it told counts.
                 state = SizingState(workload=state.workload, heard_ms=tick.at_ms)
             return state.model_copy(update={"tick_ms": tick.at_ms, "looked_ms": tick.at_ms}), []
-        gone = underway.overdue(state.underway, tick.at_ms)
-        state = state.model_copy(update={"tick_ms": tick.at_ms, "underway": gone})
+        ordered = underway.overdue(state.underway, tick.at_ms)
+        now = {"tick_ms": tick.at_ms, "underway": ordered}
         looked_ms = state.looked_ms if state.looked_ms is not None else last_ms
         if tick.at_ms // LOOK_MS <= looked_ms // LOOK_MS:
-            return state, []
+            return state.model_copy(update=now), []
         fresh = self._fresh(state, tick.at_ms)
         if fresh and not demand.has_news(state.demand):
-            return state, []  # scrapes are rarer than looks: the next one is waited for
-        return self._look(state, tick.at_ms, fresh)
+            return state.model_copy(update=now), []  # scrapes are rarer than looks: the next one is waited for
+        changes, found = self._look(state, ordered, tick.at_ms, fresh)
+        return state.model_copy(update=now | changes), [found]
 
     def _fresh(self, state: SizingState, at_ms: int) -> bool:
         newest = state.newest
@@ -94,20 +98,24 @@ class Sizing:
             and _age_s(newest, at_ms) <= self._settings.max_age_s
         )
 
-    def _look(self, state: SizingState, at_ms: int, fresh: bool) -> tuple[SizingState, list[Message]]:
+    def _look(
+        self, state: SizingState, ordered: underway.Underway, at_ms: int, fresh: bool
+    ) -> tuple[dict[str, Any], Finding]:
+        """What a look changes in the state, and what it finds; `ordered` is what is under way by now."""
         rest, arrived, partial = demand.taken(state.demand, at_ms)
         if not fresh:
             rest, arrived = demand.Demand(until_ms=at_ms), None
         newest, served = state.newest, state.served
-        capacity = state.capacity.estimate()
-        startup_s, startup_words = state.underway.startup_s(self._settings.startup_s)
+        capacity = self._capacity(state)
+        startup_s, startup_words = ordered.startup_s(self._settings.startup_s)
         values, mind = {"startup_s": startup_s}, state.mind
         words = "how many replicas there should be is not known yet"
         up = newest.up if fresh and newest is not None else state.up
         if up is not None:
-            ready, starting = state.underway.counts(up)
+            ready, starting = ordered.counts(up)
             values["replicas_ordered"] = float(ready + starting)
-            if capacity.planned_rps is not None:
+            planned_rps = capacity.planned_rps
+            if planned_rps is not None:
                 seen = LoadSeen(
                     now_s=at_ms // 1000,
                     arrived=arrived,
@@ -118,13 +126,13 @@ class Sizing:
                     done=float(served.done) if served is not None else 0.0,
                     late=float(served.late) if served is not None else 0.0,
                 )
-                mind, scaler = self._mind(state, capacity.planned_rps, startup_s)
+                mind, scaler = self._mind(state, planned_rps, startup_s)
                 may_lower = arrived is not None and not partial
                 bounds = self._settings.bounds_of(state.workload)
                 values |= _sized(scaler, seen, capacity, bounds, may_lower=may_lower)
                 values |= {} if capacity.rps is None else {"capacity_rps": capacity.rps}
                 values["capacity_error_ratio"] = capacity.error_ratio
-                words = f"{scaler.last.explain()}; at {capacity.planned_rps:.4g} req/s a replica"
+                words = f"{scaler.last.explain()}; at {planned_rps:.4g} req/s a replica"
         found = Finding(
             workload=state.workload,
             kind=KIND,
@@ -133,6 +141,7 @@ class Sizing:
             freshness_s=_age_s(newest, at_ms) if newest is not None else max(0, at_ms - state.heard_ms) / 1000,
             values=values,
             words=f"{words}; capacity: {capacity.words}; {startup_words}"[:WORDS_LIMIT],
+            by_replica={},
         )
         changes = {
             "looked_ms": at_ms,
@@ -141,7 +150,14 @@ class Sizing:
             # A look that sees nothing takes nothing in: the next one that sees is told of it.
             "served": served if served is None or arrived is None else served.told(),
         }
-        return state.model_copy(update=changes), [found]
+        return changes, found
+
+    def _capacity(self, state: SizingState) -> Capacity:
+        """What the model of its replicas comes to: worked out once for the several looks between two windows."""
+        known = self._estimates.get(state.workload)
+        if known is None or known[0] is not state.capacity:
+            known = self._estimates[state.workload] = (state.capacity, state.capacity.estimate())
+        return known[1]
 
     def _mind(self, state: SizingState, capacity_rps: float, startup_s: float) -> tuple[Mind, PredictiveScaler]:
         """A scaler to be asked, that of before or a new one, told of the replicas as they are known now."""
@@ -198,8 +214,9 @@ def _explored(
 def _differs(known: FleetFacts, now: FleetFacts) -> bool:
     if (known.least, known.most) != (now.least, now.most):
         return True
-    pairs = ((known.capacity_rps, now.capacity_rps), (known.startup_s, now.startup_s))
-    return any(abs(new - old) > NOTED_CHANGE * old for old, new in pairs)
+    if abs(now.capacity_rps - known.capacity_rps) > NOTED_CHANGE * known.capacity_rps:
+        return True
+    return abs(now.startup_s - known.startup_s) > NOTED_CHANGE * known.startup_s
 
 
 def _age_s(newest: Newest, at_ms: int) -> float:

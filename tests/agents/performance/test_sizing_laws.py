@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from agents.performance.core.sizing_state import SizingState
 from agents.performance.stages import stages
@@ -125,3 +126,27 @@ def test_what_is_kept_is_small() -> None:
         assert isinstance(state, SizingState)
         rest = state.model_copy(update={"mind": None})
         assert len(rest.model_dump_json()) < 20_000
+
+
+def steady_log(rps: float) -> list[Message]:
+    """Four replicas that serve so much, ten minutes long."""
+    log: list[Message] = []
+    for at_s in range(0, 600, 15):
+        closed = [window(at_s, rps, good=round(60 * rps), total=round(60 * rps))] if at_s % 60 == 0 else []
+        log += [*closed, latest(at_s, rps), tick(at_s)]
+    return log
+
+
+def test_what_was_worked_out_for_one_state_is_never_told_of_another() -> None:
+    """Two pasts of one workload take turns at one stage, and each hears what a stage that remembers nothing says."""
+    kept: list[BaseModel | None] = [None, None]
+    anew: list[BaseModel | None] = [None, None]
+    capacities: set[float] = set()
+    for both in zip(steady_log(8.0), steady_log(20.0), strict=True):
+        for past, message in enumerate(both):
+            (new,) = stages(SETTINGS)
+            kept[past], said = STAGE.step(kept[past], [message])
+            anew[past], told = new.step(anew[past], [message])
+            assert said == told
+            capacities |= {each.values.get("capacity_rps", 0.0) for each in told if isinstance(each, Finding)}
+    assert len(capacities) == 3  # none as yet, and another one of each
