@@ -60,7 +60,9 @@ class StepState(StrEnum):
 class Observation:
     """A fleet as its controller sees it at event time `at_ms`: the ids of a workload's replicas by what they do, oldest
     first. `manual_changes` counts changes that carried no token of ours. Where the controller knows: `in_flight` has
-    the requests that each replica holds, `settings` its engine settings by flag, `shares` its share of the requests."""
+    the requests that each replica holds, `settings` its engine settings by flag, `shares` its share of the requests,
+    `starting_s` for how many event seconds each has been starting, and `launched_with` the engine settings of the next
+    new replica (None: not known, or not to be set)."""
 
     at_ms: int
     serving: tuple[str, ...]
@@ -71,6 +73,8 @@ class Observation:
     in_flight: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
+    starting_s: Mapping[str, float] = field(default_factory=dict)
+    launched_with: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

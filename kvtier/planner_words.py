@@ -82,6 +82,7 @@ def cautions(plan: Plan, traffic: Traffic, replica: Replica, fleet: Fleet, offer
             f"Prompts take turns, so that each replica's tiers see one in {fleet.replicas}. With a router by prefix "
             "(--sticky) or a disk for all (--shared-disk) they hold more of use."
         )
+    said += _passed_over(plan)
     if plan.best is None or not plan.adds:
         return said
     trial = plan.best.trial
@@ -114,6 +115,19 @@ def cautions(plan: Plan, traffic: Traffic, replica: Replica, fleet: Fleet, offer
     if replica.usd_per_h:
         said.append("Dollars count freed GPU time as used or given back.")
     return said
+
+
+def _passed_over(plan: Plan) -> list[str]:
+    """Disks that would pay, and are not chosen since they cannot keep up with what they would be asked for."""
+    if plan.best is None or plan.best.swamped:
+        return []
+    passed = [each.trial for each in plan.options if each.swamped and each.net_ratio > 0]
+    sizes = dict.fromkeys(size(trial.disk_bytes) for trial in passed)
+    busy = [trial.disk_read_busy_ratio for trial in passed]
+    if not passed:
+        return []
+    share = f"{min(busy):.0%}" if len(passed) == 1 else f"{min(busy):.0%} to {max(busy):.0%}"
+    return [f"Passed over, since it would have to read for {share} of the time: {', '.join(sizes)} of disk."]
 
 
 def _what(plan: Plan, fleet: Fleet) -> str:

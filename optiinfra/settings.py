@@ -65,6 +65,9 @@ class LimitSettings(_Part):
     min_replicas: int | None = Field(default=None, ge=1, le=10_000, description="never fewer; needed to act alone")
     max_replicas: int | None = Field(default=None, ge=1, le=10_000, description="never more; needed to act alone")
     max_step_down_ratio: float = Field(default=0.2, gt=0, le=1, description="of the replicas at once, one at least")
+    max_step_up_ratio: float = Field(
+        default=2.0, gt=0, le=10, description="of the replicas, by all orders that are under way together; two at least"
+    )
     up_cooldown_s: float = Field(default=60.0, ge=0, le=86_400)
     down_cooldown_s: float = Field(default=300.0, ge=0, le=86_400)
     turns_a_day: float = Field(

@@ -152,7 +152,7 @@ class Arbiter:
         ]
         if found.replicas is not None and state.replicas is not None:
             limits = settings.limits_of(state.workload)
-            given = grant(kind, candidate.spec.replicas, state.replicas, limits, state.starting)
+            given = grant(kind, candidate.spec.replicas, state.replicas, limits, state.starting, state.standing)
             reasons += why.of_grant(kind, given)
         ranked = why.ranked(reasons)
         answer = why.answer_of(ranked)

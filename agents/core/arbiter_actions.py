@@ -60,7 +60,8 @@ def acted(
         return state, action
     turns = spec.replicas if spec.kind is ActionKind.TUNE else 1  # one replica after the other
     allowed_s = spec.effect.settle_s + PHASES * turns * spec.effect.by_s + settings.overdue_s
-    flight = Flight(action=action, overdue_ms=action.start_by_ms + round(allowed_s * 1000))
+    overdue_ms = action.start_by_ms + round(allowed_s * 1000)
+    flight = Flight(action=action, overdue_ms=overdue_ms, found=state.replicas or 0)
     adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
     ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else state.ordered
     return state.model_copy(update={"flights": (*state.flights, flight), "ordered": ordered}), action

@@ -122,7 +122,8 @@ def _approve(
     people are not: a person decides now."""
     spec = case.decision.candidate.spec
     replicas = case.replicas if state.replicas is None else state.replicas
-    given = grant(spec.kind, spec.replicas, replicas, settings.limits_of(state.workload), state.starting)
+    limits = settings.limits_of(state.workload)
+    given = grant(spec.kind, spec.replicas, replicas, limits, state.starting, state.standing)
     found = [
         *of_count(state, settings),
         *of_target(case.decision.candidate, state, settings),

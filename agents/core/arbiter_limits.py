@@ -11,6 +11,8 @@ from math import floor
 from agents.core.arbiter_settings import Limits
 from contracts.events import ActionKind, ActionSpec
 
+STACKED_LEAST = 2
+"""So many may start at once on the smallest fleet, as a single order may bring without a person (`review.py`)."""
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999…: a share that comes out whole must count as whole
 
 
@@ -22,11 +24,14 @@ class Grant:
     words: str = ""
 
 
-def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits, starting: int = 0) -> Grant:
-    """What the limits leave of `wanted` where `replicas` answer now, and `starting` more were ordered.
+def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits, starting: int = 0, standing: int = 0) -> Grant:
+    """What the limits leave of `wanted` where `replicas` answer now, and `starting` more were ordered, by orders of
+    which one found `standing`, more than answer now where some were lost meanwhile.
 
     >>> grant(ActionKind.SCALE_UP, 3, 4, Limits(max_replicas=6))
     Grant(replicas=2, words='2 of 3 granted: 4 replicas answer, maximum 6')
+    >>> grant(ActionKind.SCALE_UP, 3, 4, Limits(max_replicas=20, max_step_up_ratio=1.0), starting=3)
+    Grant(replicas=1, words='1 of 3 granted: 4 replicas answer, 3 start, at most 8 by orders under way, maximum 20')
     >>> grant(ActionKind.SCALE_DOWN, 3, 4, Limits(min_replicas=2))
     Grant(replicas=1, words='1 of 3 granted: 4 replicas answer, minimum 2, at most 1 a step')
     >>> grant(ActionKind.TUNE, 2, 2, Limits(min_replicas=2))
@@ -42,7 +47,12 @@ def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits, starting
     if kind is ActionKind.SCALE_UP:
         most = limits.max_replicas
         left = wanted if most is None else min(wanted, most - replicas - starting)
-        bounds = f"{starting} start, maximum {most}" if starting else f"maximum {most}"
+        bounds = f"maximum {most}"
+        if starting:
+            standing = max(standing, replicas)
+            stacked = standing + max(floor(standing * limits.max_step_up_ratio + _ROUNDING), STACKED_LEAST)
+            left = min(left, stacked - replicas - starting)
+            bounds = f"{starting} start, at most {stacked} by orders under way, {bounds}"
     else:
         least = limits.least_replicas
         step = max(1, floor(replicas * limits.max_step_down_ratio + _ROUNDING))

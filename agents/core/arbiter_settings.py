@@ -12,11 +12,13 @@ from contracts.events import Mode
 @dataclass(frozen=True)
 class Limits:
     """Of one workload; cooldowns in event seconds. Without both bounds the platform does not act alone; no limit lets
-    the last replica go. `max_step_down_ratio` is of the replicas that answer, one at least."""
+    the last replica go. `max_step_down_ratio` is of the replicas that answer, one at least; `max_step_up_ratio` is what
+    scale-ups on top of one another may add together before they serve, two at least."""
 
     min_replicas: int | None = None
     max_replicas: int | None = None
     max_step_down_ratio: float = 0.2
+    max_step_up_ratio: float = 2.0
     up_cooldown_s: float = 60.0
     down_cooldown_s: float = 300.0
 

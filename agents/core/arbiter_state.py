@@ -29,10 +29,11 @@ class _Part(BaseModel):
 
 class Flight(_Part):
     """An action whose outcome has not come. After `overdue_ms` it is said again, once, and that moves `overdue_ms`;
-    then people are told, once, and the target stays taken."""
+    then people are told, once, and the target stays taken. `found`: the replicas that answered when it was approved."""
 
     action: Action
     overdue_ms: int
+    found: int = 0
     repeated: bool = False
     told: bool = False
 
@@ -130,6 +131,11 @@ class ArbiterState(_Part):
             return 0
         added = sum(flight.action.spec.replicas for flight in self.flights if flight.kind is ActionKind.SCALE_UP)
         return min(added, max(0, self.ordered - self.replicas))
+
+    @property
+    def standing(self) -> int:
+        """The most replicas that a scale-up under way found when it was approved, 0 where none is."""
+        return max((flight.found for flight in self.flights if flight.kind is ActionKind.SCALE_UP), default=0)
 
     def case(self, decision_id: str) -> Case | None:
         """The case of a decision, open or closed."""

@@ -46,15 +46,31 @@ def _tune_flaw(plan: Plan, action: Action) -> str:
         return "a tune restarts replicas in steps that can be taken back, and does nothing else"
     if any(step.settings != action.spec.settings for step in plan.steps):
         return "its settings are not those that were granted"
-    if len(set(subjects)) != len(subjects) or not set(subjects) <= action.spec.by_replica.keys():
+    if "" in subjects[:-1]:
+        return "those to be launched are set after those that serve"
+    if len(set(subjects)) != len(subjects) or not set(subjects) - {""} <= action.spec.by_replica.keys():
         return f"it restarts {', '.join(subjects)}, granted were {', '.join(action.spec.by_replica)}"
     return "" if plan.replicas_before > 1 else "the last replica in service is not restarted"
 
 
+def hanging(action: Action, seen: Observation) -> str:
+    """The replicas that have been starting for longer than this action gives one of its own, in words; empty where none
+    has. A rule makes that time of the start-ups that were seen: what takes longer hangs, and is waited for no more."""
+    by_s = action.spec.effect.by_s
+    found = [f"{name} for {seen.starting_s[name]:.0f} s" for name in _hanging(action, seen)]
+    return f"not waited for, starting longer than {by_s:g} s: {', '.join(found)}" if found else ""
+
+
+def _hanging(action: Action, seen: Observation) -> tuple[str, ...]:
+    by_s = action.spec.effect.by_s
+    return tuple(name for name in seen.starting if seen.starting_s.get(name, 0.0) > by_s)
+
+
 def _restless(action: Action, seen: Observation) -> tuple[Refusal, str] | None:
     """Why no replica can be set anew now: the fleet is about to change, or one less would be too few. Who takes a bad
-    setting back does not wait for what starts."""
-    starting = () if action.spec.frees_one else seen.starting
+    setting back does not wait for what starts, and nobody for what hangs."""
+    late = _hanging(action, seen)
+    starting = () if action.spec.frees_one else tuple(name for name in seen.starting if name not in late)
     least, changing = max(1, action.least_replicas), (*starting, *seen.draining)
     if changing:
         words = f"{', '.join(changing)} start or drain: settings are changed on a fleet that stands still"

@@ -26,10 +26,10 @@ from agents.core.moves import (
     refused,
     told,
 )
-from agents.core.plans import beyond, counted, eased, flaw
+from agents.core.plans import beyond, counted, eased, flaw, hanging
 from agents.core.steps import carry, clear, deadline_ms, finals, ordered, undoing, way_back
 from agents.core.undo import take_back
-from contracts.events import EndState, Refusal
+from contracts.events import ActionKind, EndState, Refusal
 from contracts.laws.bounds import all_hold, held_long_enough, held_since, holds
 from contracts.ledger import ActionRecord, Mark, Phase
 
@@ -108,8 +108,12 @@ def _recorded(record: ActionRecord, view: View) -> Move:
         return refused(record, view, limit[0], detail=limit[1])
     marks = tuple(Mark.UNTOUCHED for _ in plan.steps)
     before = effect_values(record, view)
-    action = record.action if view.draft.seen is None else counted(plan, record.action, view.draft.seen)
-    return Save(changed(record, view, action=action, phase=Phase.PLANNED, plan=plan, marks=marks, before=before))
+    action, detail = record.action, record.detail
+    if (seen := view.draft.seen) is not None:
+        action = counted(plan, action, seen)
+        detail = hanging(action, seen)[:2000] if action.spec.kind is ActionKind.TUNE else detail
+    planned = {"action": action, "phase": Phase.PLANNED, "plan": plan, "marks": marks, "before": before}
+    return Save(changed(record, view, **planned, detail=detail))
 
 
 def _planned(record: ActionRecord, view: View) -> Move:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from connectors.twin import deeds
+from connectors.twin import deeds, retuning
 from connectors.twin.fleet import Fleet, Phase
 from connectors.twin.journal import Journal
 from connectors.twin.members import membership
@@ -60,7 +60,7 @@ class Actuation:
         told: Told = NOTHING,
     ) -> StepReport:
         """Take back what was done under `done_token`: an added replica retires, a draining one is restored, one that
-        was set anew restarts with its old settings, and shares are those before.
+        was set anew restarts with its old settings, and shares and what new replicas start with are those before.
 
         An order that never came, or has not taken effect yet, is called off: should it come later, it does nothing.
         """
@@ -105,6 +105,12 @@ class Actuation:
             in_flight={r.replica_id: r.engine.outstanding for r in there if r.engine},
             settings={r.replica_id: r.engine_spec.flags for r in there},
             shares=dict(self.fleet.shares[workload].wanted),
+            starting_s={
+                r.replica_id: (self.fleet.now_ms - r.process_started_ms) / 1000.0
+                for r in there
+                if r.phase is Phase.STARTING
+            },
+            launched_with=retuning.launch_spec(self.fleet, workload).flags,
         )
 
     def effects(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -104,7 +105,9 @@ def plan(action: Action, seen: Observation) -> Plan:
 
     Replicas are given up that hold the fewest requests, of equal ones the newest: all are drained, which can be taken
     back, before the first is removed. Of those to be set anew, those that have the settings already, or do not serve,
-    are passed over. Raises ConfigError when none would be left in service, or nothing is to be done.
+    are passed over. Where all that serve have the same settings after it, or new ones start with those that are taken
+    back, these get them too, as the last step. Raises ConfigError when none would be left in service, or nothing is to
+    be done.
     """
     count, kind = action.spec.replicas, action.spec.kind
     serving = seen.serving
@@ -137,12 +140,23 @@ def _retunes(action: Action, seen: Observation) -> list[PlanStep]:
         what = "a replica that is set anew restarts: none would be left in service"
         raise ConfigError(what, where=action.target, fix="Add a replica first.")
     named = [name for name in seen.serving if name in action.spec.by_replica]
-    chosen = [name for name in named if not settings.items() <= seen.settings.get(name, {}).items()]
-    if not chosen:
+    chosen = [name for name in named if not _has(seen.settings.get(name, {}), settings)]
+    whole = all(name in chosen or _has(seen.settings.get(name, {}), settings) for name in seen.serving)
+    launched = seen.launched_with
+    bad = [{flag: seen.settings.get(name, {}).get(flag, 0.0) for flag in settings} for name in chosen]
+    back = launched is not None and action.spec.restores and any(_has(launched, each) for each in bad)
+    new = launched is not None and not _has(launched, settings) and (whole or back)
+    if not chosen and not (named and new):
         why = "have these settings already" if named else "do not serve"
         what = f"{', '.join(named or action.spec.by_replica)} {why}"
         raise ConfigError(what, where=action.target, fix="Wait for the next finding.")
-    return [PlanStep(kind=StepKind.RETUNE, subject=name, settings=settings) for name in chosen]
+    subjects = [*chosen, ""] if new and len(chosen) < _MAX_STEPS else chosen
+    return [PlanStep(kind=StepKind.RETUNE, subject=name, settings=settings) for name in subjects]
+
+
+def _has(flags: Mapping[str, float], settings: Mapping[str, float]) -> bool:
+    """Whether these flags are so already; one that is not told is 0, as tiers are that there are none of."""
+    return all(flags.get(name, 0.0) == value for name, value in settings.items())
 
 
 def _body(step: PlanStep) -> dict[str, Any]:

@@ -22,6 +22,9 @@ def require(fleet: Fleet, job: Job, room: int | None) -> None:
     if job.kind is StepKind.WEIGH:
         _require_shares(fleet, job)
         return
+    if job.kind is StepKind.RETUNE and not job.subject:
+        retuning.require(fleet, job)
+        return
     there = {replica.replica_id: replica for replica in fleet.members(job.workload)}
     if job.subject not in there:
         raise ConfigError(f"no replica {job.subject!r}", where=job.workload, fix=f"Replicas: {', '.join(there)}.")

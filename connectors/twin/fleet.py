@@ -149,6 +149,7 @@ class Fleet:
         self.router = {spec.name: RouterCounts() for spec in workloads}
         self.shares = {spec.name: Shares() for spec in workloads}
         self.replicas: dict[str, Replica] = {}
+        self.launched_with: dict[str, Mapping[str, float]] = {}
         known = numbers or {}
         self.numbers = {name: known.get(name, 0) for name in self.workloads}
         for spec in workloads:
@@ -312,6 +313,7 @@ class Fleet:
         self.numbers[spec.name] += 1
         ready_ms = started_ms + spec.startup_s * 1000.0
         replica = Replica(f"{spec.name}-{number}", spec, Phase.STARTING, started_ms, ready_ms)
+        replica.settings = dict(self.launched_with.get(spec.name, {}))
         self.replicas[replica.replica_id] = replica
         return replica
 

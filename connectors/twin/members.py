@@ -12,8 +12,9 @@ from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import Source
 
-MEMBERS, NUMBERS, SHARES = "members", "numbers", "shares"
-"""Sections of the journal: replicas by id, the number of each workload's next one, and its shares, if it has some."""
+MEMBERS, NUMBERS, SHARES, LAUNCHES = "members", "numbers", "shares", "launches"
+"""Sections of the journal: replicas by id, the number of each workload's next one, its shares, if it has some, and the
+engine settings that new ones start with, if those are others than its spec says."""
 
 
 class Member(BaseModel):
@@ -37,6 +38,14 @@ class Sharing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by_replica: dict[str, float]
+
+
+class Launching(BaseModel):
+    """What new replicas of one workload start with, as it is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    settings: dict[str, float]
 
 
 def restored_fleet(
@@ -63,6 +72,9 @@ def restored_fleet(
     for workload, sharing in journal.models(SHARES, Sharing).items():
         if workload in fleet.shares:
             fleet.shares[workload].set(sharing.by_replica)
+    for workload, launching in journal.models(LAUNCHES, Launching).items():
+        if workload in fleet.workloads:
+            fleet.launched_with[workload] = launching.settings
     return fleet
 
 
@@ -70,7 +82,8 @@ def membership(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """The fleet's sections of the journal as they should be now."""
     present = {name: _member(r) for name, r in fleet.replicas.items() if r.phase is not Phase.GONE}
     shares = {name: {"by_replica": dict(each.wanted)} for name, each in fleet.shares.items() if each.wanted}
-    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares}
+    launches = {name: {"settings": dict(flags)} for name, flags in fleet.launched_with.items() if flags}
+    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares, LAUNCHES: launches}
 
 
 def _member(replica: Replica) -> dict[str, Any]:

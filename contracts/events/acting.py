@@ -104,8 +104,9 @@ class StepKind(StrEnum):
 
 
 class PlanStep(_Part):
-    """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add) or all
-    are meant (weigh). A `final` step cannot be taken back: it comes after the trial, when the guards have held.
+    """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add), all are
+    meant (weigh), or those to be launched (retune). A `final` step cannot be taken back: it comes after the trial, when
+    the guards have held.
     `settings` are those of a retune (flags not named stay as they are), `by_replica` the shares of a weigh."""
 
     kind: StepKind

@@ -251,6 +251,7 @@ def _told(
 def _option(option: Option) -> dict[str, Any]:
     return {
         **asdict(option.trial),
+        "swamped": option.swamped,
         "gain_ratio": option.gain_ratio,
         "net_ratio": option.net_ratio,
         "throughput_ratio": option.throughput_ratio,

@@ -230,6 +230,7 @@ def _limits(wanted: LimitSettings, *, simulated: bool) -> Limits:
         min_replicas=wanted.min_replicas or fewest,
         max_replicas=wanted.max_replicas or most,
         max_step_down_ratio=wanted.max_step_down_ratio,
+        max_step_up_ratio=wanted.max_step_up_ratio,
         up_cooldown_s=wanted.up_cooldown_s,
         down_cooldown_s=wanted.down_cooldown_s,
     )

@@ -181,9 +181,9 @@ class Desk:
     def alerts(self) -> list[Alert]:
         return [each for each in self.told if isinstance(each, Alert)]
 
-    def begin(self, candidate: Candidate, at_s: float = 0.0) -> Action:
+    def begin(self, candidate: Candidate, at_s: float = 0.0, replicas: int = 4) -> Action:
         """Have a candidate approved alone, so that its action is under way."""
-        asked = found(candidate, at_s=at_s)
+        asked = found(candidate, at_s=at_s, replicas=replicas)
         decision = self.decide(asked, judged(asked))
         assert decision.answer is Answer.APPROVED, decision.reasons
         return self.actions[-1]

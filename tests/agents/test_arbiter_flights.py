@@ -81,9 +81,42 @@ def test_nothing_stacks_on_an_action_that_is_overdue() -> None:
 def test_so_many_scale_ups_may_be_under_way_at_once() -> None:
     desk = Desk(limited(max_replicas=100))
     for number in range(FLIGHTS_LIMIT):
-        desk.begin(stacking(rule="forecast"), at_s=number)
-    decision = desk.decide(judged(found(stacking(rule="forecast"), at_s=FLIGHTS_LIMIT)))
+        desk.begin(stacking(rule="forecast", seen=50), at_s=number, replicas=50)
+    decision = desk.decide(judged(found(stacking(rule="forecast", seen=50), at_s=FLIGHTS_LIMIT, replicas=50)))
     assert decision.reasons == (R.IN_FLIGHT,)
+
+
+def test_orders_under_way_together_go_no_further_than_the_limit() -> None:
+    desk = Desk(limited(max_replicas=100, max_step_up_ratio=1.0))  # four answer
+    first = desk.begin(stacking(asks=3))
+    second = desk.begin(stacking(asks=3, rule="forecast"), at_s=15)
+    assert second.spec.replicas == 1
+    decision = desk.decide(judged(found(stacking(rule="forecast"), at_s=30)))
+    assert (decision.reasons, decision.detail[0]) == (
+        (R.AT_MAXIMUM,),
+        "0 of 1 granted: 4 replicas answer, 4 start, at most 8 by orders under way, maximum 100",
+    )
+    desk.send(ended(first, at_s=40, after={"replicas_up": 7.0}))
+    third = desk.begin(stacking(asks=9, seen=7, rule="forecast"), at_s=45, replicas=7)
+    assert third.spec.replicas == 6, "seven answer now, and one still starts"
+    assert third.beside == (second.id,)
+
+
+def test_together_they_triple_the_fleet_unless_told_otherwise() -> None:
+    desk = Desk(limited(max_replicas=100))
+    desk.begin(stacking(asks=3))
+    assert desk.begin(stacking(asks=9, rule="forecast"), at_s=15).spec.replicas == 5
+
+
+def test_a_single_order_that_a_person_approves_may_go_further() -> None:
+    desk = Desk(limited(max_replicas=100))
+    assert desk.begin(stacking(asks=9)).spec.replicas == 9
+
+
+def test_the_smallest_fleet_may_have_two_start_at_once() -> None:
+    desk = Desk(limited(max_replicas=100, max_step_up_ratio=1.0))
+    desk.begin(stacking(seen=1), replicas=1)
+    assert desk.begin(stacking(asks=5, seen=1, rule="forecast"), at_s=15, replicas=1).spec.replicas == 1
 
 
 def test_replicas_that_start_count_for_the_maximum() -> None:
@@ -94,7 +127,7 @@ def test_replicas_that_start_count_for_the_maximum() -> None:
     decision = desk.decide(judged(found(stacking(), at_s=30)))
     assert (decision.reasons, decision.detail[0]) == (
         (R.AT_MAXIMUM,),
-        "0 of 1 granted: 4 replicas answer, 4 start, maximum 8",
+        "0 of 1 granted: 4 replicas answer, 4 start, at most 12 by orders under way, maximum 8",
     )
     desk.send(ended(first, EndState.FAILED, at_s=40))
     assert desk.begin(stacking(asks=9), at_s=45).spec.replicas == 3

@@ -68,6 +68,23 @@ def test_a_bad_setting_is_taken_back_though_a_replica_hangs_in_its_start(
     check(record(one, action=action(one)), view(draft=Draft(plan_for(one), fleet)), expected)
 
 
+@pytest.mark.parametrize(
+    ("starting_s", "expected"),
+    [({"chat-9": 601.0}, "planned u u"), ({"chat-9": 600.0}, "refused in_flight"), ({}, "refused in_flight")],
+)
+def test_a_replica_that_hangs_in_its_start_is_not_waited_for_and_is_told_of(
+    starting_s: dict[str, float], expected: str
+) -> None:
+    spec = TUNE.model_copy(update={"effect": TUNE.effect.model_copy(update={"by_s": 600.0})})
+    fleet = replace(SEEN, starting=("chat-9",), starting_s=starting_s)
+    begun = record(spec, action=action(spec))
+    move = check(begun, view(draft=Draft(plan_for(spec), fleet)), expected)
+    assert isinstance(move, Save)
+    if expected == "planned u u":
+        assert move.record.detail == "not waited for, starting longer than 600 s: chat-9 for 601 s"
+        check(move.record, view(seen=fleet), "call 0")
+
+
 def test_where_people_act_themselves_from_now_on_no_further_replica_restarts_and_none_is_set_back() -> None:
     one_done = record(TUNE, Phase.APPLYING, D)
     advisory: dict[str, Any] = {"barred": Refusal.ADVISORY_MODE, "barred_why": "mode advisory was set by ann"}
@@ -219,6 +236,7 @@ BAD_PLANS = [
     (TUNE, {"steps": (step(settings={"max_num_seqs": 65.0}),)}, "its settings are not those that were granted"),
     (TUNE, {"steps": (step(subject="chat-2"),)}, "it restarts chat-2, granted were chat-0, chat-1"),
     (TUNE, {"steps": (step(), step())}, "it restarts chat-0, chat-0, granted were"),
+    (TUNE, {"steps": (step(subject=""), step())}, "those to be launched are set after those that serve"),
     (TUNE, {"replicas_before": 1}, "the last replica in service is not restarted"),
     (ROUTE, {"steps": (step(),)}, "a route sets the shares that were granted"),
     (ROUTE, {"steps": (PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 1.0}),)}, "a route sets the shares"),

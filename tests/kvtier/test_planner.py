@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
-from kvtier.planner import Offer, Plan, Verdict, plan
+from kvtier.planner import Offer, Option, Plan, Verdict, plan
 from kvtier.planner_replica import Replica, Traffic
 from kvtier.planner_trial import Fleet, places, reuse
 from kvtier.planner_words import cautions, verdict
@@ -183,6 +183,28 @@ def test_it_warns_of_engines_that_always_load_and_of_disks_that_are_too_busy() -
         "The disk reads for 90% of the time",
     ]
     assert "saves -5 s of prefill" in more[0]
+
+
+def test_disks_that_are_passed_over_since_they_would_be_swamped_are_told() -> None:
+    prompts = conversations(500, 1)
+    found, traffic = made(prompts), Traffic(prompts, HOUR_S, [10] * len(prompts))
+    assert found.best is not None
+
+    def swamped(disk: int, busy: float) -> Option:
+        assert found.best is not None
+        return replace(found.best, trial=replace(found.best.trial, disk_bytes=disk, disk_read_busy_ratio=busy))
+
+    def told(*more: Option, best: Option = found.best) -> list[str]:
+        wider = replace(found, options=[*found.options, *more], best=best)
+        return [line for line in cautions(wider, traffic, REPLICA, ALONE, CHEAP) if "Passed over" in line]
+
+    one, two = swamped(10**12, 1.4), swamped(2 * 10**12, 1.8)
+    assert told() == []
+    assert told(one) == ["Passed over, since it would have to read for 140% of the time: 1 TB of disk."]
+    (line,) = told(one, two)
+    assert line.endswith("read for 140% to 180% of the time: 1 TB, 2 TB of disk.")
+    assert told(replace(one, net_ratio=-0.1)) == [], "it would not pay anyway"
+    assert told(one, best=one) == [], "the verdict says it"
 
 
 def test_a_shared_disk_sees_all_prompts_and_a_local_one_its_replicas_own() -> None:

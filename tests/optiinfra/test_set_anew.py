@@ -118,6 +118,12 @@ class Life:
             await asyncio.sleep(0.02)
         return outcome_of(record)
 
+    async def next_seqs(self) -> float:
+        """What a replica is launched with from now on."""
+        flags = (await self.controller.observe(WORKLOAD)).launched_with
+        assert flags is not None
+        return flags["max_num_seqs"]
+
     async def seqs(self) -> dict[str, float]:
         seen = await self.controller.observe(WORKLOAD)
         return {name: seen.settings[name]["max_num_seqs"] for name in seen.serving}
@@ -146,9 +152,10 @@ async def test_a_canary_and_then_the_rest_get_their_settings_one_at_a_time_and_a
     assert await life.seqs() == {"chat-0": 16.0, "chat-1": 64.0, "chat-2": 64.0}
     rest = await life.carried(tuned({"chat-0": 1.0, "chat-1": 1.0, "chat-2": 1.0}))
     assert rest.end_state is EndState.VERIFIED, rest.detail
-    assert rest.steps_applied == 2, "the canary has them already"
+    assert rest.steps_applied == 3, "the canary has them already; new replicas are to start with them"
     assert await life.seqs() == {"chat-0": 16.0, "chat-1": 16.0, "chat-2": 16.0}
     assert life.away == {0, 1}, "never two at once"
+    assert await life.next_seqs() == 16.0
     assert set((await life.twin.effects()).values()) == {1}
 
 
@@ -160,6 +167,14 @@ async def test_guards_that_break_have_every_replica_set_back(life: Life, after: 
     assert (outcome.steps_applied, outcome.steps_undone) == (after, after)
     assert await life.seqs() == {"chat-0": 64.0, "chat-1": 64.0, "chat-2": 64.0}
     assert life.away == {0, 1}
+
+
+async def test_what_is_undone_for_all_is_undone_for_new_replicas_too(life: Life) -> None:
+    life.burns_after = 4
+    outcome = await life.carried(tuned(BOTH | {"chat-2": 1.0}))
+    assert (outcome.end_state, outcome.steps_applied, outcome.steps_undone) == (EndState.UNDONE, 4, 4), outcome.detail
+    assert await life.seqs() == {"chat-0": 64.0, "chat-1": 64.0, "chat-2": 64.0}
+    assert await life.next_seqs() == 64.0
 
 
 async def test_nothing_is_restarted_while_users_suffer(life: Life) -> None:

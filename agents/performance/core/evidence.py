@@ -38,6 +38,7 @@ def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
         running=sli.value("requests_running"),
         up=None if up is None else round(up),
         up_since_ms=before.up_since_ms if before is not None and before.up == up else sli.end_ms,
+        kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
         told=(*(before.told if before is not None and same_end else ()), sli.id),
     )
     # Where all fail one after the other, the count in between is of a moment that never was. One that lasts is true.
@@ -69,6 +70,7 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
         done=done + (before.done if before is not None else 0),
         late=done - good + (before.late if before is not None else 0),
         service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
+        kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
     )
     changes: dict[str, Any] = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
     seen = _replica(sli)

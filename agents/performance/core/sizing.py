@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agents.performance.core import demand, evidence, underway
+from agents.performance.core import demand, evidence, holding, underway
 from agents.performance.core.capacity import Capacity, CapacityModel
 from agents.performance.core.scaler import Decision, PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
@@ -133,6 +133,12 @@ class Sizing:
                 values |= {} if capacity.rps is None else {"capacity_rps": capacity.rps}
                 values["capacity_error_ratio"] = capacity.error_ratio
                 words = f"{scaler.last.explain()}; at {planned_rps:.4g} req/s a replica"
+            if fresh and newest is not None:
+                # A moment in which little is held says less than the minute before it.
+                uses = (newest.kv_usage_ratio, served.kv_usage_ratio if served is not None else None)
+                usage_ratio = max((use for use in uses if use is not None), default=None)
+                values, bound = holding.held(values, usage_ratio, up)
+                words = f"{words}; {bound}" if bound else words
         found = Finding(
             workload=state.workload,
             kind=KIND,

@@ -57,7 +57,8 @@ class _Part(BaseModel):
 
 class Newest(_Part):
     """The newest latest SLI: when it ends by its scraper's clock (`order_ms`), and as far as ticks bear that out, and
-    the ids of all that end when it does. `up_since_ms`: since when `up` is told."""
+    the ids of all that end when it does. `up_since_ms`: since when `up` is told. `kv_usage_ratio`: mean share of the KV
+    cache in use, None where engines do not tell it."""
 
     order_ms: int
     end_ms: int
@@ -68,18 +69,20 @@ class Newest(_Part):
     running: float | None
     up: int | None
     up_since_ms: int
+    kv_usage_ratio: float | None = None
     told: tuple[str, ...] = ()
 
 
 class Served(_Part):
     """What windows of `size_s` tell: the newest one's end, requests that began service and those late since the last
-    look, and how long a request is in service."""
+    look, how long a request is in service, and the KV cache in use."""
 
     size_s: int
     end_ms: int
     done: int = 0
     late: int = 0
     service_s: float | None = None
+    kv_usage_ratio: float | None = None
 
     def told(self) -> Served:
         """The same after a look that took in what was served."""

@@ -102,6 +102,8 @@ class Steering:
             told.append(
                 Finding(kind="balance", values=result.values(), words=words, by_replica=dict(result.weights), **facts)
             )
+        for_s = state.tuning.restart_s or settings.hang_s
+        hanging = [name for name, each in sorted(known.items()) if each.hangs(for_s)]
         heard = sum(at_ms - each.end_ms <= settings.max_age_s * 1000 for each in known.values())
         listed = state.whole.listed if at_ms - state.whole.end_ms <= settings.max_age_s * 1000 else heard + 1
         tuning, asked = self._tuning.look(
@@ -109,12 +111,13 @@ class Steering:
             state.workload,
             at_ms,
             {name: up[name].now for name in sorted(up, key=lambda name: (up[name].now, name))},
-            whole=whole,
+            whole=whole or state.whole.listed == state.whole.up + len(hanging) == len(up) + len(hanging),
         )
         if asked.mark != tuning.told or at_ms - tuning.told_ms >= TUNING_MS:
             tuning = tuning.model_copy(update={"told": asked.mark, "told_ms": at_ms})
             values, shares = dict(asked.values), dict.fromkeys(asked.replicas, 1.0)
-            words = asked.words[:WORDS_LIMIT]
+            aside = f"; not waited for, silent for more than {for_s:g} s: {', '.join(hanging)}" if hanging else ""
+            words = f"{asked.words}{aside}"[:WORDS_LIMIT]
             told.append(Finding(kind="tuning", values=values, words=words, by_replica=shares, **facts))
         rested = {n: each.model_copy(update={"load": 0.0, "waiting": 0.0, "scrapes": 0}) for n, each in known.items()}
         return _changed(state, replicas=rested, balance=balance, tuning=tuning), told
@@ -141,7 +144,8 @@ def _latest(state: SteeringState, sli: Sli) -> SteeringState:
         return state
     running, waiting = sli.value("requests_running"), sli.value("requests_waiting")
     heard = before or Heard(end_ms=sli.end_ms, up=False)
-    changes: dict[str, Any] = {"end_ms": sli.end_ms, "up": sli.instances_up > 0}
+    silent_ms = None if sli.instances_up else sli.end_ms if heard.silent_ms is None else heard.silent_ms
+    changes: dict[str, Any] = {"end_ms": sli.end_ms, "up": sli.instances_up > 0, "silent_ms": silent_ms}
     if running is not None and waiting is not None:
         changes |= {
             "now": running + waiting,

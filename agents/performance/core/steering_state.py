@@ -38,8 +38,9 @@ class SteeringSettings:
 
     Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
     stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; of a workload without SLIs for `forget_s` all is dropped but a trial that runs and the setting that was
-    given to all.
+    tick too. A replica that is listed and has not answered for `hang_s`, or for as long as the newest change of
+    settings was given a replica, is waited for no more. Of a workload without SLIs for `forget_s` all is dropped but a
+    trial that runs and the setting that was given to all.
     """
 
     engines: Mapping[str, Setting] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class SteeringSettings:
     terms: Terms = field(default_factory=Terms)
     max_age_s: float = 30.0
     gone_s: float = 300.0
+    hang_s: float = 900.0
     ahead_s: float = 5.0
     park_s: float = 60.0
     forget_s: float = 3600.0
@@ -63,15 +65,20 @@ class _Part(BaseModel):
 
 
 class Heard(_Part):
-    """The newest latest SLI of a replica: when it ends, whether the replica answered, and its requests. `load`,
-    `waiting` and `scrapes` are sums since the last look at the balance."""
+    """The newest latest SLI of a replica: when it ends, whether the replica answered, since when it does not, and its
+    requests. `load`, `waiting` and `scrapes` are sums since the last look at the balance."""
 
     end_ms: int
     up: bool
+    silent_ms: int | None = None
     now: float = 0.0
     load: float = 0.0
     waiting: float = 0.0
     scrapes: int = 0
+
+    def hangs(self, for_s: float) -> bool:
+        """Whether it has not answered for longer than `for_s`."""
+        return self.silent_ms is not None and self.end_ms - self.silent_ms > for_s * 1000
 
 
 class Whole(_Part):
@@ -104,16 +111,17 @@ class Phase(StrEnum):
 
 
 class Trial(_Part):
-    """A canary and what was seen of it since `since_ms`: its `requests` beside those of the rest, minutes that were
-    `telling`, and in those the requests that it finished and that a replica of the rest did (`paced`), with the
-    variance that chance gives to their difference (`spread`); minutes in a row in which nothing came of its requests
-    (`silent`). `effect`: of a trial of KV tiers, what those do. `verdict` says why it was kept or is taken back, and
-    `bar_ms` for how long it is left alone then, where not as usual.
-    `refused`: how often what was asked for was not done, of them `needless` in a row as there was nothing to do; it is
-    asked for again from `again_ms` on."""
+    """A canary, whom a roll-out has `reached` beside it (True: surely), and what was seen of it since `since_ms`: its
+    `requests` beside those of the rest, minutes that were `telling`, and in those the requests that it finished and
+    that a replica of the rest did (`paced`), with the variance that chance gives to their difference (`spread`);
+    minutes in a row in which nothing came of its requests (`silent`). `effect`: of a trial of KV tiers, what those do.
+    `verdict` says why it was kept or is taken back, and `bar_ms` for how long it is left alone then, where not as
+    usual. `refused`: how often what was asked for was not done, of them `needless` in a row as there was nothing to do;
+    it is asked for again from `again_ms` on."""
 
     setting: Setting
     canary: str
+    reached: dict[str, bool] = {}
     why: Why
     since_ms: int
     requests: Canary
@@ -134,8 +142,8 @@ class Trial(_Part):
 class TuningState(_Part):
     """`present`: the setting that was given to all (None: the one that they were launched with), and `given`: the
     replicas that were given it, or that nobody could give it; a new one starts as it is launched. `busy`: the action
-    under way, and until when it is waited for; `ended`: those that have, newest last. `told`: what was told last, with
-    the time of it."""
+    under way, and until when it is waited for, `restart_s`: the seconds that the newest was given a replica; `ended`:
+    those that have, newest last. `told`: what was told last, with the time of it."""
 
     phase: Phase = Phase.IDLE
     present: Setting | None = None
@@ -146,6 +154,7 @@ class TuningState(_Part):
     past: tuple[Learnt, ...] = ()
     busy: str = ""
     busy_until_ms: int = 0
+    restart_s: float | None = None
     ended: tuple[str, ...] = ()
     told_ms: int = 0
     told: tuple[int, tuple[str, ...]] = (0, ())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agents.performance.core import learning
+from agents.performance.core import learning, returning
 from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, numbers, wanted
 from agents.performance.core.canary import Canary
 from agents.performance.core.comparing import Effect
@@ -55,7 +55,7 @@ class Tuning:
             return state
         effect, times = action.spec.effect, PHASES * len(action.spec.by_replica)
         until_ms = action.start_by_ms + round(1000 * times * (effect.settle_s + effect.by_s)) + LOST_MS
-        return state.model_copy(update={"busy": action.id, "busy_until_ms": until_ms})
+        return state.model_copy(update={"busy": action.id, "busy_until_ms": until_ms, "restart_s": effect.by_s})
 
     def ended(self, state: TuningState, outcome: Outcome) -> TuningState:
         """An action is over."""
@@ -89,6 +89,8 @@ class Tuning:
             until_ms = learning.barred_ms(present, to, outcome.at_ms) if undone or died else outcome.at_ms + HOUR_MS
             words = f"{outcome.end_state} as it was set: {outcome.detail or ', '.join(outcome.reasons)}"[:WORDS_LIMIT]
             return learning.with_learnt(state, Learnt(setting=to, kept=False, until_ms=until_ms, words=words))
+        if held and state.trial is not None and to == state.trial.setting and outcome.steps_applied:
+            state = state.model_copy(update={"trial": returning.reached(state.trial, names, surely=False)})
         if state.phase is Phase.ROLLING and (undone or outcome.end_state is EndState.FAILED):
             return judged(state, Phase.BACK, "what had to hold while the rest was set did not, or it could not be set")
         return self._put_off(state, outcome, present, to, names)
@@ -117,24 +119,16 @@ class Tuning:
             if len(names) == 1:
                 return self._begun(state, outcome, present, to, names[0])
             return TuningState(present=to, given=tuple(names), past=state.past, ended=state.ended)
-        objectives = self._settings.objectives_of(outcome.key)
         if to == trial.setting and any(name != trial.canary for name in names):
-            measured = measured_of(state.usage, state.capacity.estimate(), objectives)
-            state = learning.with_learnt(
-                state, Learnt(setting=present, measured=measured, kept=True, until_ms=until_ms)
-            )
-            return state.model_copy(
-                update={
-                    "phase": Phase.IDLE,
-                    "present": to,
-                    "given": tuple(sorted({trial.canary, *names})),
-                    "trial": None,
-                    "usage": trial.usage,
-                    "capacity": trial.capacity,
-                    "past": tuple(each for each in state.past if each.setting != to),
-                }
-            )
-        if to == present and trial.canary in names:
+            trial = returning.reached(trial, names, surely=True)
+            if state.phase is Phase.BACK or len(names) >= AT_ONCE:
+                return state.model_copy(update={"trial": trial})
+            return self._kept(state, trial, outcome.key, present, outcome.at_ms)
+        if to == present and not {trial.canary, *trial.reached}.isdisjoint(names):
+            left = returning.without(trial, names)
+            if left is not None:
+                return state.model_copy(update={"trial": left})
+            objectives = self._settings.objectives_of(outcome.key)
             measured = measured_of(trial.usage, trial.capacity.estimate(), objectives)
             bar_ms, words = learning.barred_ms(present, trial.setting, outcome.at_ms), trial.verdict[:WORDS_LIMIT]
             until_ms = bar_ms if trial.bar_ms is None else outcome.at_ms + trial.bar_ms
@@ -142,6 +136,23 @@ class Tuning:
             state = learning.with_learnt(state, learnt)
             return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
         return state
+
+    def _kept(self, state: TuningState, trial: Trial, workload: str, present: Setting, at_ms: int) -> TuningState:
+        """All have the setting of the trial: from now on it is the present one."""
+        measured = measured_of(state.usage, state.capacity.estimate(), self._settings.objectives_of(workload))
+        learnt = Learnt(setting=present, measured=measured, kept=True, until_ms=at_ms + DAY_MS)
+        state = learning.with_learnt(state, learnt)
+        return state.model_copy(
+            update={
+                "phase": Phase.IDLE,
+                "present": trial.setting,
+                "given": tuple(sorted(returning.have(trial))),
+                "trial": None,
+                "usage": trial.usage,
+                "capacity": trial.capacity,
+                "past": tuple(each for each in state.past if each.setting != trial.setting),
+            }
+        )
 
     def _begun(self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, canary: str) -> TuningState:
         objectives = self._settings.objectives_of(outcome.key)
@@ -210,15 +221,19 @@ class Tuning:
             )
         tiers = trial.effect is not None
         if state.phase is Phase.BACK:
-            if trial.canary not in answering:
+            name = returning.next_of(trial, answering)
+            if name is None:
                 return state, Asked(values, (), f"{trial.canary} does not answer; {trial.verdict}")
-            return state, Asked(values | wanted(BACK, present, tiers=tiers), (trial.canary,), trial.verdict)
+            return state, Asked(values | wanted(BACK, present, tiers=tiers), (name,), trial.verdict)
         words = f"{trial.setting} for the rest: {trial.verdict}"
         if not whole:
             return state, Asked(values, (), f"not now: not all replicas that are listed answer; {words}")
         if crowd := _crowd(present, answering):
             return state, Asked(values, (), f"not now: {crowd}; {words}")
-        rest = tuple(sorted(name for name in answering if name != trial.canary))[:AT_ONCE]
+        rest = tuple(sorted(answering.keys() - returning.have(trial)))[:AT_ONCE]
+        if not rest and len(returning.have(trial)) > 1:
+            state = self._kept(state, trial, workload, present, at_ms)
+            return state, Asked({"trial_stage": 0.0, **numbers(state)}, (), f"all have {trial.setting}")
         return state, Asked(values | (wanted(REST, trial.setting, tiers=tiers) if rest else {}), rest, words)
 
     def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
@@ -229,6 +244,9 @@ class Tuning:
             state = state.model_copy(update={"given": tuple(name for name in state.given if name in known)})
         if trial is None or trial.canary in known or state.phase is Phase.ROLLING:
             return state
+        left = returning.without(trial, {trial.canary, *trial.reached} - set(known))
+        if left is not None:
+            return state.model_copy(update={"trial": left})
         until_ms = trial.since_ms + HOUR_MS
         if state.phase is Phase.BACK:
             usual_ms = learning.FOREVER_MS if trial.effect is not None else trial.since_ms + DAY_MS

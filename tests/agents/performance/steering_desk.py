@@ -154,16 +154,25 @@ class Desk:
             self.state = SteeringState.model_validate_json(state.model_dump_json()) if state is not None else None
             self.found += [each for each in outputs if isinstance(each, Finding)]
 
-    def goes_on(self, minutes: int, *, load: float = 20.0, every: int = 4, **by_name: dict[str, Any]) -> None:
-        """Scrapes and ticks every 10 s, and a minute of each replica, a busy one in `every`; `chat_0={...}` changes
-        what that one tells."""
+    def goes_on(
+        self,
+        minutes: int,
+        *,
+        load: float = 20.0,
+        every: int = 4,
+        silent: tuple[str, ...] = (),
+        **by_name: dict[str, Any],
+    ) -> None:
+        """Scrapes and ticks every 10 s, and a minute of each replica, a busy one in `every`; those that are `silent` do
+        not answer, and `chat_0={...}` changes what that one tells."""
+        answer = [name for name in NAMES if name not in silent]
         for _ in range(minutes * 6):
             self.at_s += 10
             for name in NAMES:
-                self.send(latest(self.at_s, name, load=load))
-            self.send(latest(self.at_s, None, load=3 * load))
+                self.send(latest(self.at_s, name, load=load, up=int(name in answer)))
+            self.send(latest(self.at_s, None, load=len(answer) * load, instances_up=len(answer)))
             if self.at_s % 60 == 0:
-                for name in NAMES:
+                for name in answer:
                     told = {"busy": self.at_s // 60 % every == 0} | by_name.get(name.replace("-", "_"), {})
                     self.send(minute(self.at_s, name, **told))
             self.send(tick(self.at_s))

@@ -105,6 +105,16 @@ def test_where_a_listed_replica_does_not_answer_nothing_is_tried() -> None:
     assert wants(desk) == (0, {}, None)
 
 
+@pytest.mark.parametrize(("minutes", "hangs"), [(15, False), (16, True)])
+def test_a_replica_that_does_not_come_back_from_its_restart_is_waited_for_only_so_long(
+    minutes: int, hangs: bool
+) -> None:
+    desk = Desk()
+    desk.goes_on(minutes, silent=("chat-2",))
+    assert wants(desk) == ((1, {"chat-0": 1}, 128) if hangs else (0, {}, None))
+    assert ("not waited for, silent for more than 900 s: chat-2" in desk.asked().words) == hangs
+
+
 def test_a_canary_no_worse_and_quicker_under_that_load_is_kept_and_the_rest_asked_for() -> None:
     desk = trying()
     desk.goes_on(24, chat_0=QUICK)

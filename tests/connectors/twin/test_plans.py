@@ -88,6 +88,52 @@ def test_a_tune_is_a_step_for_each_replica_that_serves_and_has_other_settings() 
     assert (made.replicas_before, made.manual_changes) == (3, 7)
 
 
+OLD, TIERS = {"max_num_seqs": 64.0}, {"kv_offloading_size": 0.0}
+NEW_ONES = PlanStep(kind=StepKind.RETUNE, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "launched_with", "new_ones"),
+    [
+        ([OLD, OLD, SETTINGS], OLD, True),
+        ([OLD, SETTINGS, SETTINGS], OLD, True),
+        ([SETTINGS, SETTINGS, SETTINGS], OLD, True),
+        ([OLD, OLD, OLD], OLD, False),
+        ([OLD, SETTINGS, OLD], OLD, False),
+        ([OLD, OLD, SETTINGS], SETTINGS, False),
+        ([OLD, OLD, SETTINGS], None, False),
+    ],
+)
+def test_what_all_that_serve_come_to_have_new_replicas_are_launched_with(
+    flags: list[dict[str, float]], launched_with: dict[str, float] | None, new_ones: bool
+) -> None:
+    names = [f"chat-{number}" for number in range(3)]
+    there = seen(*names, settings=dict(zip(names, flags, strict=True)), launched_with=launched_with)
+    made = plan(named(ActionKind.TUNE, chat_0=1, chat_1=1), there)
+    restarts = [PlanStep(kind=StepKind.RETUNE, subject=name, settings=SETTINGS) for name in names[:2]]
+    others = [step for step, had in zip(restarts, flags, strict=False) if had != SETTINGS]
+    assert list(made.steps) == [*others, *([NEW_ONES] if new_ones else [])]
+
+
+@pytest.mark.parametrize(("launched_with", "new_ones"), [(OLD, True), ({"max_num_seqs": 32.0}, False)])
+def test_the_first_replica_that_a_bad_setting_is_taken_from_frees_new_ones_of_it_too(
+    launched_with: dict[str, float], new_ones: bool
+) -> None:
+    names = ("chat-0", "chat-1", "chat-2")
+    there = seen(*names, settings=dict.fromkeys(names, OLD), launched_with=launched_with)
+    asked = named(ActionKind.TUNE, chat_0=1)
+    asked = asked.model_copy(update={"spec": asked.spec.model_copy(update={"restores": True})})
+    assert (plan(asked, there).steps[-1] == NEW_ONES) == new_ones
+
+
+def test_a_flag_for_tiers_that_is_not_told_is_none_of_them() -> None:
+    there = seen("chat-0", "chat-1", settings={"chat-0": OLD, "chat-1": OLD}, launched_with=OLD)
+    asked = named(ActionKind.TUNE, chat_0=1)
+    spec = asked.spec.model_copy(update={"settings": OLD | TIERS})
+    with pytest.raises(ConfigError, match="chat-0 have these settings already"):
+        plan(asked.model_copy(update={"spec": spec}), there)
+
+
 def test_a_route_is_one_step() -> None:
     made = plan(named(ActionKind.ROUTE, chat_0=0.5, chat_1=0.5), seen("chat-0", "chat-1"))
     assert made.steps == (PlanStep(kind=StepKind.WEIGH, by_replica={"chat-0": 0.5, "chat-1": 0.5}),)

@@ -21,6 +21,9 @@ RELEASES = _HEAD[3:]
 NOT_OF_VLLM = ("lmcache:", "vllm:kv_offload_optiinfra_disk_")
 """Families that others put on the page: LMCache, and our own disk tier."""
 NAMES = {release: {row[0] for row in _ROWS if row[3 + i]} for i, release in enumerate(RELEASES)}
+_PAGES = [(FIXTURES / f"vllm_0.32{kind}.txt").read_text() for kind in ("", "_tiering")]
+LOOKED_AT = NAMES | {"0.32.0": {name for page in _PAGES for name in re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)}}
+"""With the pages of two servers of a release that is not in the table."""
 
 
 def test_the_table_holds_163_names_of_15_releases() -> None:
@@ -58,9 +61,11 @@ def test_every_name_of_our_own_disk_tier_is_mapped_or_ignored(metric_map: Metric
 
 
 def test_releases_given_in_the_mapping_are_those_of_the_table(metric_map: MetricMap) -> None:
+    stems = {r: {family_stem(n) for n in names} for r, names in LOOKED_AT.items()}
+    in_order = sorted(stems, key=lambda release: [int(part) for part in release.split(".")])
     for entry in metric_map.entries:
         for upstream in (each for each in entry.upstream if not each.name.startswith(NOT_OF_VLLM)):
-            has = [r for r in RELEASES if family_stem(upstream.name) in {family_stem(n) for n in NAMES[r]}]
+            has = [r for r in in_order if family_stem(upstream.name) in stems[r]]
             until = None if has[-1] == RELEASES[-1] else has[-1]
             assert (upstream.name, upstream.since, upstream.until) == (upstream.name, has[0], until)
 
