@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from agents.core.watcher import Patience
 from agents.performance.core.canary import Canary, Terms
 from agents.performance.core.capacity import CapacityModel
 from agents.performance.core.comparing import Effect
@@ -32,14 +33,12 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class SteeringSettings:
+class SteeringSettings(Patience):
     """`engines`: the settings that the replicas of a workload were launched with, as far as is known. `tiers`: the KV
     tiers that they shall have, where people said so. `objectives`: by workload, `default` where none is named.
 
-    Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
-    stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; of a workload without SLIs for `forget_s` all is dropped but a trial that runs and the setting that was
-    given to all.
+    Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. Of a
+    workload that is forgotten a trial that runs and the setting that was given to all are kept.
     """
 
     engines: Mapping[str, Setting] = field(default_factory=dict)
@@ -49,9 +48,6 @@ class SteeringSettings:
     terms: Terms = field(default_factory=Terms)
     max_age_s: float = 30.0
     gone_s: float = 300.0
-    ahead_s: float = 5.0
-    park_s: float = 60.0
-    forget_s: float = 3600.0
 
     def objectives_of(self, workload: str) -> Objectives:
         """What the workload promises."""
@@ -161,8 +157,8 @@ class BalanceState(_Part):
 
 
 class SteeringState(_Part):
-    """Per workload: `heard_ms` is the end of the newest SLI, `tick_ms` the newest tick, `replicas` and `whole` who
-    answers, and then what each of its parts knows."""
+    """Per workload, beside what every watcher knows: `replicas` and `whole` say who answers; then what each of its
+    parts knows."""
 
     workload: str
     heard_ms: int
