@@ -29,7 +29,7 @@ def stages(settings: ArbiterSettings) -> tuple[Stage, ...]:
             outputs=(DECISIONS, ACTIONS, ALERTS),
             scope=Scope.WORKLOAD,
             state=ArbiterState,
-            step=fold(Arbiter(settings).advance),
+            step=fold(Arbiter(settings).advance, ArbiterState),
             doc="candidates and their reviews to decisions and actions",
         ),
     )

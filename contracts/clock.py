@@ -7,6 +7,9 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+AHEAD_S = 5.0
+"""How far ahead of the ticks, one a second, a scraper's clock may be, event seconds."""
+
 
 class Clock(Protocol):
     """Event time in int ms UTC, and how long a wait in event seconds takes on the wall."""

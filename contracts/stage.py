@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -28,6 +29,7 @@ class Scope(StrEnum):
     WORKLOAD = "workload"
 
 
+State = TypeVar("State", bound=BaseModel)
 Step = Callable[[BaseModel | None, Sequence[Message]], tuple[BaseModel | None, list[Message]]]
 
 
@@ -57,12 +59,11 @@ class Stage:
         return f"{message.key}\x1f{getattr(message, 'instance_id', '')}"
 
 
-def fold(
-    advance: Callable[[BaseModel | None, Message], tuple[BaseModel | None, list[Message]]],
-) -> Step:
-    """Make a step from a function of one message: cuts cannot matter, by construction."""
+def fold(advance: Callable[[State | None, Message], tuple[State | None, list[Message]]], kind: type[State]) -> Step:
+    """Make a step from a function of one message and of states of this kind: cuts cannot matter, by construction."""
 
     def step(state: BaseModel | None, batch: Sequence[Message]) -> tuple[BaseModel | None, list[Message]]:
+        assert state is None or isinstance(state, kind)  # noqa: S101 — narrows the driver's untyped state
         outputs: list[Message] = []
         for message in batch:
             state, out = advance(state, message)

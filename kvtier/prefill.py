@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 
 from contracts.laws.kv_bytes import kv_shape
 from kvtier.simulator import Run
-from kvtier.sizes import active_parameters, need, text_of
+from kvtier.sizes import FLOPS_PER_S, active_parameters, need, text_of
 
 Seconds = NDArray[np.float64]
 Tokens = NDArray[np.int64]
-
-FLOPS_PER_S = 8 * 989e12 * 0.5
-"""Eight H100 at half of their dense 16-bit peak (NVIDIA's data sheet: 989 TFLOP/s each)."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from typing import Any
 from contracts.errors import ConfigError
 from contracts.laws.kv_bytes import KvShape, kv_shape, tier_blocks
 
+FLOPS_PER_S = 8 * 989e12 * 0.5
+"""Eight H100 at half of their dense 16-bit peak (NVIDIA's data sheet: 989 TFLOP/s each)."""
+
 _LOGIT_SEQUENCES = 256
 _FP8_METHODS = ("fp8", "fbgemm_fp8")
 _ALGORITHM_BITS = (("FP8", 8), ("NVFP4", 4), ("MXFP8", 8), ("W4A", 4), ("W8A", 8), ("INT4", 4), ("INT8", 8))

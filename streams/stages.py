@@ -18,7 +18,7 @@ def stages(settings: SliSettings) -> tuple[Stage, ...]:
             outputs=(WINDOWS,),
             scope=Scope.INSTANCE,
             state=InstanceState,
-            step=fold(windows_advance(settings.sizes_s)),
+            step=fold(windows_advance(settings.sizes_s), InstanceState),
             doc="scrapes of an instance to evidence per window",
         ),
         Stage(
@@ -27,7 +27,7 @@ def stages(settings: SliSettings) -> tuple[Stage, ...]:
             outputs=(SLIS, ALERTS),
             scope=Scope.WORKLOAD,
             state=WorkloadState,
-            step=fold(SliFold(settings).advance),
+            step=fold(SliFold(settings).advance, WorkloadState),
             doc="evidence of a workload's instances to SLIs and their revisions",
         ),
         Stage(
@@ -36,7 +36,7 @@ def stages(settings: SliSettings) -> tuple[Stage, ...]:
             outputs=(SLIS,),
             scope=Scope.WORKLOAD,
             state=latest.LatestState,
-            step=fold(latest.advance),
+            step=fold(latest.advance, latest.LatestState),
             doc="newest scrapes to latest-value SLIs",
         ),
     )

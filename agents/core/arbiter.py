@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel
-
 from agents.core import arbiter_reasons as why
 from agents.core.arbiter_actions import acted, on_outcome, overdue
 from agents.core.arbiter_cases import expired, on_approval, opened, superseded
@@ -44,9 +42,8 @@ class Arbiter:
     def __init__(self, settings: ArbiterSettings) -> None:
         self.settings = settings
 
-    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+    def advance(self, state: ArbiterState | None, message: Message) -> tuple[ArbiterState | None, list[Message]]:
         """Fold one message in; returns decisions, actions and alerts."""
-        assert state is None or isinstance(state, ArbiterState)  # noqa: S101 — narrows the driver's untyped state
         if isinstance(message, Tick):
             return self._tick(state, message) if state else (None, [])
         moved = begun(state, message, self.settings.ahead_s)

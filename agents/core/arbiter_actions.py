@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agents.core.allowed import allowed_s
 from agents.core.arbiter_reasons import preempted
 from agents.core.arbiter_settings import ArbiterSettings
 from agents.core.arbiter_state import ArbiterState, Flight
@@ -24,9 +25,6 @@ DID_SOMETHING = (EndState.VERIFIED, EndState.UNDONE, EndState.HELD_UNVERIFIED)
 
 BROUGHT_NOTHING = (EndState.UNDONE, EndState.FAILED, EndState.REFUSED)
 """How a scale-up ends of which no replica is left."""
-
-PHASES = 6
-"""How often an action may use up its `by_s`: applying, trial, finishing and verifying, and twice in an undo."""
 
 
 def acted(
@@ -58,9 +56,7 @@ def acted(
     )
     if action.id in state.ended.ids:
         return state, action
-    turns = spec.replicas if spec.kind is ActionKind.TUNE else 1  # one replica after the other
-    allowed_s = spec.effect.settle_s + PHASES * turns * spec.effect.by_s + settings.overdue_s
-    overdue_ms = action.start_by_ms + round(allowed_s * 1000)
+    overdue_ms = action.start_by_ms + round((allowed_s(spec) + settings.overdue_s) * 1000)
     flight = Flight(action=action, overdue_ms=overdue_ms, found=state.replicas or 0)
     adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
     ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else state.ordered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contracts.clock import ClockAnchor
+from contracts.clock import AHEAD_S, ClockAnchor
 from contracts.events import Mode
 
 
@@ -42,7 +42,7 @@ class ArbiterSettings:
     """
 
     anchor: ClockAnchor
-    ahead_s: float = 5.0
+    ahead_s: float = AHEAD_S
     default_mode: Mode = Mode.ADVISORY
     has_controller: bool = False
     default_limits: Limits = Limits()

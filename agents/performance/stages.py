@@ -19,7 +19,7 @@ def stages(settings: SizingSettings, steering: SteeringSettings | None = None) -
         outputs=(FINDINGS,),
         scope=Scope.WORKLOAD,
         state=SizingState,
-        step=fold(Sizing(settings).advance),
+        step=fold(Sizing(settings).advance, SizingState),
         doc="SLIs to how many replicas there should be",
     )
     if steering is None:
@@ -36,6 +36,6 @@ def steering_stage(settings: SteeringSettings) -> Stage:
         outputs=(FINDINGS,),
         scope=Scope.WORKLOAD,
         state=SteeringState,
-        step=fold(Steering(settings).advance),
+        step=fold(Steering(settings).advance, SteeringState),
         doc="SLIs of replicas to engine settings and shares of requests",
     )

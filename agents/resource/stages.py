@@ -17,6 +17,6 @@ def resource_stage(settings: ResourceSettings) -> Stage:
         outputs=(FINDINGS, ALERTS),
         scope=Scope.WORKLOAD,
         state=ResourceState,
-        step=fold(Memory(settings).advance),
+        step=fold(Memory(settings).advance, ResourceState),
         doc="SLIs to pressure of memory, tiers and context windows",
     )

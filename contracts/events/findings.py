@@ -10,6 +10,9 @@ from contracts.catalog.findings import FINDINGS, KINDS
 from contracts.events.base import Message, Name
 from contracts.laws.ids import cause_id
 
+WORDS_LIMIT = 2000
+"""Longest words of a finding, characters."""
+
 
 class Finding(Message):
     """One conclusion of an agent about a workload, with every number that made it.
@@ -30,7 +33,7 @@ class Finding(Message):
     cause_ms: int
     freshness_s: float = Field(default=0.0, ge=0)
     values: dict[str, float] = {}
-    words: str = Field(default="", max_length=2000)
+    words: str = Field(default="", max_length=WORDS_LIMIT)
     by_replica: dict[Name, float] = Field(default={}, max_length=1000)
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from contracts.errors import ConfigError
+from kvtier.sizes import FLOPS_PER_S
 from optiinfra.commands.common import (
     FLAG,
     JsonOption,
@@ -23,7 +24,6 @@ from optiinfra.commands.common import (
 )
 
 app = typer.Typer(no_args_is_help=True, help="KV cache tiers: what a disk below the GPUs would hit, write and save.")
-_FLOPS_PER_S = 8 * 989e12 * 0.5
 
 
 @app.command()
@@ -44,7 +44,7 @@ def simulate(
     kv_dtype: KvDtypeOption = "auto",
     flops: Annotated[
         float, typer.Option("--flops", min=1e9, help="Operations a second in prefill; 8 H100 at half their peak.")
-    ] = _FLOPS_PER_S,
+    ] = FLOPS_PER_S,
     for_time: Annotated[
         bool,
         typer.Option(
@@ -102,7 +102,7 @@ def simulate(
     with progress() as told:
         rows = compare(recorded.prompts, prefill_of(config, flops, str(model)), setting, told)
     count = len(recorded.prompts)
-    speed = f"prefill at {flops / 1e12:,.0f} TFLOP/s" + (": 8 H100 at half peak" if flops == _FLOPS_PER_S else "")
+    speed = f"prefill at {flops / 1e12:,.0f} TFLOP/s" + (": 8 H100 at half peak" if flops == FLOPS_PER_S else "")
     if html is not None:
         command = again(context).replace("optiinfra", "optiinfra kv", 1)
         text = render(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agents.performance.stages import stages as finding_stages
 from agents.reviewer.deterministic import DeterministicReviewer
 from agents.stages import stages as deciding_stages
-from contracts.clock import ClockAnchor
+from contracts.clock import AHEAD_S, ClockAnchor
 from contracts.errors import ConfigError
 from contracts.events import EndState, FleetEvent, Message, Mode, Tick
 from contracts.ledger import ClaimLimits
@@ -40,7 +40,7 @@ from optiinfra.replay.spot import SteadyZone, Zone
 from optiinfra.replay.strategy import SpotStrategy
 from optiinfra.replay.virtual import VirtualClock, VirtualDriver
 from optiinfra.settings import FleetSettings, LimitSettings, Settings
-from optiinfra.wiring.stages import AHEAD_S, arbiter_settings, evidence_age_s, rules_stage, sizing_settings
+from optiinfra.wiring.stages import arbiter_settings, evidence_age_s, rules_stage, sizing_settings
 from rules.book import EngineSeat, RuleBook
 from rules.core.reference import PythonEngine
 from rules.core.ruleset import RuleSet, make_ruleset

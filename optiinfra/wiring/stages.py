@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contracts.clock import ClockAnchor
+from contracts.clock import AHEAD_S, ClockAnchor
 from contracts.errors import Unavailable
 from contracts.stage import Stage
 from optiinfra.orders import ChildOrders
@@ -30,10 +30,6 @@ TWIN_BOUNDS = (1, 8)
 
 MOST_REPLICAS = 1000
 """More than nobody names a bound of; what is wanted stays below it."""
-
-
-AHEAD_S = 5.0
-"""How far ahead of the ticks, one a second, a scraper's clock may be."""
 
 
 def evidence_age_s(orders: ChildOrders) -> float:

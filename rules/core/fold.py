@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from contracts.clock import AHEAD_S
 from contracts.events import Message, Sli, Tick
 from contracts.laws.bounds import fresh, held_long_enough
 from rules.core.conditions import Seen, Standing, Told, newer, seen, stands, told_ms
@@ -32,7 +33,7 @@ class RuleSettings:
     """
 
     max_age_s: float = 30.0
-    ahead_s: float = 5.0
+    ahead_s: float = AHEAD_S
     park_s: float = 60.0
     forget_s: float = 3600.0
 

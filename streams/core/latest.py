@@ -163,10 +163,9 @@ def _sli(state: LatestState, instance_id: str | None, at_ms: int, cause: str) ->
     )
 
 
-def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+def advance(state: LatestState | None, message: Message) -> tuple[LatestState | None, list[Message]]:
     """Fold one scrape or tick in. A scrape tells its instance and workload, a departure the workload without it; a tick
     only what has newly become stale."""
-    assert state is None or isinstance(state, LatestState)  # noqa: S101 — narrows the driver's untyped state
     if isinstance(message, Tick):
         return _tick(state, message) if state else (None, [])
     assert isinstance(message, MetricsSnapshot)  # noqa: S101 — the topic table admits nothing else

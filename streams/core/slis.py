@@ -91,9 +91,8 @@ class SliFold:
     def __init__(self, settings: SliSettings) -> None:
         self.settings = settings
 
-    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+    def advance(self, state: WorkloadState | None, message: Message) -> tuple[WorkloadState | None, list[Message]]:
         """Fold one message in; returns what it made known."""
-        assert state is None or isinstance(state, WorkloadState)  # noqa: S101 — narrows the driver's untyped state
         if isinstance(message, Tick):
             return self._tick(state, message) if state else (None, [])
         assert isinstance(message, InstanceWindow)  # noqa: S101 — the topic table admits nothing else

@@ -167,10 +167,9 @@ class _Link:
 
 
 def advance(
-    state: BaseModel | None, message: Message, sizes_s: tuple[int, ...] = SIZES_S
+    state: InstanceState | None, message: Message, sizes_s: tuple[int, ...] = SIZES_S
 ) -> tuple[InstanceState | None, list[Message]]:
     """Fold one scrape (or tick) into the state of its instance; returns the windows that it closed, shortest first."""
-    assert state is None or isinstance(state, InstanceState)  # noqa: S101 — narrows the driver's untyped state
     if isinstance(message, Tick):
         gone = state is not None and message.at_ms - state.clock_ms > FORGET_AFTER_S * 1000
         return (None if gone else state), []
@@ -238,7 +237,7 @@ def _ended(state: InstanceState, departure: MetricsSnapshot) -> tuple[InstanceSt
     ), outputs
 
 
-Advance = Callable[[BaseModel | None, Message], tuple[BaseModel | None, list[Message]]]
+Advance = Callable[[InstanceState | None, Message], tuple[InstanceState | None, list[Message]]]
 
 
 def windows_advance(sizes_s: tuple[int, ...]) -> Advance:

@@ -145,6 +145,11 @@ def ended(action: Action, state: EndState = EndState.VERIFIED, *, at_s: float = 
     return Outcome(**{"action": action, "end_state": state, "at_ms": AT_MS + round(at_s * 1000)} | change)
 
 
+def revision(messages: list[Message]) -> Decision:
+    (decision,) = (each for each in messages if isinstance(each, Decision))
+    return decision
+
+
 class Desk:
     """A running arbiter. Between any two messages its state goes through JSON, as it does between batches."""
 

@@ -144,12 +144,18 @@ class Scribe:
             self.write(rng.choice(self.log[-20:]))
 
 
-def recorded(seed: int, steps: int = 200) -> tuple[ArbiterSettings, list[Message]]:
-    """A log and the settings under which people and executors reacted as it says; the last ticks end what waits."""
+def played(seed: int, steps: int = 200) -> tuple[Desk, ArbiterSettings, list[Message]]:
+    """A desk that was told a log message by message, under which people and executors reacted as it says; the last
+    ticks end what waits."""
     with_settings = SETTINGS[seed % len(SETTINGS)]
     scribe = Scribe(seed, with_settings)
     scribe.write(found(at_s=0))
     for _ in range(steps):
         scribe.step()
     scribe.write(tick(scribe.at_s + 60))
-    return with_settings, scribe.log
+    return scribe.desk, with_settings, scribe.log
+
+
+def recorded(seed: int, steps: int = 200) -> tuple[ArbiterSettings, list[Message]]:
+    """The log alone, and the settings."""
+    return played(seed, steps)[1:]

@@ -34,7 +34,7 @@ from contracts.events import (
     Verdict,
 )
 from tests.agents.arbiter_desk import Desk
-from tests.agents.arbiter_log import SETTINGS, recorded
+from tests.agents.arbiter_log import SETTINGS, played, recorded
 from tests.streams.test_stage_laws import fold_in_cuts
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
@@ -211,9 +211,7 @@ def test_no_action_without_leave_and_none_beyond_the_limits(seed: int) -> None:
 @given(seed=SEEDS)
 @many
 def test_every_candidate_is_answered_once_and_every_revision_follows_the_one_before(seed: int) -> None:
-    with_settings, log = recorded(seed)
-    desk = Desk(with_settings)
-    desk.send(*log)
+    desk, _, log = played(seed)
     asked = {
         each.candidate_id(candidate)
         for message in log
@@ -230,9 +228,7 @@ def test_every_candidate_is_answered_once_and_every_revision_follows_the_one_bef
 @given(seed=SEEDS)
 @many
 def test_every_decision_says_why_and_what_follows(seed: int) -> None:
-    with_settings, log = recorded(seed)
-    desk = Desk(with_settings)
-    desk.send(*log)
+    desk, *_ = played(seed)
     for decision in desk.decisions:
         assert decision.detail, "the numbers are told"
         assert (decision.answer is Answer.APPROVED) == (not decision.reasons) == bool(decision.action_id)
@@ -247,9 +243,7 @@ def test_every_decision_says_why_and_what_follows(seed: int) -> None:
 @given(seed=SEEDS)
 @many
 def test_every_answer_of_a_person_is_answered_once(seed: int) -> None:
-    with_settings, log = recorded(seed)
-    desk = Desk(with_settings)
-    desk.send(*log)
+    desk, _, log = played(seed)
     said = {each.id for each in log if isinstance(each, Approval)}
     answers = Counter(decision.answers for decision in desk.decisions if decision.answers)
     answers += Counter(alert.subject for alert in desk.alerts if alert.name == "approval_unknown")
@@ -279,9 +273,7 @@ def test_the_recordings_meet_every_reason_and_every_end() -> None:
     alerts: Counter[str] = Counter()
     preempting = by_people = again = beside = 0
     for seed in range(len(SETTINGS) * 10):
-        with_settings, log = recorded(seed)
-        desk = Desk(with_settings)
-        desk.send(*log)
+        desk, *_ = played(seed)
         reasons.update(reason for decision in desk.decisions for reason in decision.reasons)
         answers.update(decision.answer for decision in desk.decisions)
         alerts.update(alert.name for alert in desk.alerts if isinstance(alert, Alert))

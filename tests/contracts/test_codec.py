@@ -13,7 +13,7 @@ from contracts.errors import BadMessage, Reason
 from contracts.events import Alert, DeadLetter, Heartbeat, InstanceWindow, Message, MetricsSnapshot, Severity, Sli, Tick
 from contracts.events import WorkerState as State
 from contracts.topics import TOPICS, Topic
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 from tests.streams.recording import Server, snapshot
 from tests.streams.test_slis import part
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.dashboards.alert_desk import an_alert, delivered, options_for
 from tests.dashboards.receiver import SECRET, Receiver, answers
-from tests.dashboards.test_alerts import an_alert, delivered, options_for
 
 PAGE = (Path(__file__).parents[2] / "docs/alerts.md").read_text()
 

@@ -28,7 +28,7 @@ from optiinfra.report import WorkloadReport, attainment_of
 from optiinfra.story import case_of, tell
 from optiinfra.view_deeds import deeds_lines, short
 from tests.agents.saga_help import ROUTE, TUNE
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 
 M = TypeVar("M", bound=Message)
 NOW_MS = 1_700_000_080_000

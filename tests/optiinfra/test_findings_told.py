@@ -19,7 +19,7 @@ from optiinfra.story import case_of, tell
 from optiinfra.wiring.stages import sizing_settings
 from rules.core.language import Condition
 from rules.core.pack import place_of_value
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 
 AT_MS = 1_700_000_000_000
 WORDS = "6 replicas: 20 req/s expected after the start-up"

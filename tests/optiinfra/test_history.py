@@ -12,7 +12,7 @@ from contracts.ports import Row, Scalar
 from optiinfra.history import case_records, messages_of, moment, parse_time
 from rules.core.ruleset import RuleSet
 from rules.explain import RuleState, with_ticks
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 from tests.rules.builders import START_MS, Workload, pack, rule, sizing, sli
 
 NOW_MS = 1_700_000_000_000

@@ -22,7 +22,7 @@ from contracts.laws.attainment import Attainment
 from optiinfra.collector import Collector
 from optiinfra.live import LATENCY_EDGES_S, LiveState
 from optiinfra.report import workload_reports
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 
 NOW = 1_700_000_100_000
 START = 1_700_000_000_000

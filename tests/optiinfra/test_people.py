@@ -36,7 +36,7 @@ from optiinfra.wiring import open_publisher
 from streams.brokers import admin
 from tests.agents.arbiter_desk import found, judged, up
 from tests.conftest import Broker
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 from tests.optiinfra.arbiter_process import TTL_WALL_S
 from tests.optiinfra.test_up import clean_environment
 

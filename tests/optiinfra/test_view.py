@@ -15,7 +15,7 @@ from optiinfra.health import Check, ChildView, Vitals
 from optiinfra.live import LiveState
 from optiinfra.view import MISSING, About, Scene, child_table, line, render
 from optiinfra.wiring.acting import RULES_STAY
-from tests.contracts.test_schemas import FULL as EVERY
+from tests.contracts.messages import FULL as EVERY
 
 NOW = 1_700_000_020_000
 SLI = Sli(

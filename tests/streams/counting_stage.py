@@ -60,9 +60,8 @@ def _window(workload: str, instance: str, count: int, at_ms: int) -> InstanceWin
     )
 
 
-def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+def advance(state: Count | None, message: Message) -> tuple[Count | None, list[Message]]:
     """Count a new scrape, and forget nothing that is repeated; note a tick."""
-    assert state is None or isinstance(state, Count)
     count = state or Count()
     if isinstance(message, Tick):
         if message.at_ms <= count.ticked_ms:
@@ -87,7 +86,7 @@ def advance(state: BaseModel | None, message: Message) -> tuple[BaseModel | None
     return after, [_window(message.workload, message.instance_id, after.seen, message.at)]
 
 
-def ticking(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
+def ticking(state: Count | None, message: Message) -> tuple[Count | None, list[Message]]:
     """As `advance`, and a tick says how many scrapes had come before it."""
     after, outputs = advance(state, message)
     if isinstance(message, Tick) and after is not state:
@@ -99,7 +98,7 @@ def ticking(state: BaseModel | None, message: Message) -> tuple[BaseModel | None
 def counting_stage(name: str, step: Step | None = None) -> Stage:
     """The stage under a name of one's own: group and changelog are shared with no other test."""
     inputs: tuple[Topic, ...] = (METRICS, TICKS)
-    return Stage(name, inputs, (WINDOWS,), Scope.INSTANCE, Count, step or fold(advance), "counts scrapes")
+    return Stage(name, inputs, (WINDOWS,), Scope.INSTANCE, Count, step or fold(advance, Count), "counts scrapes")
 
 
 def expected(messages: Sequence[Message]) -> dict[str, list[Message]]:

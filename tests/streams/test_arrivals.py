@@ -13,7 +13,7 @@ from contracts.stage import fold
 from streams.core import latest
 from tests.streams.recording import START_MS, Server, departure, snapshot
 
-STEP = fold(latest.advance)
+STEP = fold(latest.advance, latest.LatestState)
 
 
 def scrape(i: int, finished: int, held: float, instance: str = "chat-0", *, restarted: bool = False) -> MetricsSnapshot:

@@ -21,7 +21,7 @@ from streams.changelog import REWRITE_AFTER_BYTES, StateKeeper, dump
 from streams.offset_gap import OffsetGap, Positions
 from tests.streams.counting_stage import Count, counting_stage, expected, snapshot, ticking
 
-STAGE = counting_stage("pure", fold(ticking))
+STAGE = counting_stage("pure", fold(ticking, Count))
 
 
 def key_of(instance: str) -> str:
@@ -159,7 +159,7 @@ def test_the_message_that_makes_a_state_too_large_is_left_out() -> None:
 
 
 def test_an_output_on_an_undeclared_topic_is_a_bug_of_the_step() -> None:
-    stage = counting_stage("pure", fold(lambda state, message: (state, [message])))
+    stage = counting_stage("pure", fold(lambda state, message: (state, [message]), Count))
     batch = Batch(stage, keeper(), source="w", at_ms=5)
     batch.take(incoming(snapshot("w", "a", 1)), snapshot("w", "a", 1))
     assert [x.reason for x in refusals(batch.finish())] == [Reason.STEP_FAILED]

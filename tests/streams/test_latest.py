@@ -11,7 +11,7 @@ from contracts.stage import fold
 from streams.core import latest
 from tests.streams.recording import START_MS, Server, departure, snapshot
 
-STEP = fold(latest.advance)
+STEP = fold(latest.advance, latest.LatestState)
 
 
 def slis(log: Sequence[Message]) -> list[Sli]:

@@ -17,7 +17,7 @@ from streams.core.slis import SliFold, SliSettings, WorkloadState
 from tests.streams.recording import START_MS
 
 SETTINGS = SliSettings(objectives={"chat": Objectives(ttft_s=0.5)})
-STEP = fold(SliFold(SETTINGS).advance)
+STEP = fold(SliFold(SETTINGS).advance, WorkloadState)
 
 
 def part(instance: str, window: int = 0, **changes: object) -> InstanceWindow:
@@ -103,7 +103,7 @@ def test_the_error_budget_burns_as_fast_as_observations_miss_over_how_many_may(t
     (sli,) = told(run([part("a", 1), part("b", 1)], two)[1])
     assert sli.value("ttft_burn_rate") == pytest.approx(0.2 / 0.05)
     lenient = SliFold(SliSettings(default=Objectives(ttft_s=0.5, attainment_target_ratio=0.8)))
-    (own,) = fold(lenient.advance)(None, [part("a")])[1][:1]
+    (own,) = fold(lenient.advance, WorkloadState)(None, [part("a")])[1][:1]
     assert isinstance(own, Sli)
     assert own.value("ttft_burn_rate") == pytest.approx(1.0)
 

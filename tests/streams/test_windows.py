@@ -13,7 +13,7 @@ from contracts.stage import fold
 from streams.core.windows import InstanceState, windows_advance
 from tests.streams.recording import START_MS, Server, departure, record, snapshot
 
-STEP = fold(windows_advance((10, 60)))
+STEP = fold(windows_advance((10, 60)), InstanceState)
 
 
 def windows(log: Sequence[MetricsSnapshot], size_s: int = 10) -> list[InstanceWindow]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contracts.clock import ClockAnchor, EventClock
 from contracts.stage import fold
 from streams.faust_driver import run_stage_process
-from tests.streams.counting_stage import counting_stage, ticking
+from tests.streams.counting_stage import Count, counting_stage, ticking
 
 
 def crash_at(point: str, times: int) -> Callable[[str], None]:
@@ -42,7 +42,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     clock = EventClock(ClockAnchor(wall_anchor_ms=0, event_anchor_ms=0), time.time, time.monotonic)
     run_stage_process(
-        counting_stage(options.stage, fold(ticking) if options.ticking else None),
+        counting_stage(options.stage, fold(ticking, Count) if options.ticking else None),
         bootstrap=options.bootstrap,
         embedded=options.embedded,
         clock=clock,

@@ -44,9 +44,8 @@ def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
     # Where all fail one after the other, the count in between is of a moment that never was. One that lasts is true.
     sure = sli.coverage_ratio >= 1 or state.up is None or sli.end_ms - newest.up_since_ms > LASTS_MS
     counted = newest.up if newest.up is not None and sure else state.up
-    changes = {
+    changes: dict[str, Any] = {
         "newest": newest,
-        "heard_ms": max(state.heard_ms, sli.end_ms),
         "demand": demand.heard(state.demand, sli),
         "up": counted,
         "up_since_ms": state.up_since_ms if counted == state.up else sli.end_ms,
@@ -56,10 +55,17 @@ def latest(state: SizingState, sli: Sli, end_ms: int) -> SizingState:
     return state.model_copy(update=changes)
 
 
+def hears(state: SizingState | None, sli: Sli) -> bool:
+    """Whether an SLI is read: one of the whole workload, of the shortest windows that there are, or the latest."""
+    if sli.instance_id is not None or 0 < sli.size_s < WINDOW_S:
+        return False
+    return state is None or state.served is None or sli.size_s <= state.served.size_s
+
+
 def window(state: SizingState, sli: Sli, target: float) -> SizingState:
-    """A window's SLI, unless shorter windows are there to be read, or it is no news."""
+    """A window's SLI, unless it is no news."""
     before = state.served
-    if before is not None and (sli.size_s > before.size_s or sli.end_ms <= before.end_ms):
+    if before is not None and sli.end_ms <= before.end_ms:
         return state
     per_s, running = sli.value("requests_per_s"), sli.value("requests_running")
     met = sli.attainment.get("ttft")
@@ -72,7 +78,7 @@ def window(state: SizingState, sli: Sli, target: float) -> SizingState:
         service_s=running / per_s if running and per_s else (before.service_s if before is not None else None),
         kv_usage_ratio=sli.value("kv_cache_usage_ratio"),
     )
-    changes: dict[str, Any] = {"served": served, "heard_ms": max(state.heard_ms, sli.end_ms)}
+    changes: dict[str, Any] = {"served": served}
     seen = _replica(sli)
     counted = sli.value("replicas_up") == state.up and sli.coverage_ratio >= OBSERVED
     if seen is not None and counted and (seen.waiting < QUEUE or _steady(state, sli)):

@@ -11,83 +11,73 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from pydantic import BaseModel
-
+from agents.core.watcher import Watcher, age_s, due
 from agents.performance.core import demand, evidence, holding, underway
 from agents.performance.core.capacity import Capacity, CapacityModel
 from agents.performance.core.scaler import Decision, PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
-from contracts.events import Action, Finding, Message, Outcome, Sli, Tick
+from contracts.events import Action, Finding, Message, Outcome, Sli
+from contracts.events.findings import WORDS_LIMIT
 from contracts.scaling import FleetFacts, LoadSeen
 
 KIND = "sizing"
 LOOK_MS = KINDS[KIND] * 1000
 COVERAGE_FLOOR = 0.5
-WORDS_LIMIT = 2000
 _LEAST_RPS = 1e-6
 NOTED_CHANGE = 0.05
 """The scaler is told of capacity and start-up anew when either has changed by more than this share."""
 
 
-class Sizing:
+class Sizing(Watcher[SizingState]):
     """The fold, with its settings."""
 
     def __init__(self, settings: SizingSettings) -> None:
+        super().__init__(SizingState, settings)
         self._settings = settings
         self._estimates: dict[str, tuple[CapacityModel, Capacity]] = {}
 
-    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
-        """Fold one message. A workload is known from its first SLI on."""
-        assert state is None or isinstance(state, SizingState)  # noqa: S101 — narrows the driver's untyped state
-        match message:
-            case Sli():
-                return self._sli(state, message), []
-            case Tick() if state is not None:
-                return self._tick(state, message)
-            case Action() if state is not None:
-                return _moved(state, underway.said(state.underway, message, _up(state))), []
-            case Outcome() if state is not None:
-                return _moved(evidence.tried(state, message), underway.ended(state.underway, message)), []
-            case _:
-                return state, []
+    def hears(self, state: SizingState | None, sli: Sli) -> bool:
+        """What the workload did as a whole."""
+        return evidence.hears(state, sli)
 
-    def _sli(self, state: SizingState | None, sli: Sli) -> SizingState | None:
-        if sli.instance_id is not None or sli.revision:
-            return state
-        tick_ms = state.tick_ms if state else None
-        if tick_ms is not None and sli.end_ms > tick_ms + self._settings.park_s * 1000:
-            return state
-        if sli.size_s == 0:
-            end_ms = sli.end_ms if tick_ms is None else min(sli.end_ms, tick_ms + round(self._settings.ahead_s * 1000))
-            return evidence.latest(state or SizingState(workload=sli.workload, heard_ms=sli.end_ms), sli, end_ms)
-        if sli.size_s < evidence.WINDOW_S:
-            return state
-        state = state or SizingState(workload=sli.workload, heard_ms=sli.end_ms)
-        return evidence.window(state, sli, self._settings.target_of(sli.workload))
+    def heard(self, state: SizingState, sli: Sli) -> SizingState:
+        """The newest scrapes tell the load, windows what came of it."""
+        if sli.size_s > 0:
+            return evidence.window(state, sli, self._settings.target_of(sli.workload))
+        ahead_ms = round(self._settings.ahead_s * 1000)
+        return evidence.latest(
+            state, sli, sli.end_ms if state.tick_ms is None else min(sli.end_ms, state.tick_ms + ahead_ms)
+        )
 
-    def _tick(self, state: SizingState, tick: Tick) -> tuple[SizingState | None, list[Message]]:
-        settings, last_ms = self._settings, state.tick_ms
-        if last_ms is not None and tick.at_ms <= last_ms:
-            return state, []
-        if tick.at_ms - state.heard_ms > settings.forget_s * 1000:
-            self._estimates.pop(state.workload, None)
-            return None, []
-        if last_ms is None:
-            if state.heard_ms > tick.at_ms + settings.ahead_s * 1000:
-                # The clock of the scraper that spoke first is wrong: nothing it told counts.
-                state = SizingState(workload=state.workload, heard_ms=tick.at_ms)
-            return state.model_copy(update={"tick_ms": tick.at_ms, "looked_ms": tick.at_ms}), []
-        ordered = underway.overdue(state.underway, tick.at_ms)
-        now = {"tick_ms": tick.at_ms, "underway": ordered}
+    def acted(self, state: SizingState, action: Action) -> SizingState:
+        """Replicas that are ordered are under way."""
+        return _moved(state, underway.said(state.underway, action, _up(state)))
+
+    def ended(self, state: SizingState, outcome: Outcome) -> SizingState:
+        """Replicas are there, or will not come; and what one bears may be less than was thought."""
+        return _moved(evidence.tried(state, outcome), underway.ended(state.underway, outcome))
+
+    def began(self, state: SizingState) -> SizingState:
+        """Looks are counted from the first tick on."""
+        return state.model_copy(update={"looked_ms": state.tick_ms})
+
+    def look(self, state: SizingState, last_ms: int, at_ms: int) -> tuple[SizingState, list[Message]]:
+        """How many replicas there should be, where there is anything new to say of it."""
+        ordered = underway.overdue(state.underway, at_ms)
         looked_ms = state.looked_ms if state.looked_ms is not None else last_ms
-        if tick.at_ms // LOOK_MS <= looked_ms // LOOK_MS:
-            return state.model_copy(update=now), []
-        fresh = self._fresh(state, tick.at_ms)
+        if not due(LOOK_MS, looked_ms, at_ms):
+            return _moved(state, ordered), []
+        fresh = self._fresh(state, at_ms)
         if fresh and not demand.has_news(state.demand):
-            return state.model_copy(update=now), []  # scrapes are rarer than looks: the next one is waited for
-        changes, found = self._look(state, ordered, tick.at_ms, fresh)
-        return state.model_copy(update=now | changes), [found]
+            return _moved(state, ordered), []  # scrapes are rarer than looks: the next one is waited for
+        changes, found = self._look(state, ordered, at_ms, fresh)
+        return state.model_copy(update={"underway": ordered} | changes), [found]
+
+    def left(self, state: SizingState, at_ms: int) -> SizingState | None:
+        """Nothing, nor what was worked out of it."""
+        self._estimates.pop(state.workload, None)
+        return None
 
     def _fresh(self, state: SizingState, at_ms: int) -> bool:
         newest = state.newest
@@ -144,7 +134,7 @@ class Sizing:
             kind=KIND,
             at_ms=at_ms,
             cause_ms=newest.cause_ms if newest is not None else state.heard_ms,
-            freshness_s=_age_s(newest, at_ms) if newest is not None else max(0, at_ms - state.heard_ms) / 1000,
+            freshness_s=_age_s(newest, at_ms) if newest is not None else age_s(state.heard_ms, at_ms),
             values=values,
             words=f"{words}; capacity: {capacity.words}; {startup_words}"[:WORDS_LIMIT],
             by_replica={},
@@ -226,7 +216,7 @@ def _differs(known: FleetFacts, now: FleetFacts) -> bool:
 
 
 def _age_s(newest: Newest, at_ms: int) -> float:
-    return max(0, at_ms - newest.end_ms) / 1000 + newest.freshness_s
+    return age_s(newest.end_ms, at_ms) + newest.freshness_s
 
 
 def _up(state: SizingState) -> int | None:

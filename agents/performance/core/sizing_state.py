@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from agents.core.watcher import Patience
 from agents.performance.core.capacity import CapacityModel
 from agents.performance.core.choice import TURNS_A_DAY
 from agents.performance.core.demand import Demand
@@ -17,13 +18,11 @@ from contracts.scaling import FleetFacts
 
 
 @dataclass(frozen=True)
-class SizingSettings:
+class SizingSettings(Patience):
     """`targets`: share of requests to be in time, by workload, `target` where none is named. `bounds`: fewest and most
     replicas, alike. `turns`: how often a day a fleet may go from growing to falling or back, alike.
 
-    Event seconds: `startup_s` is supposed until a start-up was seen. Latest SLIs are evidence for `max_age_s`. As in
-    stage `rules`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; a workload without SLIs for `forget_s` is dropped.
+    Event seconds: `startup_s` is supposed until a start-up was seen. Latest SLIs are evidence for `max_age_s`.
     """
 
     target: float = 0.95
@@ -34,9 +33,6 @@ class SizingSettings:
     turns: Mapping[str, float] = field(default_factory=dict)
     startup_s: float = 120.0
     max_age_s: float = 30.0
-    ahead_s: float = 5.0
-    park_s: float = 60.0
-    forget_s: float = 3600.0
 
     def target_of(self, workload: str) -> float:
         """Share of the workload's requests that are to be in time; a scaler takes none below a half."""
@@ -110,8 +106,8 @@ class Mind(_Part):
 
 
 class SizingState(_Part):
-    """Per workload. `tick_ms`: the newest tick; `looked_ms`: the newest look; `up`: replicas when all that were there
-    last answered, and since when there are so many."""
+    """Per workload, beside what every watcher knows. `looked_ms`: the newest look; `up`: replicas when all that were
+    there last answered, and since when there are so many."""
 
     workload: str
     tick_ms: int | None = None

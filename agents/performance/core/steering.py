@@ -9,50 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
+from agents.core.watcher import Watcher, age_s, due
 from agents.performance.core import balancing
 from agents.performance.core.minutes import WINDOW_S, minute_of
 from agents.performance.core.steering_state import Heard, SteeringSettings, SteeringState, Whole
 from agents.performance.core.trialling import Tuning
 from contracts.catalog.findings import KINDS
-from contracts.events import Action, Finding, Message, Outcome, Sli, Tick
+from contracts.events import Action, Finding, Message, Outcome, Sli
+from contracts.events.findings import WORDS_LIMIT
 
 LOOK_MS = KINDS["balance"] * 1000
 TUNING_MS = KINDS["tuning"] * 1000
-WORDS_LIMIT = 2000
 
 
-class Steering:
+class Steering(Watcher[SteeringState]):
     """The fold, with its settings."""
 
     def __init__(self, settings: SteeringSettings) -> None:
+        super().__init__(SteeringState, settings, reach_s=settings.gone_s)
         self._settings, self._tuning = settings, Tuning(settings)
 
-    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
-        """Fold one message. A workload is known from its first SLI on."""
-        assert state is None or isinstance(state, SteeringState)  # noqa: S101 — narrows the driver's untyped state
-        match message:
-            case Sli():
-                return self._sli(state, message), []
-            case Tick() if state is not None:
-                return self._tick(state, message)
-            case Action() if state is not None:
-                return _changed(state, tuning=self._tuning.said(state.tuning, message)), []
-            case Outcome() if state is not None:
-                tuning, balance = self._tuning.ended(state.tuning, message), balancing.ended(state.balance, message)
-                return _changed(state, tuning=tuning, balance=balance), []
-            case _:
-                return state, []
+    def hears(self, state: SteeringState | None, sli: Sli) -> bool:
+        """Who answers, and minutes."""
+        return sli.size_s in (0, WINDOW_S)
 
-    def _sli(self, state: SteeringState | None, sli: Sli) -> SteeringState | None:
-        tick_ms = state.tick_ms if state is not None else None
-        if sli.revision or sli.size_s not in (0, WINDOW_S):
-            return state
-        if tick_ms is not None and not -self._settings.gone_s <= (sli.end_ms - tick_ms) / 1000 <= self._settings.park_s:
-            return state
-        state = state or SteeringState(workload=sli.workload, heard_ms=sli.end_ms)
-        state = _changed(state, heard_ms=max(state.heard_ms, sli.end_ms))
+    def heard(self, state: SteeringState, sli: Sli) -> SteeringState:
+        """Scrapes tell who answers, minutes what each replica did."""
         if sli.size_s == 0:
             return _latest(state, sli)
         minute = minute_of(sli, self._target(sli.workload))
@@ -61,26 +43,27 @@ class Steering:
         canary = state.tuning.trial is not None and state.tuning.trial.canary == sli.instance_id
         return _changed(state, minutes=state.minutes.heard(sli.instance_id, sli.end_ms, minute, needed=canary))
 
+    def acted(self, state: SteeringState, action: Action) -> SteeringState:
+        """Settings that are given are waited for."""
+        return _changed(state, tuning=self._tuning.said(state.tuning, action))
+
+    def ended(self, state: SteeringState, outcome: Outcome) -> SteeringState:
+        """Settings were given, or shares set; or not."""
+        tuning, balance = self._tuning.ended(state.tuning, outcome), balancing.ended(state.balance, outcome)
+        return _changed(state, tuning=tuning, balance=balance)
+
+    def left(self, state: SteeringState, at_ms: int) -> SteeringState | None:
+        """Replicas may have another setting than they were launched with, whether somebody looks or not."""
+        if state.tuning.trial is None and state.tuning.present is None:
+            return None
+        return SteeringState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, tuning=state.tuning)
+
+    def look(self, state: SteeringState, last_ms: int, at_ms: int) -> tuple[SteeringState, list[Message]]:
+        """Shares and settings, at their time."""
+        return self._look(state, at_ms) if due(LOOK_MS, last_ms, at_ms) else (state, [])
+
     def _target(self, workload: str) -> float:
         return max(0.5, self._settings.objectives_of(workload).attainment_target_ratio)
-
-    def _tick(self, state: SteeringState, tick: Tick) -> tuple[SteeringState | None, list[Message]]:
-        settings, last_ms, at_ms = self._settings, state.tick_ms, tick.at_ms
-        if last_ms is not None and at_ms <= last_ms:
-            return state, []
-        if at_ms - state.heard_ms > settings.forget_s * 1000:
-            if state.tuning.trial is None and state.tuning.present is None:
-                return None, []
-            # Replicas may have another setting than they were launched with, whether somebody looks or not.
-            kept = SteeringState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, tuning=state.tuning)
-            return kept, []
-        if last_ms is None:
-            if state.heard_ms > at_ms + settings.ahead_s * 1000:
-                # The clock of the scraper that spoke first is wrong: nothing it told counts.
-                state = SteeringState(workload=state.workload, heard_ms=at_ms)
-            return _changed(state, tick_ms=at_ms), []
-        state = _changed(state, tick_ms=at_ms)
-        return self._look(state, at_ms) if at_ms // LOOK_MS > last_ms // LOOK_MS else (state, [])
 
     def _look(self, state: SteeringState, at_ms: int) -> tuple[SteeringState, list[Message]]:
         settings = self._settings
@@ -93,7 +76,7 @@ class Steering:
         if state.whole is None or not up:
             return _changed(state, balance=balance), told
         facts: dict[str, Any] = {"workload": state.workload, "at_ms": at_ms, "cause_ms": state.whole.cause_ms}
-        facts["freshness_s"] = max(0, at_ms - min(each.end_ms for each in up.values())) / 1000
+        facts["freshness_s"] = age_s(min(each.end_ms for each in up.values()), at_ms)
         # While a canary is compared with the rest, its share stays as it is.
         found = balancing.look(balance, up) if whole and state.tuning.trial is None else None
         if found is not None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from agents.core.watcher import Patience
 from agents.performance.core.canary import Canary, Terms
 from agents.performance.core.capacity import CapacityModel
 from agents.performance.core.comparing import Effect
@@ -32,15 +33,13 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class SteeringSettings:
+class SteeringSettings(Patience):
     """`engines`: the settings that the replicas of a workload were launched with, as far as is known. `tiers`: the KV
     tiers that they shall have, where people said so. `objectives`: by workload, `default` where none is named.
 
-    Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. As in
-    stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too. A replica that is listed and has not answered for `hang_s`, or for as long as the newest change of
-    settings was given a replica, is waited for no more. Of a workload without SLIs for `forget_s` all is dropped but a
-    trial that runs and the setting that was given to all.
+    Event seconds: replicas that told nothing for `max_age_s` do not answer, and are forgotten after `gone_s`. One that
+    is listed and has not answered for `hang_s`, or for as long as the newest change of settings was given a replica, is
+    waited for no more. Of a workload that is forgotten a trial that runs and the setting that was given to all stay.
     """
 
     engines: Mapping[str, Setting] = field(default_factory=dict)
@@ -51,9 +50,6 @@ class SteeringSettings:
     max_age_s: float = 30.0
     gone_s: float = 300.0
     hang_s: float = 900.0
-    ahead_s: float = 5.0
-    park_s: float = 60.0
-    forget_s: float = 3600.0
 
     def objectives_of(self, workload: str) -> Objectives:
         """What the workload promises."""
@@ -170,8 +166,8 @@ class BalanceState(_Part):
 
 
 class SteeringState(_Part):
-    """Per workload: `heard_ms` is the end of the newest SLI, `tick_ms` the newest tick, `replicas` and `whole` who
-    answers, and then what each of its parts knows."""
+    """Per workload, beside what every watcher knows: `replicas` and `whole` say who answers; then what each of its
+    parts knows."""
 
     workload: str
     heard_ms: int

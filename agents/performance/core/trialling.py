@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agents.core.allowed import PHASES
 from agents.performance.core import learning, returning
 from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, numbers, wanted
 from agents.performance.core.canary import Canary
@@ -26,8 +27,8 @@ from agents.performance.core.trials import Setting
 from agents.performance.core.usage import Why, reasons
 from contracts.events import Action, ActionKind, EndState, Outcome, Refusal
 
-PHASES, LOST_MS = 6, 900_000
-"""How often an action may use up its times for each replica, and how long after that it is waited for."""
+LOST_MS = 900_000
+"""An action of which nothing is heard so long after its time is waited for no longer."""
 ROOM = 0.8
 """Share of the batches of the others that may be full when a replica is taken out to be set anew."""
 IDS_LIMIT, WORDS_LIMIT = 50, 1000

@@ -10,13 +10,12 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict
 
+from agents.core.allowed import allowed_s
 from contracts.events import Action, ActionKind, EndState, Outcome
 
 TAKEN_BACK = (EndState.UNDONE, EndState.FAILED, EndState.REFUSED)
 IDS_LIMIT = 50
 STARTUPS_LIMIT = 20
-PHASES = 6
-"""How often an action may use up its `by_s`, as the arbiter reckons."""
 LOST_S = 900.0
 """An action of which nothing is heard so long after its time is no longer counted."""
 
@@ -83,14 +82,12 @@ def said(state: Underway, action: Action, up: int | None) -> Underway:
     if base is not None and up is not None:
         base = sum(state.counts(up))
     ordered = None if base is None else max(0, base + change)
-    turns = action.spec.replicas if restarts else 1
-    allowed_s = action.spec.effect.settle_s + PHASES * turns * action.spec.effect.by_s + LOST_S
     flight = Flight(
         action_id=action.id,
         change=change,
         goal=ordered if adds else None,
         restarts=restarts,
-        until_ms=action.start_by_ms + round(allowed_s * 1000),
+        until_ms=action.start_by_ms + round((allowed_s(action.spec) + LOST_S) * 1000),
     )
     return state.model_copy(update={"ordered": ordered, "flights": (*state.flights, flight)})
 
@@ -154,7 +151,7 @@ def _counted(state: Underway, up: int) -> Underway:
 
 def overdue(state: Underway, now_ms: int) -> Underway:
     """Without the actions of which nobody will say any more how they ended, and what they were to add."""
-    for flight in [each for each in state.flights if now_ms > each.until_ms]:
+    while (flight := next((each for each in state.flights if now_ms > each.until_ms), None)) is not None:
         if flight.change > 0 and flight.reached_ms is None:
             state = _never(state, flight)
         else:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
+from agents.core.watcher import Watcher, age_s, due
 from agents.resource.core import context, tiers
 from agents.resource.core.allowed import until_ms
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
@@ -29,7 +28,8 @@ from agents.resource.core.readings import (
 )
 from agents.resource.core.valves import MANY, Valves
 from contracts.catalog.findings import KINDS
-from contracts.events import Action, ActionKind, Alert, Finding, Message, Outcome, Severity, Sli, Tick
+from contracts.events import Action, ActionKind, Alert, Finding, Message, Outcome, Severity, Sli
+from contracts.events.findings import WORDS_LIMIT
 
 LOOK_MS, TIERS_MS, CONTEXT_MS = (KINDS[kind] * 1000 for kind in ("pressure", "tiers", "context"))
 MINUTE_S, LENGTHS_S = 60, 300
@@ -37,72 +37,70 @@ MINUTE_S, LENGTHS_S = 60, 300
 REPLICAS_LIMIT = 1000
 SETTLED_MS = 60_000
 """So long after a restart of our own an engine that began anew is put down to it."""
-WORDS_LIMIT = 2000
 
 
-class Memory:
+class Memory(Watcher[ResourceState]):
     """The fold, with its settings."""
 
     def __init__(self, settings: ResourceSettings) -> None:
+        super().__init__(ResourceState, settings, reach_s=KEPT_S)
         self._settings = settings
 
-    def advance(self, state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
-        """Fold one message. A workload is known from its first SLI of a window on."""
-        assert state is None or isinstance(state, ResourceState)  # noqa: S101 — narrows the driver's untyped state
-        match message:
-            case Sli():
-                return self._sli(state, message), []
-            case Tick() if state is not None:
-                return self._tick(state, message)
-            case Action() if state is not None:
-                return _acted(state, message), []
-            case Outcome() if state is not None:
-                return _ended(state, message), []
-            case _:
-                return state, []
-
-    def _sli(self, state: ResourceState | None, sli: Sli) -> ResourceState | None:
-        if sli.revision or sli.size_s == 0 or (sli.instance_id is not None and sli.size_s != MINUTE_S):
-            return state
+    def hears(self, state: ResourceState | None, sli: Sli) -> bool:
+        """Windows of the workload, and the minutes of its replicas that are not long gone."""
+        if sli.size_s == 0 or sli.instance_id is None:
+            return sli.size_s > 0
         tick_ms = state.tick_ms if state is not None else None
-        if tick_ms is not None and not -KEPT_S <= (sli.end_ms - tick_ms) / 1000 <= self._settings.park_s:
-            return state
-        state = state or ResourceState(workload=sli.workload, heard_ms=sli.end_ms)
-        changes: dict[str, Any] = {"heard_ms": max(state.heard_ms, sli.end_ms)}
+        return sli.size_s == MINUTE_S and (tick_ms is None or tick_ms - sli.end_ms <= self._settings.gone_s * 1000)
+
+    def heard(self, state: ResourceState, sli: Sli) -> ResourceState:
+        """A minute tells that its replica is there, a window of the workload how its memory is used."""
+        changes: dict[str, Any] = {}
         if sli.instance_id is not None:
-            if tick_ms is not None and tick_ms - sli.end_ms > self._settings.gone_s * 1000:
-                return state
             if sli.instances_up and (sli.instance_id in state.replicas or len(state.replicas) < REPLICAS_LIMIT):
                 newest_ms = max(sli.end_ms, state.replicas.get(sli.instance_id, 0))
                 changes["replicas"] = state.replicas | {sli.instance_id: newest_ms}
-            return state.model_copy(update=changes)
-        if sli.size_s in SIZES_S:
+        elif sli.size_s in SIZES_S:
             reading = reading_of(sli, planned=sli.end_ms <= state.planned_ms)
             if reading is not None:
                 changes["readings"] = state.readings.heard(reading)
         elif sli.size_s == LENGTHS_S:
             changes |= {"lengths": state.lengths.heard(sli), "reuse": state.reuse.heard(sli)}
-        return state.model_copy(update=changes)
+        return state.model_copy(update=changes) if changes else state
 
-    def _tick(self, state: ResourceState, tick: Tick) -> tuple[ResourceState | None, list[Message]]:
-        settings, last_ms, at_ms = self._settings, state.tick_ms, tick.at_ms
-        if last_ms is not None and at_ms <= last_ms:
-            return state, []
-        if at_ms - state.heard_ms > settings.forget_s * 1000:
-            return _forgotten(state, at_ms), []
-        if last_ms is None:
-            if state.heard_ms > at_ms + settings.ahead_s * 1000:
-                # The clock of the scraper that spoke first is wrong: nothing it told counts.
-                state = ResourceState(workload=state.workload, heard_ms=at_ms)
-            return state.model_copy(update={"tick_ms": at_ms}), []
-        state = state.model_copy(update={"tick_ms": at_ms})
+    def acted(self, state: ResourceState, action: Action) -> ResourceState:
+        """An action that is known changes nothing; one that sets engines anew restarts them."""
+        if action.id in state.account.known:
+            return state
+        account, planned_ms = state.account.acted(action), state.planned_ms
+        if action.spec.kind is ActionKind.TUNE:
+            planned_ms = max(planned_ms, until_ms(action))
+        return state.model_copy(update={"account": account, "planned_ms": planned_ms})
+
+    def ended(self, state: ResourceState, outcome: Outcome) -> ResourceState:
+        """What was prevented is counted; engines that begin anew from now on are soon no longer our doing."""
+        planned_ms = state.planned_ms
+        if outcome.action.spec.kind is ActionKind.TUNE:
+            planned_ms = min(planned_ms, outcome.at_ms + SETTLED_MS)
+        return state.model_copy(update={"account": state.account.ended(outcome), "planned_ms": planned_ms})
+
+    def left(self, state: ResourceState, at_ms: int) -> ResourceState | None:
+        """Of a workload of which nobody speaks, what was counted."""
+        account = state.account.model_copy(update={"case": None})
+        if not any(account.values().values()):
+            return None
+        return ResourceState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account)
+
+    def look(self, state: ResourceState, last_ms: int, at_ms: int) -> tuple[ResourceState, list[Message]]:
+        """Each kind of finding at its own time."""
         told: list[Message] = []
-        if at_ms // LOOK_MS > last_ms // LOOK_MS:
-            known = {name: ms for name, ms in state.replicas.items() if at_ms - ms <= settings.gone_s * 1000}
+        if due(LOOK_MS, last_ms, at_ms):
+            gone_ms = at_ms - self._settings.gone_s * 1000
+            known = {name: ms for name, ms in state.replicas.items() if ms >= gone_ms}
             state, told = self._look(state.model_copy(update={"replicas": known}), at_ms)
-        if at_ms // TIERS_MS > last_ms // TIERS_MS:
+        if due(TIERS_MS, last_ms, at_ms):
             told += self._tiers(state, at_ms)
-        if at_ms // CONTEXT_MS > last_ms // CONTEXT_MS:
+        if due(CONTEXT_MS, last_ms, at_ms):
             told += self._context(state, at_ms)
         return state, told
 
@@ -166,7 +164,7 @@ class Memory:
             kind=kind,
             at_ms=at_ms,
             cause_ms=behind[-1].cause_ms if behind else state.heard_ms,
-            freshness_s=max(0, at_ms - newest_ms) / 1000,
+            freshness_s=age_s(newest_ms, at_ms),
             values=values,
             words=words[:WORDS_LIMIT],
             by_replica=dict.fromkeys(sorted(state.replicas), 1.0) if _asks(values) else {},
@@ -221,27 +219,3 @@ def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None) 
         fix = "See the logs of the engines for out-of-memory errors; lower gpu_memory_utilization or max_num_seqs."
         told.append(Alert(name="breaker_advised", severity=Severity.CRITICAL, summary=summary, fix=fix, **facts))
     return told
-
-
-def _forgotten(state: ResourceState, at_ms: int) -> ResourceState | None:
-    """What is left of a workload of which nobody speaks: what was counted."""
-    account = state.account.model_copy(update={"case": None})
-    if not any(account.values().values()):
-        return None
-    return ResourceState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account)
-
-
-def _acted(state: ResourceState, action: Action) -> ResourceState:
-    if action.id in state.account.known:
-        return state
-    account, planned_ms = state.account.acted(action), state.planned_ms
-    if action.spec.kind is ActionKind.TUNE:
-        planned_ms = max(planned_ms, until_ms(action))
-    return state.model_copy(update={"account": account, "planned_ms": planned_ms})
-
-
-def _ended(state: ResourceState, outcome: Outcome) -> ResourceState:
-    planned_ms = state.planned_ms
-    if outcome.action.spec.kind is ActionKind.TUNE:
-        planned_ms = min(planned_ms, outcome.at_ms + SETTLED_MS)
-    return state.model_copy(update={"account": state.account.ended(outcome), "planned_ms": planned_ms})

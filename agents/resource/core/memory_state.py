@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
+from agents.core.watcher import Patience
 from agents.resource.core.context import Lengths
 from agents.resource.core.prevented import Account
 from agents.resource.core.readings import Readings
@@ -15,25 +16,21 @@ from agents.resource.core.valves import Valves
 
 
 @dataclass(frozen=True)
-class ResourceSettings:
+class ResourceSettings(Patience):
     """`context_tokens`: `max_model_len` of the replicas of a workload, as far as is known.
 
-    Event seconds: readings are evidence for `max_age_s`, replicas that told nothing for `gone_s` are forgotten. As in
-    stage `sizing`, an SLI `park_s` past the newest tick is of a wrong clock, and a first one `ahead_s` past the first
-    tick too; of a workload without SLIs for `forget_s` all is dropped but the counts of what was prevented.
+    Event seconds: readings are evidence for `max_age_s`, replicas that told nothing for `gone_s` are forgotten. Of a
+    workload that is forgotten the counts of what was prevented are kept.
     """
 
     context_tokens: Mapping[str, int] = field(default_factory=dict)
     max_age_s: float = 120.0
     gone_s: float = 150.0
-    ahead_s: float = 5.0
-    park_s: float = 60.0
-    forget_s: float = 3600.0
 
 
 class ResourceState(BaseModel):
-    """Per workload: `heard_ms` is the end of the newest SLI, `tick_ms` the newest tick, `replicas` when each last told
-    a minute, `planned_ms` until when restarts are our own; then what each part knows."""
+    """Per workload, beside what every watcher knows: `replicas` is when each last told a minute, `planned_ms` until
+    when restarts are our own; then what each part knows."""
 
     model_config = ConfigDict(frozen=True)
 

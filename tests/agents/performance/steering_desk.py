@@ -1,56 +1,30 @@
-"""Three replicas in front of stage `steering`: SLIs of each, ticks, actions and outcomes, of which each test changes
-one thing."""
+"""Three replicas in front of stage `steering`: what each tells, settings and shares, and a log of anything."""
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from agents.performance.core.steering_state import SteeringSettings, SteeringState
 from agents.performance.core.trials import Setting
 from agents.performance.stages import steering_stage
-from contracts.events import (
-    Action,
-    ActionKind,
-    ActionSpec,
-    Effect,
-    EndState,
-    Finding,
-    Message,
-    Mode,
-    Outcome,
-    Sli,
-    SliValue,
-    Tick,
-)
+from contracts.events import Action, ActionKind, EndState, Finding, Message, Sli, SliValue
 from contracts.laws.attainment import Attainment
-from contracts.laws.bounds import Bound, Comparator
 from contracts.objectives import Objectives
+from tests.agents import watching_desk
+from tests.agents.watching_desk import ordered, outcome, tick, told
 
-START_MS = 1_700_000_100_000 // 60_000 * 60_000
 PRESENT = Setting(64, 512, 1)
 SETTINGS = SteeringSettings(engines={"chat": PRESENT}, default=Objectives(ttft_s=1.0, itl_s=0.1))
 NAMES = ("chat-0", "chat-1", "chat-2")
-
-
-def ms(at_s: float) -> int:
-    return START_MS + round(at_s * 1000)
 
 
 def latest(at_s: float, name: str | None = "chat-0", *, load: float = 20.0, up: int = 1, **fields: Any) -> Sli:
     """The newest scrape of a replica, or of all three (None)."""
     many = len(NAMES) if name is None else 1
     values = {"requests_running": load, "requests_waiting": 0.0, "replicas_up": float(up)}
-    base: dict[str, Any] = {"instances": many, "instances_up": many if up else 0, "coverage_ratio": 1.0}
-    return Sli(
-        workload="chat",
-        instance_id=name,
-        size_s=0,
-        start_ms=ms(at_s),
-        freshness_s=0.0,
-        cause_ms=ms(at_s),
-        values={key: SliValue(value=value, samples=many) for key, value in values.items()} if up else {},
-        **(base | fields),
-    )
+    samples = {key: SliValue(value=value, samples=many) for key, value in values.items()} if up else {}
+    return told(at_s, 0, samples, many=many, instance_id=name, **({"instances_up": many if up else 0} | fields))
 
 
 def minute(
@@ -81,78 +55,62 @@ def minute(
         "itl_p95_s": 0.05 * share,
     } | changes
     good = round(count * (1 - late))
-    return Sli(
-        workload="chat",
-        instance_id=name,
-        size_s=60,
-        start_ms=ms(end_s - 60),
-        coverage_ratio=1.0,
-        freshness_s=0.0,
-        cause_ms=ms(end_s),
-        instances=1,
-        instances_up=1,
-        values={key: SliValue(value=value, samples=looked if "hit" in key else 1) for key, value in values.items()},
-        attainment={"ttft": Attainment(good=good, total=count), "itl": Attainment(good=count * 200, total=count * 200)},
-    )
-
-
-def tick(at_s: float) -> Tick:
-    return Tick(at_ms=ms(at_s), partition=0)
+    samples = {key: SliValue(value=value, samples=looked if "hit" in key else 1) for key, value in values.items()}
+    met = {"ttft": Attainment(good=good, total=count), "itl": Attainment(good=count * 200, total=count * 200)}
+    return told(end_s, 60, samples, many=1, instance_id=name, attainment=met)
 
 
 def tune(at_s: float, setting: Setting, *names: str, tiers: bool = False) -> Action:
     """`tiers`: its KV tiers are set as well."""
-    expect = Bound(sli="replicas_up", size_s=0, comparator=Comparator.GE, value=3)
-    return Action(
-        workload="chat",
-        target="chat/engine",
-        candidate_id=f"tune at {at_s}",
-        decision_id=f"tune at {at_s}",
-        rule="a-rule",
-        priority=1,
-        spec=ActionSpec(
-            kind=ActionKind.TUNE,
-            replicas=len(names),
-            effect=Effect(expect=expect, by_s=600),
-            settings={
-                "max_num_seqs": float(setting.max_num_seqs),
-                "max_num_batched_tokens": float(setting.max_num_batched_tokens),
-            }
-            | ({"kv_offloading_size": float(setting.tiers[0]), "kv_disk_gb": float(setting.tiers[1])} if tiers else {}),
-            by_replica=dict.fromkeys(names, 1.0),
-        ),
-        mode=Mode.AUTONOMOUS,
-        approved_by="mode:autonomous",
-        at_ms=ms(at_s),
-        cause_ms=ms(at_s),
-        start_by_ms=ms(at_s + 30),
-    )
+    settings = {
+        "max_num_seqs": float(setting.max_num_seqs),
+        "max_num_batched_tokens": float(setting.max_num_batched_tokens),
+    }
+    if tiers:
+        settings |= {"kv_offloading_size": float(setting.tiers[0]), "kv_disk_gb": float(setting.tiers[1])}
+    shares = dict.fromkeys(names, 1.0)
+    return ordered(at_s, ActionKind.TUNE, f"tune at {at_s}", replicas=len(names), settings=settings, by_replica=shares)
 
 
 def route(at_s: float, shares: dict[str, float]) -> Action:
-    one = tune(at_s, PRESENT, *shares)
-    spec = one.spec.model_copy(update={"kind": ActionKind.ROUTE, "settings": {}, "by_replica": shares})
-    return one.model_copy(update={"spec": spec, "target": "chat/router", "candidate_id": f"route at {at_s}"})
+    return ordered(at_s, ActionKind.ROUTE, f"route at {at_s}", replicas=len(shares), by_replica=shares)
 
 
-def outcome(of: Action, at_s: float, state: EndState = EndState.VERIFIED) -> Outcome:
-    return Outcome(action=of, end_state=state, at_ms=ms(at_s), began_ms=of.at_ms, steps_applied=of.spec.replicas)
+def random_log(seed: int, seconds: int = 1200) -> list[Message]:
+    """Replicas that are full and idle, fail and come back, scrapes that are missing, told twice or of a wrong clock,
+    and actions of which some are never heard again."""
+    rng = random.Random(seed)
+    log: list[Message] = []
+    actions: list[Action] = []
+    for at_s in range(10, seconds, 10):
+        wrong_s = rng.choice([0.0] * 30 + [-40.0, -400.0, 3.0, 500.0])
+        up = [name for name in NAMES if rng.random() < 0.97]
+        log += [latest(at_s + wrong_s, name, load=rng.uniform(0, 70), up=int(name in up)) for name in NAMES]
+        log.append(latest(at_s, None, instances_up=len(up)))
+        if at_s % 60 == 0:
+            busy = rng.random() < 0.4
+            log += [minute(at_s, name, busy=busy, late=rng.choice([0.0, 0.0, 0.02])) for name in up]
+        if rng.random() < 0.03:
+            setting = Setting(rng.choice([32, 64, 128]), 512, 1)
+            actions.append(tune(at_s, setting, *rng.sample(NAMES, rng.choice([1, 1, 2]))))
+            log.append(actions[-1])
+        if rng.random() < 0.02:
+            actions.append(route(at_s, {"chat-0": 0.4, "chat-1": 0.4, "chat-2": 0.2}))
+            log.append(actions[-1])
+        if actions and rng.random() < 0.05:
+            log.append(outcome(rng.choice(actions), at_s, rng.choice(list(EndState))))
+        if rng.random() < 0.1:
+            log.append(rng.choice(log[-8:]))
+        if rng.random() < 0.95:
+            log.append(tick(at_s))
+    return log
 
 
-class Desk:
-    """The running stage. Between any two messages its state goes through JSON, as it does between batches."""
+class Desk(watching_desk.Desk[SteeringState]):
+    """The running stage."""
 
     def __init__(self, settings: SteeringSettings = SETTINGS) -> None:
-        self.stage = steering_stage(settings)
-        self.state: SteeringState | None = None
-        self.at_s = 0.0
-        self.found: list[Finding] = []
-
-    def send(self, *messages: Message) -> None:
-        for message in messages:
-            state, outputs = self.stage.step(self.state, [message])
-            self.state = SteeringState.model_validate_json(state.model_dump_json()) if state is not None else None
-            self.found += [each for each in outputs if isinstance(each, Finding)]
+        super().__init__(steering_stage(settings), SteeringState)
 
     def goes_on(
         self,

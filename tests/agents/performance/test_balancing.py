@@ -12,7 +12,8 @@ from agents.performance.core.minutes import REPLICAS_LIMIT, Minutes, minute_of
 from agents.performance.core.steering_state import BalanceState, SteeringState
 from agents.performance.stages import steering_stage
 from contracts.events import EndState, Message
-from tests.agents.performance.steering_desk import NAMES, SETTINGS, Desk, latest, minute, outcome, route, tick
+from tests.agents.performance.steering_desk import NAMES, SETTINGS, Desk, latest, minute, route
+from tests.agents.watching_desk import outcome, tick
 
 WEAK = {"requests_per_s": 1.0, "generation_tokens_per_s": 210.0, "prompt_tokens_per_s": 1150.0}
 

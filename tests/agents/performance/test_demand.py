@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.performance.core.demand import LONGEST_MS, MOST_S, Demand, has_news, heard, taken
-from tests.agents.performance.sizing_desk import latest, ms
+from tests.agents.performance.sizing_desk import latest
+from tests.agents.watching_desk import ms
 
 
 def told(*slis: tuple[float, float | None]) -> Demand:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from agents.performance.core.minutes import CLOSED_AFTER_MS, Minute, Minutes, minute_of
 from contracts.laws.attainment import Attainment
-from tests.agents.performance.steering_desk import NAMES, minute, ms
+from tests.agents.performance.steering_desk import NAMES, minute
+from tests.agents.watching_desk import ms
 
 
 def made(**changes: object) -> Minute:

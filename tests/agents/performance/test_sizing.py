@@ -9,17 +9,10 @@ from agents.performance.stages import stages
 from contracts.catalog.findings import FINDINGS
 from contracts.events import EndState
 from contracts.scaling import LoadSeen
-from contracts.topics import ACTIONS, OUTCOMES, SLIS, TICKS
-from contracts.topics import FINDINGS as FINDINGS_TOPIC
-from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, latest, ms, outcome, tick, window
+from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, latest, window
 from tests.agents.saga_help import TUNE
 from tests.agents.saga_help import action as saga_action
-
-
-def test_it_reads_slis_actions_outcomes_and_ticks_and_tells_findings() -> None:
-    (stage,) = stages(SETTINGS)
-    assert stage.inputs == (SLIS, ACTIONS, OUTCOMES, TICKS)
-    assert (stage.name, stage.outputs) == ("sizing", (FINDINGS_TOPIC,))
+from tests.agents.watching_desk import ms, outcome, tick
 
 
 def test_a_finding_comes_every_fifteen_seconds_of_event_time() -> None:
@@ -159,22 +152,6 @@ def test_scrapes_rarer_than_looks_are_waited_for() -> None:
     assert all(each.value("replicas_spare") is not None for each in found)
 
 
-def test_an_sli_of_a_clock_far_ahead_is_no_evidence() -> None:
-    sizer = Sizer()
-    sizer.goes_on(60)
-    before = sizer.state
-    sizer.send(latest(200.0), window(200.0))
-    assert sizer.state == before
-
-
-def test_the_clock_of_the_scraper_that_spoke_first_may_be_wrong() -> None:
-    sizer = Sizer()
-    sizer.send(latest(600.0), tick(0.0))
-    assert sizer.state is not None
-    assert (sizer.state.newest, sizer.state.up) == (None, None)
-    assert sizer.goes_on(15)[0].value("replicas_ordered") == 4
-
-
 def test_an_sli_a_little_ahead_is_no_younger_than_time_allows() -> None:
     sizer = Sizer()
     sizer.goes_on(60)
@@ -182,21 +159,6 @@ def test_an_sli_a_little_ahead_is_no_younger_than_time_allows() -> None:
     found = sizer.send(*(tick(at_s) for at_s in range(61, 106)))
     assert found[-1].value("replicas_spare") is None
     assert found[-1].freshness_s == 40.0
-
-
-def test_ticks_that_go_back_tell_nothing() -> None:
-    sizer = Sizer()
-    sizer.goes_on(60)
-    assert sizer.send(tick(15), tick(30), tick(60)) == []
-
-
-def test_an_hour_without_slis_is_forgotten() -> None:
-    sizer = Sizer()
-    sizer.goes_on(60)
-    sizer.send(tick(60 + 3600))
-    assert sizer.state is not None
-    sizer.send(tick(61 + 3600))
-    assert sizer.state is None
 
 
 def test_slis_of_instances_later_revisions_and_short_windows_are_not_read() -> None:
@@ -224,12 +186,6 @@ def test_with_windows_alone_no_replicas_are_counted() -> None:
     found = sizer.send(tick(0), window(3), tick(1), tick(15))
     assert [(each.values, each.freshness_s) for each in found] == [({"startup_s": 60.0}, 12.0)]
     assert Sizer().send(window(18), tick(14), tick(15))[0].freshness_s == 0
-
-
-def test_actions_of_a_workload_of_which_nothing_is_known_leave_nothing_behind() -> None:
-    sizer = Sizer()
-    sizer.send(action(1, 0), outcome(action(1, 0), 60), tick(60))
-    assert sizer.state is None
 
 
 def test_a_scaler_that_another_version_packed_begins_anew() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from contracts.events import EndState, Message
-from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, ms, outcome, tick, window
+from tests.agents.performance.sizing_desk import LEARNT_S, SETTINGS, Sizer, action, window
 from tests.agents.saga_help import TUNE
 from tests.agents.saga_help import action as saga_action
+from tests.agents.watching_desk import ms, outcome, tick
 
 
 def unsure(*more: Message) -> Sizer:

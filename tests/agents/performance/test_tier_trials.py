@@ -12,7 +12,8 @@ from agents.performance.core.judging import so_far
 from agents.performance.core.steering_state import Declared, Phase, SteeringSettings
 from agents.performance.core.trials import Setting
 from contracts.events import EndState
-from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, ms, outcome, tune
+from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, tune
+from tests.agents.watching_desk import ms, outcome
 
 DECLARED = Declared((64, 500), warm_s=120, watch_s=480)
 WITH = replace(PRESENT, kv_offloading_size=64, kv_disk_gb=500)

@@ -9,7 +9,7 @@ import pytest
 from agents.performance.core.learning import FOREVER_MS, PAST_LIMIT, with_learnt
 from agents.performance.core.steering_state import Learnt, Phase, TuningState
 from contracts.events import Action, EndState, Outcome, Refusal
-from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, ms, outcome, steering_stage, tune
+from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, steering_stage, tune
 from tests.agents.performance.test_tier_trials import (
     CANARY,
     DECLARED,
@@ -23,6 +23,7 @@ from tests.agents.performance.test_tier_trials import (
     trying,
     wants,
 )
+from tests.agents.watching_desk import ms, outcome
 
 
 def context_tune(desk: Desk) -> Action:

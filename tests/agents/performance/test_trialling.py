@@ -11,7 +11,8 @@ import pytest
 from agents.performance.core.steering_state import Phase, SteeringSettings
 from agents.performance.core.trials import Setting
 from contracts.events import EndState
-from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, latest, minute, ms, tick, tune
+from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, latest, minute, tune
+from tests.agents.watching_desk import ms, tick
 
 DOUBLE = Setting(128, 512, 1)
 SLOW = {"late": 0.2}

@@ -15,8 +15,9 @@ from agents.performance.core.trialling import AT_ONCE, Tuning
 from agents.performance.core.trials import Setting
 from agents.performance.core.usage import Why
 from contracts.events import Action, EndState, Refusal
-from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, latest, ms, outcome, tick, tune
+from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, latest, tune
 from tests.agents.performance.test_trialling import DOUBLE, QUICK, SLOW, trying, wants
+from tests.agents.watching_desk import ms, outcome, tick
 
 ALL = dict.fromkeys(NAMES, 20.0)
 SEEN = Canary().see(Seen(4000, 4000, 8000, 8000))

@@ -6,9 +6,10 @@ import pytest
 
 from agents.performance.core.underway import IDS_LIMIT, LOST_S, STARTUPS_LIMIT, Underway, answered, ended, overdue, said
 from contracts.events import EndState
-from tests.agents.performance.sizing_desk import action, ms, outcome
+from tests.agents.performance.sizing_desk import action
 from tests.agents.saga_help import ROUTE, TUNE
 from tests.agents.saga_help import action as saga_action
+from tests.agents.watching_desk import ms, outcome
 
 ADD = action(2, 0)
 
@@ -94,6 +95,12 @@ def test_one_left_unverified_keeps_its_place_among_the_orders() -> None:
     assert [flight.goal for flight in held.flights] == [6, 7]
     gone = overdue(held, held.flights[0].until_ms + 1)
     assert [flight.goal for flight in gone.flights] == [5]
+
+
+def test_several_orders_of_which_nothing_is_heard_are_given_up_at_once() -> None:
+    state = said(said(Underway(), ADD, 4), action(1, 5, "two"), 4)
+    state = said(state, action(-1, 10, "three"), 4)
+    assert overdue(state, state.flights[-1].until_ms + 1).counts(4) == (4, 0)
 
 
 def test_replicas_that_are_lost_are_not_taken_for_starting_ones() -> None:

@@ -9,9 +9,10 @@ import pytest
 from agents.performance.core.steering_state import Phase, SteeringSettings, TuningState
 from agents.performance.core.trialling import AT_ONCE, Tuning
 from contracts.events import EndState, Outcome, Refusal
-from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, ms, outcome, steering_stage, tune
+from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, steering_stage, tune
 from tests.agents.performance.test_tier_trials import HITS, TIERED, WITH, beside, phase, trying, wants
 from tests.agents.performance.test_trialling_ends import state_of
+from tests.agents.watching_desk import ms, outcome
 
 REST = ("chat-1", "chat-2")
 

@@ -1,36 +1,19 @@
-"""A workload in front of stage `resource`: SLIs, ticks, actions and outcomes, of which each test changes one thing."""
+"""A workload in front of stage `resource`: its memory, what is done about it, and a log of anything."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
 from agents.resource.stages import resource_stage
-from contracts.events import (
-    Action,
-    ActionKind,
-    ActionSpec,
-    Effect,
-    EndState,
-    Finding,
-    Message,
-    Mode,
-    Outcome,
-    Sli,
-    SliValue,
-    Tick,
-)
-from contracts.laws.bounds import Bound, Comparator
+from contracts.events import Action, ActionKind, EndState, Finding, Message, Sli, SliValue
+from tests.agents.watching_desk import ordered, outcome, tick, told
 
-START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 SETTINGS = ResourceSettings(context_tokens={"chat": 16_384})
 STAGE = resource_stage(SETTINGS)
 OURS = "scale-up-on-kv-pressure"
-
-
-def ms(at_s: float) -> int:
-    return START_MS + round(at_s * 1000)
 
 
 def window(end_s: float, *, size_s: int = 10, name: str | None = None, **changes: Any) -> Sli:
@@ -44,23 +27,9 @@ def window(end_s: float, *, size_s: int = 10, name: str | None = None, **changes
         "truncated_ratio": 0.0,
         "restarts": 0.0,
     } | changes
-    told = {key: each if isinstance(each, tuple) else (each, 100) for key, each in values.items() if each is not None}
-    return Sli(
-        workload="chat",
-        instance_id=name,
-        size_s=size_s,
-        start_ms=ms(end_s - size_s),
-        coverage_ratio=1.0,
-        freshness_s=0.0,
-        cause_ms=ms(end_s),
-        instances=2 if name is None else 1,
-        instances_up=2 if name is None else 1,
-        values={key: SliValue(value=value, samples=samples) for key, (value, samples) in told.items()},
-    )
-
-
-def tick(at_s: float) -> Tick:
-    return Tick(at_ms=ms(at_s), partition=0)
+    pairs = {key: each if isinstance(each, tuple) else (each, 100) for key, each in values.items() if each is not None}
+    samples = {key: SliValue(value=value, samples=many) for key, (value, many) in pairs.items()}
+    return told(end_s, size_s, samples, many=2 if name is None else 1, instance_id=name)
 
 
 def use(levels: Iterable[float], *, from_s: float = 0.0, size_s: int = 10, **changes: Any) -> list[Message]:
@@ -75,36 +44,55 @@ def use(levels: Iterable[float], *, from_s: float = 0.0, size_s: int = 10, **cha
 
 def action(at_s: float, *, rule: str = OURS, kind: ActionKind = ActionKind.SCALE_UP) -> Action:
     """One replica more, or all settings anew, by this rule."""
-    expect = Bound(sli="replicas_up", size_s=0, comparator=Comparator.GE, value=1)
     tuned: dict[str, Any] = {"settings": {"max_num_seqs": 64.0}, "by_replica": {"chat-0": 1.0}}
-    spec = ActionSpec(
-        kind=kind, replicas=1, effect=Effect(expect=expect, by_s=600), **(tuned if kind is ActionKind.TUNE else {})
-    )
-    return Action(
-        workload="chat",
-        target=f"chat/{kind.part}",
-        candidate_id=f"{rule} {at_s}",
-        decision_id="decided",
-        rule=rule,
-        priority=600,
-        spec=spec,
-        mode=Mode.AUTONOMOUS,
-        approved_by="mode:autonomous",
-        at_ms=ms(at_s),
-        cause_ms=ms(at_s),
-        start_by_ms=ms(at_s + 60),
-    )
+    one = ordered(at_s, kind, f"{rule} {at_s}", **(tuned if kind is ActionKind.TUNE else {}))
+    return one.model_copy(update={"rule": rule})
 
 
-def outcome(of: Action, at_s: float, end_state: EndState = EndState.VERIFIED) -> Outcome:
-    return Outcome(action=of, end_state=end_state, at_ms=ms(at_s))
+def random_log(seed: int, seconds: int = 1500) -> list[Message]:
+    """Memory that fills and empties, with windows missing, late, told again and of wrong clocks, engines that begin
+    anew, and actions of which some are never heard again."""
+    rng = random.Random(seed)
+    log: list[Message] = []
+    actions: list[Action] = []
+    kv = rng.uniform(0.3, 0.9)
+    for at_s in range(0, seconds, 10):
+        kv = min(1.0, max(0.0, kv + rng.uniform(-0.04, 0.05)))
+        wrong_s = rng.choice([0.0] * 30 + [-40.0, 40.0, 500.0])
+        changes: dict[str, Any] = {
+            "kv_cache_usage_ratio": rng.choice([kv] * 9 + [None]),
+            "kv_cache_usage_max_ratio": min(1.0, kv * 1.05),
+            "preemptions_per_s": rng.choice([0.0] * 9 + [0.4, None]),
+            "kv_allocation_failures_per_s": rng.choice([None, 0.0, 0.2]),
+            "restarts": rng.choice([0.0] * 20 + [1.0, 2.0]),
+        }
+        if rng.random() < 0.92:
+            log.append(window(at_s + wrong_s, **changes))
+        if at_s % 60 == 0:
+            log += [window(at_s, size_s=60, name=f"chat-{each}") for each in range(2) if rng.random() < 0.8]
+        if at_s % 300 == 0:
+            lengths: dict[str, Any] = {
+                f"request_tokens_{name}": (rng.uniform(100, 9000), 200) for name in ("mean", "p95", "p99")
+            }
+            log.append(window(at_s, size_s=300, prefix_cache_hit_ratio=(rng.random(), 20_000), **lengths))
+        if rng.random() < 0.05:
+            rule = rng.choice(["scale-up-on-kv-pressure", "scale-up-to-forecast"])
+            actions.append(action(at_s, rule=rule, kind=rng.choice([ActionKind.SCALE_UP, ActionKind.TUNE])))
+            log.append(actions[-1])
+        if actions and rng.random() < 0.05:
+            log.append(outcome(rng.choice(actions), at_s, rng.choice(list(EndState))))
+        if log and rng.random() < 0.1:
+            log.append(rng.choice(log[-8:]))
+        if rng.random() < 0.95:
+            log.append(tick(at_s))
+    return log
 
 
 def run(log: Iterable[Message]) -> tuple[ResourceState, list[Message]]:
     """The state after a log, and all that was told."""
-    state, told = STAGE.step(None, list(log))
+    state, outputs = STAGE.step(None, list(log))
     assert isinstance(state, ResourceState)
-    return state, told
+    return state, outputs
 
 
 def findings(log: Iterable[Message], kind: str = "pressure") -> list[Finding]:

@@ -12,7 +12,8 @@ from contracts.catalog.findings import FINDINGS, KINDS
 from contracts.events import Action, ActionKind, Alert, Finding, Message
 from contracts.topics import ACTIONS, ALERTS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
-from tests.agents.resource.memory_desk import STAGE, action, findings, ms, outcome, run, tick, use, window
+from tests.agents.resource.memory_desk import STAGE, action, findings, run, use, window
+from tests.agents.watching_desk import ms, outcome, tick
 
 RISE = [0.5 + 0.01 * place for place in range(40)]
 
@@ -71,21 +72,12 @@ def test_silence_ends_what_is_said() -> None:
     assert findings(log)[-1].at_ms <= ms(200 + 120)
 
 
-def test_a_workload_of_which_nobody_speaks_is_forgotten() -> None:
-    assert STAGE.step(None, [*use([0.5] * 10), tick(100 + 3700)])[0] is None
-
-
 def test_what_was_counted_outlives_an_hour_of_silence() -> None:
     false_alarm = [*use(RISE[:29]), *use([0.7] * 70, from_s=290)]
     kept, _ = run([*false_alarm, tick(990 + 3700)])
     assert (kept.readings.by_size, kept.account.false_alarms) == ({}, 1)
     back = findings([*false_alarm, tick(4700), tick(4710), *use([0.5] * 10, from_s=4710)])
     assert back[-1].value("oom_forecasts_false") == 1.0
-
-
-def test_slis_of_a_clock_that_is_ahead_do_not_count() -> None:
-    log = [*use([0.5] * 10), window(100 + 61, kv_cache_usage_ratio=0.99), *use([0.5] * 10, from_s=100)]
-    assert findings(log)[-1].value("kv_p95_ratio") == 0.5
 
 
 def test_an_act_on_a_forecast_after_which_memory_does_not_fill_is_counted_as_prevented() -> None:

@@ -8,7 +8,8 @@ from agents.resource.core.prevented import HORIZON_S, RULES, Account
 from agents.resource.core.readings import Reading
 from contracts.events import ActionKind, EndState
 from rules.book import RuleBook
-from tests.agents.resource.memory_desk import OURS, START_MS, action, ms, outcome
+from tests.agents.resource.memory_desk import OURS, action
+from tests.agents.watching_desk import START_MS, ms, outcome
 
 
 def seen(until_s: float, *, filled_at: float | None = None, missing: float = 0.0) -> list[Reading]:

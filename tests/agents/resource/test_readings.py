@@ -19,7 +19,8 @@ from agents.resource.core.readings import (
     rise_per_s,
     signs_of,
 )
-from tests.agents.resource.memory_desk import ms, window
+from tests.agents.resource.memory_desk import window
+from tests.agents.watching_desk import ms
 
 
 def readings(levels: list[float | None], *, size_s: int = 10, **more: Any) -> list[Reading]:

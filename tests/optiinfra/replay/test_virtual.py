@@ -34,8 +34,7 @@ class Count(BaseModel):
     n: int = 0
 
 
-def counting(state: BaseModel | None, message: Message) -> tuple[BaseModel | None, list[Message]]:
-    assert state is None or isinstance(state, Count)
+def counting(state: Count | None, message: Message) -> tuple[Count | None, list[Message]]:
     n = (state.n if state else 0) + 1
     if isinstance(message, FleetEvent) and message.summary == "break":
         raise ValueError("broken")
@@ -51,7 +50,7 @@ def counter() -> Stage:
         outputs=(ALERTS,),
         scope=Scope.WORKLOAD,
         state=Count,
-        step=fold(counting),
+        step=fold(counting, Count),
         doc="counts",
     )
 

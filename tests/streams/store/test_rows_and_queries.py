@@ -32,7 +32,7 @@ from streams.store.queries import QUERIES, Query, resolve
 from streams.store.rows import RAW_LIMIT, columns_of, rows_of
 from streams.store.schema import TABLES, Table
 from streams.store.target import parse_dsn
-from tests.contracts.test_schemas import FULL
+from tests.contracts.messages import FULL
 from tests.streams.store.children import START_MS, sli
 
 
