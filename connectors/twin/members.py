@@ -11,9 +11,11 @@ from connectors.twin.engine import Engine
 from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import Source
+from contracts.ports import GatewayState
 
-MEMBERS, NUMBERS, SHARES = "members", "numbers", "shares"
-"""Sections of the journal: replicas by id, the number of each workload's next one, and its shares, if it has some."""
+MEMBERS, NUMBERS, SHARES, LIMITS = "members", "numbers", "shares", "limits"
+"""Sections of the journal: replicas by id, the number of each workload's next one, its shares, if it has some, and what
+its gateway lets through, once that was set."""
 
 
 class Member(BaseModel):
@@ -37,6 +39,16 @@ class Sharing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by_replica: dict[str, float]
+
+
+class Limited(BaseModel):
+    """What the gateway of one workload lets through, as it is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    limits: dict[str, int]
+    note: str
 
 
 def restored_fleet(
@@ -63,6 +75,10 @@ def restored_fleet(
     for workload, sharing in journal.models(SHARES, Sharing).items():
         if workload in fleet.shares:
             fleet.shares[workload].set(sharing.by_replica)
+    for workload, limited in journal.models(LIMITS, Limited).items():
+        if workload in fleet.gates:
+            gate = fleet.gates[workload]
+            gate.state = GatewayState(limited.version, {**gate.state.limits, **limited.limits}, limited.note)
     return fleet
 
 
@@ -70,7 +86,13 @@ def membership(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """The fleet's sections of the journal as they should be now."""
     present = {name: _member(r) for name, r in fleet.replicas.items() if r.phase is not Phase.GONE}
     shares = {name: {"by_replica": dict(each.wanted)} for name, each in fleet.shares.items() if each.wanted}
-    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares}
+    limits = {name: _limited(each.state) for name, each in fleet.gates.items() if each.state.version}
+    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares, LIMITS: limits}
+
+
+def _limited(state: GatewayState) -> dict[str, Any]:
+    """A Limited's fields as JSON values."""
+    return {"version": state.version, "limits": dict(state.limits), "note": state.note}
 
 
 def _member(replica: Replica) -> dict[str, Any]:
