@@ -18,7 +18,7 @@ from agents.core.undo import taken_back
 from agents.together import Together, at_once
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
-from contracts.events import Plan, Refusal
+from contracts.events import Action, Plan, Refusal
 from contracts.laws.bounds import Evidence
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim, Controller, Ledger, Observation, StepReport
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Controllers = Callable[[str], Controller]
-"""The controller of a workload; ConfigError where there is none."""
+Controllers = Callable[[Action], Controller]
+"""The controller that does what an action asks for; ConfigError where there is none."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,9 @@ class Carrier:
 
     def _limits_of(self, record: ActionRecord) -> ClaimLimits:
         """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is
-        needed meanwhile finds the other half."""
-        if record.action.spec.kind.scales:
+        needed meanwhile, or a gateway that is to hold requests back, finds the other half."""
+        kind = record.action.spec.kind
+        if kind.scales or kind.gateway_setting:
             return self._limits
         half = {"in_flight": max(1, self._limits.in_flight // 2), "per_hour": max(1, self._limits.per_hour // 2)}
         return self._limits.model_copy(update=half)
@@ -158,7 +159,7 @@ class Carrier:
         reports: dict[str, StepReport] = {}
         honours = True
         try:
-            controller = self._controllers(record.action.workload)
+            controller = self._controllers(record.action)
         except ConfigError as error:
             draft = Draft(doubt=str(error))
         else:
@@ -222,7 +223,7 @@ class Carrier:
         step, token = plan.steps[call.step], record.token(call.step, undo=call.undo)
         refusal = ""
         try:
-            controller = self._controllers(workload)
+            controller = self._controllers(record.action)
             if call.undo:
                 ordered = controller.undo(workload, step, record.token(call.step), token, fence)
             else:

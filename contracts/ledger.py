@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.events.acting import Action, EndState, Plan
-from contracts.events.deciding import ActionKind, Mode
+from contracts.events.kinds import ActionKind, Mode
 from contracts.laws.ids import cause_id
 
 

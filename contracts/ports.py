@@ -119,6 +119,34 @@ class Controller(Protocol):
         ...
 
 
+GATEWAY_LIMITS = ("max_in_flight", "max_context_tokens", "breaker_until_ms")
+"""What a gateway lets through to a workload, 0 for no limit: requests at its replicas at once, beyond which they queue
+at the gateway; tokens of prompt and answer that a request may ask for; until when (Unix ms, event time on the simulated
+fleet) every request is answered 503."""
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    """What a gateway lets through to one workload. `limits` has all of GATEWAY_LIMITS, `version` grows by one with each
+    change by whomever, and `note` is text that its last writer left there."""
+
+    version: int
+    limits: Mapping[str, int]
+    note: str = ""
+
+
+class Gateway(Protocol):
+    """A proxy or router before the replicas of a workload. Both raise Unavailable when it does not answer, and
+    ConfigError for what it refuses or a workload that it does not know."""
+
+    async def read(self, workload: str) -> GatewayState: ...
+
+    async def write(self, workload: str, limits: Mapping[str, int], *, if_version: int, note: str) -> GatewayState:
+        """Set these limits, and leave those not named; Conflict, and nothing set, where its version is another by now.
+        So a late or repeated order changes nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class Claim:
     """An action may begin, under this fence; or why not."""

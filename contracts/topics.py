@@ -61,7 +61,7 @@ WINDOWS = Topic(
     InstanceWindow.TYPE, InstanceWindow, "workload", "streams.windows", "streams.slis", _DAY_MS, rank=20, public=False
 )
 SLIS = Topic(Sli.TYPE, Sli, "workload", "streams.slis, streams.latest", "rules, agents, store, anyone", rank=30)
-EVENTS = Topic(FleetEvent.TYPE, FleetEvent, "workload", "connectors", "stage arbiter", rank=35)
+EVENTS = Topic(FleetEvent.TYPE, FleetEvent, "workload", "connectors", "stages arbiter, resource", rank=35)
 CONTROLS = Topic(Control.TYPE, Control, "workload", "CLI, console", "stage arbiter", 30 * _DAY_MS, rank=36)
 FINDINGS = Topic(Finding.TYPE, Finding, "workload", "stages of agents", "rules, store, anyone", rank=38)
 CANDIDATES = Topic(CandidateSet.TYPE, CandidateSet, "workload", "stage rules", "reviewer, stage arbiter", rank=40)

@@ -101,7 +101,7 @@ def make_plan(settings: Settings, state: StateDir, anchor: ClockAnchor, redis: R
     acts = acts_on(settings, redis)
     specs += [ours("reviewer"), ours("alerts")]
     if acts:
-        specs.append(ours("executor", "twin", *own_redis))
+        specs.append(ours("executor", *(() if settings.targets else ("twin",)), *own_redis))
     if has_store:
         specs.append(ours("sink", "store"))
     behind = (*STAGES, "reviewer", *(("executor",) if acts else ()))
@@ -125,18 +125,21 @@ def make_plan(settings: Settings, state: StateDir, anchor: ClockAnchor, redis: R
 
 
 def acts_on(settings: Settings, redis: RedisPlan) -> bool:
-    """Whether anything can be done to the fleet: it has a controller, and there is a ledger."""
-    return not settings.targets and redis.kind is not RedisKind.NONE
+    """Whether anything can be done: the fleet has a controller, or gateways before it, and there is a ledger."""
+    return bool(settings.gateways or not settings.targets) and redis.kind is not RedisKind.NONE
 
 
 def _acting_words(settings: Settings, acts: bool) -> str:
     """Who acts and who judges, plainly."""
-    if settings.targets:
+    mode = settings.acting_mode.value.replace("_", "-")
+    if settings.targets and not settings.gateways:
         who = "recommends only: there is no controller for targets of your own"
     elif not acts:
         who = "recommends only: there is no Redis for a ledger"
+    elif settings.targets:
+        who = f"{mode} on the gateways of {', '.join(sorted(settings.gateways))}; for replicas it recommends only"
     else:
-        who = f"{settings.acting_mode.value.replace('_', '-')} on the simulated fleet, and on nothing else"
+        who = f"{mode} on the simulated fleet, and on nothing else"
     judge = f"LLM ({settings.review.model})" if settings.review.wants_llm else "deterministic (no LLM is set)"
     return f"acts: {who} · reviewer: {judge}"
 

@@ -110,6 +110,15 @@ class TierSettings(_Part):
         return self
 
 
+class GatewaySettings(_Part):
+    """The proxy or router before the replicas of a workload; what it must answer stands in `docs/gateway.md`. Requests
+    of up to `least_context_tokens` tokens, prompt and answer, are never refused for their length."""
+
+    url: str = Field(repr=False, description="http://host:port, below which /limits/{workload} is asked")
+    timeout_s: float = Field(default=5.0, gt=0, le=20, description="wall seconds a request")
+    least_context_tokens: int = Field(default=4096, ge=256, le=100_000_000)
+
+
 class FleetSettings(_Part):
     """How much may be done to the whole fleet at once."""
 
@@ -180,6 +189,9 @@ class Settings(BaseSettings):
     )
     tiers: Annotated[dict[str, TierSettings], Field(max_length=1000)] = Field(
         default={}, description="by workload, the KV tiers that its replicas shall have; tried on one of them first"
+    )
+    gateways: Annotated[dict[str, GatewaySettings], Field(max_length=1000)] = Field(
+        default={}, description="by workload, what stands before its replicas; without it the rules only recommend"
     )
     rules: tuple[Path, ...] = Field(default=(), description="rule packs; without any, those that come with it")
     rule_engine: Literal["auto", "durable", "python"] = Field(

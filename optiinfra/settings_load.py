@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,12 +15,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from contracts.errors import ConfigError
-from contracts.events import Mode
 from contracts.laws.attainment import check_threshold
 from contracts.objectives import VLLM_EDGES, Latency, Objectives
 from optiinfra.settings import DEFAULT_FILE, ENV_PREFIX, Settings
-
-Place = tuple[str, ...]
+from optiinfra.settings_checks import Place, acting, addresses
 
 FLAGS: dict[Place, str] = {("twin", "seed"): "--seed", ("health_port",): "--port"}
 """Flags whose name is not simply that of their setting."""
@@ -75,8 +73,7 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
             errors.append(_explain(one["type"], tuple(map(str, one["loc"])), one["msg"], origins, file, lines))
     errors += _thresholds(merged, origins)
     if settings is not None:
-        errors += _addresses(settings, origins)
-        errors += _acting(settings, origins)
+        errors += [*addresses(settings, origins), *acting(settings, origins)]
     if errors or settings is None:
         raise ConfigError("\n".join(sorted(set(errors), key=_line_of)))
     return Loaded(settings, {".".join(place): origin for place, origin in origins.items()}, file)
@@ -246,42 +243,6 @@ def _thresholds(merged: Mapping[str, Any], origins: Mapping[Place, str]) -> list
                 errors.append(str(error))
             except (TypeError, ValueError):
                 continue  # not a number: the model has said so already
-    return errors
-
-
-def _addresses(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
-    """Addresses that their clients could not use; what was written is not repeated, since it can hold a password."""
-    from optiinfra.redis_child import find_redis
-    from streams.store.target import parse_dsn
-
-    checks: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
-        ("clickhouse", settings.clickhouse, parse_dsn),
-        ("redis", settings.redis, find_redis),
-    )
-    errors: list[str] = []
-    for name, address, check in checks:
-        try:
-            if address is not None:
-                check(address)
-        except ConfigError as error:
-            # A cause is a ValueError of urllib, and quotes what it could not read.
-            problem = error.message if error.__cause__ is None else error.message.partition(":")[0]
-            errors.append(f"{origins.get((name,), 'settings')}: {name}: {problem}. {error.fix}")
-    return errors
-
-
-def _acting(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
-    """What cannot be done as it is set: acting on servers that nothing here can scale."""
-    errors: list[str] = []
-    if settings.targets and settings.mode not in (None, Mode.ADVISORY):
-        where = origins.get(("mode",), "settings")
-        errors.append(
-            f"{where}: mode: {settings.mode} cannot be had with targets of your own: no controller for them is built "
-            "in yet. Leave mode out; what the rules find is recommended."
-        )
-    if settings.alerts.webhook is not None and settings.alerts.secret is None:
-        where = origins.get(("alerts", "webhook"), "settings")
-        errors.append(f"{where}: alerts.webhook: a webhook without a secret cannot be trusted. Set alerts.secret.")
     return errors
 
 

@@ -204,6 +204,8 @@ def _asked(spec: ActionSpec, told: CandidateSet | None) -> str:
         case ActionKind.ROUTE:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in spec.by_replica.items())
             return f"set the shares of requests ({shares}) for {_replicas(spec.replicas)}"
+        case ActionKind.QUEUE | ActionKind.CONTEXT | ActionKind.BREAKER:
+            return ", ".join(f"set {name} {value:g} at the gateway" for name, value in spec.settings.items())
 
 
 def _replicas(count: int) -> str:

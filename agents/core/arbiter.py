@@ -145,7 +145,7 @@ class Arbiter:
             *why.of_target(candidate, state, settings),
             *why.of_hand(candidate, state, settings),
             *why.of_setting(candidate),
-            *why.of_mode(state, mode, judgement, settings),
+            *why.of_mode(kind, state, mode, judgement, settings),
         ]
         if found.replicas is not None and state.replicas is not None:
             limits = settings.limits_of(state.workload)

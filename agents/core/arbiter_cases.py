@@ -75,9 +75,9 @@ def on_approval(
         reasons = (*_codes(stopped), *case.decision.reasons)
         detail = (*_words(stopped), "the case stays open")
         return _answer(state, case, case.decision.answer, reasons, detail, approval=approval)
-    if not settings.has_controller:
+    if lacks := settings.lacks(case.decision.candidate.spec.kind, state.workload):
         closed = f"accepted by {approval.actor}"
-        detail = (closed + why, "there is no controller for this fleet: it has to be done by hand")
+        detail = (closed + why, f"{lacks}: it has to be done by hand")
         codes, actor = (Refusal.NO_CONTROLLER,), approval.actor
         return _answer(state, case, Answer.RECOMMENDED, codes, detail, closed=closed, approval=approval, actor=actor)
     return _approve(state, case, approval, why, settings)

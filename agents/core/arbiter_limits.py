@@ -37,7 +37,7 @@ def grant(kind: ActionKind, wanted: int, replicas: int, limits: Limits, starting
     >>> grant(ActionKind.TUNE, 2, 2, Limits(min_replicas=2))
     Grant(replicas=0, words='one restarts at a time: 2 replicas answer, minimum 2')
     """
-    if kind is ActionKind.ROUTE:
+    if kind is ActionKind.ROUTE or kind.gateway_setting:
         return Grant(wanted)
     if kind is ActionKind.TUNE:
         if replicas > limits.least_replicas:

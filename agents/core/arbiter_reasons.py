@@ -153,23 +153,22 @@ def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
 def waits_for(spec: ActionSpec, other: ActionKind) -> bool:
     """Whether an action waits while another is under way: on its own part always. Settings are changed on a fleet that
     stands still, but where a bad one is taken back from a fleet that grows; none is made smaller, and no shares are
-    set, while some of it restarts. More capacity waits for neither."""
+    set, while some of it restarts. More capacity waits for neither, nor does the gateway."""
     kind = spec.kind
     if spec.frees_one and other is ActionKind.SCALE_UP:
         return False
     if kind.part == other.part or kind is ActionKind.TUNE:
         return True
-    return kind is not ActionKind.SCALE_UP and other is ActionKind.TUNE
+    return other is ActionKind.TUNE and kind is not ActionKind.SCALE_UP and not kind.gateway_setting
 
 
 _RESTS_AFTER = {
     ActionKind.SCALE_UP: (ActionKind.SCALE_UP,),
     ActionKind.SCALE_DOWN: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
     ActionKind.TUNE: (ActionKind.SCALE_DOWN, ActionKind.TUNE),
-    ActionKind.ROUTE: (ActionKind.ROUTE,),
 }
-"""After which kinds an action of a kind waits for its cooldown. Settings do not wait for capacity that came: a canary
-that hurts makes more come again and again, and was never taken back."""
+"""After which kinds an action of a kind waits for its cooldown; all others after their own. Settings do not wait for
+capacity that came: a canary that hurts makes more come again and again, and was never taken back."""
 
 
 def stacked(candidate: Candidate, state: ArbiterState) -> bool:
@@ -201,7 +200,8 @@ def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettin
         words = f"{flight.kind} of {action.rule} is under way, priority {action.priority}: action {action.id}"
         yield Reason(Refusal.IN_FLIGHT, words)
     cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s
-    lasts = {each: state.last_ms[each] for each in _RESTS_AFTER[kind] if each in state.last_ms and not on_top}
+    rests_after = _RESTS_AFTER.get(kind, (kind,))
+    lasts = {each: state.last_ms[each] for each in rests_after if each in state.last_ms and not on_top}
     if lasts:
         last = max(lasts, key=lambda each: (lasts[each], each))
         if cooling(lasts[last], cooldown_s, state.now_ms):
@@ -233,13 +233,11 @@ def of_setting(candidate: Candidate) -> Iterator[Reason]:
 
 
 def of_mode(
-    state: ArbiterState, mode: Mode, judgement: Judgement | None, settings: ArbiterSettings
+    kind: ActionKind, state: ArbiterState, mode: Mode, judgement: Judgement | None, settings: ArbiterSettings
 ) -> Iterator[Reason]:
     """What the mode does not let the platform do alone."""
-    if not settings.has_controller:
-        yield Reason(
-            Refusal.NO_CONTROLLER, "there is no controller for this fleet: nothing can be done", Weight.ADVISES
-        )
+    if lacks := settings.lacks(kind, state.workload):
+        yield Reason(Refusal.NO_CONTROLLER, f"{lacks}: nothing can be done", Weight.ADVISES)
     if mode is Mode.ADVISORY:
         yield Reason(Refusal.ADVISORY_MODE, "the mode is advisory: people act", Weight.ADVISES)
         return

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from contracts.clock import AHEAD_S, ClockAnchor
-from contracts.events import Mode
+from contracts.events import ActionKind, Mode
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class ArbiterSettings:
     """What holds for all workloads; event seconds unless the name says wall.
 
     `ahead_s`: how far past the newest tick a message may push time, since its writer's clock may be ahead.
-    `has_controller`: whether anything can be acted on. A set of candidates waits `review_within_s` for its review, and
+    `has_controller`: whether anything can be done to replicas; `gateways`: the workloads before which there is one to
+    act on, None for all. A set of candidates waits `review_within_s` for its review, and
     is too old to decide on after `max_age_s`: a reviewer needs time, so the second is the longer one. When a person
     approves, the replicas may have been counted `count_age_s` ago: people need longer, and the executor counts again.
     An action starts within `start_within_s`; one whose outcome is `overdue_s` late is said again, and as long after
@@ -45,6 +46,7 @@ class ArbiterSettings:
     ahead_s: float = AHEAD_S
     default_mode: Mode = Mode.ADVISORY
     has_controller: bool = False
+    gateways: frozenset[str] | None = frozenset()
     default_limits: Limits = Limits()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     review_within_s: float = 40.0
@@ -56,6 +58,13 @@ class ArbiterSettings:
     approval_ttl_wall_s: float = 86_400.0
     min_confidence_autonomous: float = 0.5
     min_confidence_semi: float = 0.9
+
+    def lacks(self, kind: ActionKind, workload: str) -> str:
+        """What there would have to be to do such a thing, in words; empty where it is there."""
+        if not kind.gateway_setting:
+            return "" if self.has_controller else "there is no controller for this fleet"
+        there = self.gateways is None or workload in self.gateways
+        return "" if there else f"no gateway is named for {workload} (gateways in optiinfra.yaml)"
 
     def limits_of(self, workload: str) -> Limits:
         """The workload's own limits, or those that hold where it has none."""

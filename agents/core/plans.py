@@ -21,6 +21,10 @@ def flaw(plan: Plan, action: Action) -> str:
         shares = [step.by_replica for step in plan.steps if step.kind is StepKind.WEIGH and not step.final]
         same = len(plan.steps) == 1 and shares == [action.spec.by_replica]
         return "" if same else "a route sets the shares that were granted, in one step that can be taken back"
+    if action.spec.kind.gateway_setting:
+        limits = [step.settings for step in plan.steps if step.kind is StepKind.LIMIT and not step.final]
+        same = len(plan.steps) == 1 and limits == [action.gateway_limits]
+        return "" if same else f"a {action.spec.kind} sets what was granted, in one step that can be taken back"
     if action.spec.kind.takes_capacity:
         drained = [step.subject for step in plan.steps if step.kind is StepKind.DRAIN]
         removed = [step.subject for step in plan.steps if step.kind is StepKind.REMOVE]

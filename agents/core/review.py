@@ -139,6 +139,9 @@ def _of_step(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findin
         words = "nobody knows how many replicas there are" if replicas is None else "no replica answers"
         yield _Finding(Verdict.VETO if takes else Verdict.DEMOTE, 2 if takes else 1, words)
         return
+    if kind.gateway_setting:
+        yield from _of_gateway(kind, candidate.spec.settings[kind.gateway_setting])
+        return
     if kind is ActionKind.ROUTE:
         if step != replicas:
             yield _Finding(Verdict.DEMOTE, 1, f"it has shares for {step} replicas, and {replicas} answer")
@@ -158,6 +161,14 @@ def _of_step(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findin
         yield _Finding(Verdict.APPROVE, 1, f"{share}: more than {SMALL_TAKE_RATIO:.0%}")
 
 
+def _of_gateway(kind: ActionKind, value: float) -> Iterator[_Finding]:
+    """Who refuses requests risks more than who lets them wait, and who sets a limit back risks nothing."""
+    if kind is ActionKind.CONTEXT and value:
+        yield _Finding(Verdict.APPROVE, 1, f"requests of more than {value:g} tokens are refused")
+    if kind is ActionKind.BREAKER and value:
+        yield _Finding(Verdict.APPROVE, 1, f"every request is refused for {value:g} s")
+
+
 def _backed(candidates: CandidateSet, replicas: int) -> float:
     """The largest step up that fresh evidence of sizing backs; a set holds no evidence that is too old."""
     short = candidates.evidence.get(span_s(SHORT), {}).get(SHORT, 0.0)
@@ -166,7 +177,7 @@ def _backed(candidates: CandidateSet, replicas: int) -> float:
 
 def _of_set(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding]:
     """What the rest of the set says of it."""
-    takes, coverage = candidate.spec.kind.takes_capacity, candidates.coverage_ratio
+    takes, coverage = candidate.spec.kind.takes_capacity, _coverage(candidates, candidate)
     if takes and coverage < VETO_COVERAGE_RATIO:
         words = f"coverage {coverage:.0%} is below {VETO_COVERAGE_RATIO:.0%}: capacity is not taken on so little"
         yield _Finding(Verdict.VETO, 2, words)
@@ -176,6 +187,12 @@ def _of_set(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Finding
     if against:
         verdict = Verdict.DEMOTE if takes else Verdict.APPROVE
         yield _Finding(verdict, 1, f"the opposite is proposed at the same moment, by {', '.join(against[:3])}")
+
+
+def _coverage(candidates: CandidateSet, candidate: Candidate) -> float:
+    """How much of the evidence is there. What a breaker rests on, engines that began anew, did happen: where some tell
+    nothing, as crashed ones do, there can only be more of it."""
+    return 1.0 if candidate.spec.kind is ActionKind.BREAKER else candidates.coverage_ratio
 
 
 def _opposite(kind: ActionKind, other: ActionKind) -> bool:
@@ -211,7 +228,7 @@ def _burns(candidates: CandidateSet, candidate: Candidate) -> list[tuple[str, in
 
 def _confidence(candidates: CandidateSet, candidate: Candidate) -> tuple[float, str]:
     """Confidence in 0..1, and the numbers it is made of in words."""
-    takes, coverage = candidate.spec.kind.takes_capacity, candidates.coverage_ratio
+    takes, coverage = candidate.spec.kind.takes_capacity, _coverage(candidates, candidate)
     margin = min(
         (_margin(fact) for fact in candidate.facts if fact.holds or (takes and fact.value is not None)), default=0.0
     )

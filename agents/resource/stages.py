@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.resource.core.memory import Memory
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
 from contracts.stage import Scope, Stage, fold
-from contracts.topics import ACTIONS, ALERTS, FINDINGS, OUTCOMES, SLIS, TICKS
+from contracts.topics import ACTIONS, ALERTS, EVENTS, FINDINGS, OUTCOMES, SLIS, TICKS
 
 
 def resource_stage(settings: ResourceSettings) -> Stage:
@@ -13,7 +13,7 @@ def resource_stage(settings: ResourceSettings) -> Stage:
     prevented."""
     return Stage(
         name="resource",
-        inputs=(SLIS, ACTIONS, OUTCOMES, TICKS),
+        inputs=(SLIS, ACTIONS, OUTCOMES, EVENTS, TICKS),
         outputs=(FINDINGS, ALERTS),
         scope=Scope.WORKLOAD,
         state=ResourceState,

@@ -13,6 +13,7 @@ from connectors.twin.actuation import Actuation
 from connectors.twin.actuation_routes import ActuationRoutes
 from connectors.twin.answers import Body, Empty, errors_as_json, read_body
 from connectors.twin.fleet import Fleet
+from connectors.twin.gate_routes import GateRoutes, gate_state
 from contracts.errors import ConfigError
 
 _BY_HAND = {"drain": "drained", "restore": "restored", "remove": "removed"}
@@ -68,6 +69,11 @@ def fleet_state(fleet: Fleet, address_of: Callable[[str], str | None], behind_s:
             "load_factor": fleet.loads[name].factor,
             "requests_per_s": round(fleet.loads[name].rate_per_s(fleet.now_ms), 4),
             **vars(fleet.router[name]),
+            "gateway": {
+                **gate_state(fleet.gates[name]),
+                "waiting": fleet.gates[name].waiting,
+                **vars(fleet.gates[name].counts),
+            },
         }
         for name, spec in fleet.workloads.items()
     }
@@ -100,6 +106,7 @@ class Control:
                 web.post("/fleet/{replica}/{action}", self._act),
                 web.put("/load/{workload}", self._set_load),
                 *ActuationRoutes(self._actuation, self._catch_up, self._applied).routes(),
+                *GateRoutes(self._actuation, self._catch_up).routes(),
             ]
         )
         return app

@@ -25,6 +25,9 @@ def require(fleet: Fleet, job: Job, room: int | None) -> None:
     if job.kind is StepKind.RETUNE and not job.subject:
         retuning.require(fleet, job)
         return
+    if job.kind is StepKind.LIMIT:
+        fix = f"PUT /limits/{job.workload} sets it (docs/gateway.md)."
+        raise CannotDo("what the gateway lets through is no order to the fleet", where=job.workload, fix=fix)
     there = {replica.replica_id: replica for replica in fleet.members(job.workload)}
     if job.subject not in there:
         raise ConfigError(f"no replica {job.subject!r}", where=job.workload, fix=f"Replicas: {', '.join(there)}.")

@@ -2,122 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
 
 from connectors.twin.engine import Engine
-from connectors.twin.load import CODE_IN, CODE_OUT, Gaps, Load, LoadSpec, Source
-from connectors.twin.profiles import LLAMA_70B_4XH100
-from connectors.twin.shares import Shares
-from connectors.twin.spec import EngineSpec
-from connectors.twin.tiers import Store
+from connectors.twin.load import Load, Source
+from connectors.twin.replica import FITS, Phase, Replica
+from connectors.twin.router import Router
 from connectors.twin.watch import Watch
+from connectors.twin.workloads import WorkloadSpec, default_workloads
 from contracts.errors import ConfigError, Conflict
 
-
-class Phase(StrEnum):
-    """The life of a replica. `failed` is a process that died and may be started again; `gone` was removed."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-    GONE = "gone"
-
-
-@dataclass(frozen=True)
-class WorkloadSpec:
-    """One model behind one router, with its load."""
-
-    name: str
-    model: str
-    replicas: int
-    load: LoadSpec
-    engine: EngineSpec = field(default_factory=EngineSpec)
-    route: str = "/v1/chat/completions"
-    startup_s: float = LLAMA_70B_4XH100.startup_s()
-
-
-def default_workloads(day_s: float = 86_400.0) -> tuple[WorkloadSpec, ...]:
-    """Chat on three replicas and code on two, both of the 70B shape that the coefficients were measured on.
-
-    Rates are set so that most of a day meets TTFT 0.5 s and inter-token 0.1 s, and the peak and bursts queue.
-    """
-    code = LoadSpec(2.0, CODE_IN, CODE_OUT, Gaps.WEIBULL, 2.2, day_s, 0.35, shared_ratio=0.95, prefixes=16)
-    return (
-        WorkloadSpec("chat", "meta-llama/Llama-3.1-70B-Instruct", 3, LoadSpec(4.5, day_s=day_s, phase=0.42)),
-        WorkloadSpec("code", "meta-llama/Llama-3.3-70B-Instruct", 2, code, route="/v1/completions"),
-    )
-
-
-@dataclass(eq=False)
-class Replica:
-    """One server. `process_started_ms` and `ready_at_ms` are those of its present process, event ms; `engine` is None
-    while there is no process that serves. `settings` are engine flags that it has beside those of its workload, from
-    its next process on. A `doomed` process dies when it should begin to serve. The machine of one
-    with `lost_at_ms` is taken away then. `refused` counts requests beyond the model's length (HTTP 400),
-    `models_listed` answers to `GET /v1/models`. `disk` is its KV tier on disk, which outlives its processes."""
-
-    replica_id: str
-    workload: WorkloadSpec
-    phase: Phase
-    process_started_ms: float
-    ready_at_ms: float
-    engine: Engine | None = None
-    frozen: bool = False
-    page_delay_s: float = 0.0
-    was_ready: bool = False
-    doomed: bool = False
-    lost_at_ms: float | None = None
-    refused: int = 0
-    models_listed: int = 0
-    settings: Mapping[str, float] = field(default_factory=dict)
-    disk: Store | None = None
-
-    @property
-    def engine_spec(self) -> EngineSpec:
-        """What its next process is started with. Raises ConfigError where that cannot work."""
-        return self.workload.engine.having(self.settings)
-
-    @property
-    def dies(self) -> bool:
-        """Whether its next process will not come to serve."""
-        return self.doomed or not self.engine_spec.starts
-
-    @property
-    def listens(self) -> bool:
-        """vLLM opens its port once the model is loaded."""
-        return self.engine is not None
-
-    @property
-    def drained(self) -> bool:
-        """Taken out of rotation, with nothing left to finish."""
-        return self.phase is Phase.DRAINING and self.engine is not None and self.engine.outstanding == 0
-
-
-_FITS: dict[str, Callable[[Replica], bool]] = {
-    "drain": lambda r: r.phase in (Phase.READY, Phase.DRAINING),
-    "restore": lambda r: r.phase is Phase.DRAINING,
-    "remove": lambda r: r.drained or not r.listens,
-    "fail": lambda r: r.phase is not Phase.FAILED,
-    "recover": lambda r: r.phase is Phase.FAILED,
-    "freeze": lambda r: r.listens and not r.frozen,
-    "retune": lambda r: r.drained or not r.listens,
-}
-"""Commands that do not fit every state of a replica."""
-
-
-@dataclass
-class RouterCounts:
-    """What the router saw of one workload: `arrived` = `sent` + `unserved` (no replica was ready) + `refused` (too
-    long for the model). Of those sent, `lost` were held by a process that ended."""
-
-    arrived: int = 0
-    sent: int = 0
-    unserved: int = 0
-    refused: int = 0
-    lost: int = 0
+__all__ = ["Fleet", "Phase", "Replica", "WorkloadSpec", "default_workloads"]
 
 
 class Fleet:
@@ -146,8 +41,10 @@ class Fleet:
         }
         self.loads.update(sources or {})
         self._watch = watch
-        self.router = {spec.name: RouterCounts() for spec in workloads}
-        self.shares = {spec.name: Shares() for spec in workloads}
+        self._routers = {spec.name: Router(watch, self._settle) for spec in workloads}
+        self.router = {name: each.counts for name, each in self._routers.items()}
+        self.shares = {name: each.shares for name, each in self._routers.items()}
+        self.gates = {name: each.gate for name, each in self._routers.items()}
         self.replicas: dict[str, Replica] = {}
         self.launched_with: dict[str, Mapping[str, float]] = {}
         known = numbers or {}
@@ -161,36 +58,13 @@ class Fleet:
         """Let everything happen up to `to_ms`; a time already passed changes nothing."""
         for name, load in self.loads.items():
             replicas = [r for r in self.replicas.values() if r.workload.name == name and r.phase is not Phase.GONE]
+            router = self._routers[name]
             for request in load.arrivals(to_ms):
-                for replica in replicas:
-                    self._settle(replica, request.arrival_ms)
-                counts = self.router[name]
-                counts.arrived += 1
-                chosen = self._chosen(name, replicas)
-                if chosen is None:
-                    counts.unserved += 1
-                    if self._watch is not None:
-                        self._watch.turned_away(request, "unserved")
-                elif chosen.engine is not None and chosen.engine.submit(request):
-                    counts.sent += 1
-                else:
-                    chosen.refused += 1
-                    counts.refused += 1
-                    if self._watch is not None:
-                        self._watch.turned_away(request, "refused")
+                router.take(request, replicas)
+            router.look(to_ms, replicas)
             for replica in replicas:
                 self._settle(replica, to_ms)
         self.now_ms = max(self.now_ms, to_ms)
-
-    def _chosen(self, workload: str, replicas: Sequence[Replica]) -> Replica | None:
-        """Who takes the next request: whose turn it is by the shares, where there are some."""
-        shares = self.shares[workload]
-        if shares.wanted:
-            ready = [r for r in replicas if r.phase is Phase.READY and r.engine is not None]
-            place = shares.next([r.replica_id for r in ready])
-            if place is not None:
-                return ready[place]
-        return least_outstanding(replicas)
 
     def replica(self, replica_id: str) -> Replica:
         """A replica that is not gone; ConfigError names those there are."""
@@ -298,7 +172,7 @@ class Fleet:
     def fit(self, replica_id: str, verb: str) -> Replica:
         """The replica, when the command `verb` fits its state now; Conflict when not."""
         replica = self.replica(replica_id)
-        if not _FITS[verb](replica):
+        if not FITS[verb](replica):
             state = f"{replica.phase}, frozen" if replica.frozen else str(replica.phase)
             held = replica.engine.outstanding if replica.engine else 0
             raise Conflict(
@@ -350,14 +224,3 @@ class Fleet:
                 replica.disk = replica.engine.tiers.disk
         elif replica.engine is not None:
             replica.engine.advance(at_ms)
-
-
-def least_outstanding(replicas: Sequence[Replica]) -> Replica | None:
-    """The ready replica with the fewest requests waiting or running; the first of several; None when none is ready."""
-    best, fewest = None, -1
-    for replica in replicas:
-        if replica.phase is Phase.READY and replica.engine is not None:
-            outstanding = replica.engine.outstanding
-            if best is None or outstanding < fewest:
-                best, fewest = replica, outstanding
-    return best

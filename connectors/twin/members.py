@@ -11,10 +11,12 @@ from connectors.twin.engine import Engine
 from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec
 from connectors.twin.journal import Journal
 from connectors.twin.load import Source
+from contracts.ports import GatewayState
 
-MEMBERS, NUMBERS, SHARES, LAUNCHES = "members", "numbers", "shares", "launches"
-"""Sections of the journal: replicas by id, the number of each workload's next one, its shares, if it has some, and the
-engine settings that new ones start with, if those are others than its spec says."""
+MEMBERS, NUMBERS, SHARES, LIMITS, LAUNCHES = "members", "numbers", "shares", "limits", "launches"
+"""Sections of the journal: replicas by id, the number of each workload's next one, its shares, if it has some, what its
+gateway lets through, once that was set, and the engine settings that new replicas start with, if those are others than
+its spec says."""
 
 
 class Member(BaseModel):
@@ -48,6 +50,16 @@ class Launching(BaseModel):
     settings: dict[str, float]
 
 
+class Limited(BaseModel):
+    """What the gateway of one workload lets through, as it is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    limits: dict[str, int]
+    note: str
+
+
 def restored_fleet(
     workloads: tuple[WorkloadSpec, ...],
     journal: Journal,
@@ -75,6 +87,10 @@ def restored_fleet(
     for workload, launching in journal.models(LAUNCHES, Launching).items():
         if workload in fleet.workloads:
             fleet.launched_with[workload] = launching.settings
+    for workload, limited in journal.models(LIMITS, Limited).items():
+        if workload in fleet.gates:
+            gate = fleet.gates[workload]
+            gate.state = GatewayState(limited.version, {**gate.state.limits, **limited.limits}, limited.note)
     return fleet
 
 
@@ -83,7 +99,14 @@ def membership(fleet: Fleet) -> dict[str, dict[str, Any]]:
     present = {name: _member(r) for name, r in fleet.replicas.items() if r.phase is not Phase.GONE}
     shares = {name: {"by_replica": dict(each.wanted)} for name, each in fleet.shares.items() if each.wanted}
     launches = {name: {"settings": dict(flags)} for name, flags in fleet.launched_with.items() if flags}
-    return {MEMBERS: present, NUMBERS: dict(fleet.numbers), SHARES: shares, LAUNCHES: launches}
+    limits = {name: _limited(each.state) for name, each in fleet.gates.items() if each.state.version}
+    numbers = dict(fleet.numbers)
+    return {MEMBERS: present, NUMBERS: numbers, SHARES: shares, LIMITS: limits, LAUNCHES: launches}
+
+
+def _limited(state: GatewayState) -> dict[str, Any]:
+    """A Limited's fields as JSON values."""
+    return {"version": state.version, "limits": dict(state.limits), "note": state.note}
 
 
 def _member(replica: Replica) -> dict[str, Any]:

@@ -17,4 +17,5 @@ class Watch(Protocol):
         """It ended, with one of vLLM's reasons, or `lost` with its replica."""
 
     def turned_away(self, request: Request, reason: str) -> None:
-        """The router had nobody for it (`unserved`), or it is too long for the model (`refused`)."""
+        """The router had nobody for it (`unserved`), or it is too long for the model (`refused`); or its gateway
+        refused it (`broken`, `too_long`), or kept it waiting for too long (`gave_up`)."""

@@ -91,7 +91,15 @@ _ALL = (
     FindingDef("restarts_seen", "pressure", "restarts", "Engines that began anew in five minutes, unordered."),
     FindingDef("queue_advised", "pressure", "bool", "1 while a gateway should let requests queue.", 1.0),
     FindingDef("breaker_advised", "pressure", "bool", "1 while a gateway should answer 503.", 1.0),
-    FindingDef("context_cut_tokens", "pressure", "tokens", "`max_model_len` advised while KV use is above 90 %."),
+    FindingDef("context_cut_tokens", "pressure", "tokens", "Longest requests to be taken while KV use is above 90 %."),
+    FindingDef(
+        "in_flight_wanted",
+        "pressure",
+        "requests",
+        "Requests at the replicas at once that fill four fifths of the cache.",
+    ),
+    FindingDef("gateway_in_flight", "pressure", "requests", "Most at once that the gateway lets through; 0: any."),
+    FindingDef("gateway_context_tokens", "pressure", "tokens", "Longest that the gateway lets through; 0: any."),
     FindingDef(
         "oom_prevented", "pressure", "cases", "Memory forecast to fill in ten minutes; our rules acted; it did not."
     ),

@@ -13,7 +13,6 @@ from contracts.events.acting import (
 )
 from contracts.events.base import Message
 from contracts.events.deciding import (
-    ActionKind,
     ActionSpec,
     Answer,
     Candidate,
@@ -22,7 +21,6 @@ from contracts.events.deciding import (
     Effect,
     Fact,
     Judgement,
-    Mode,
     Refusal,
     Review,
     Risk,
@@ -30,11 +28,13 @@ from contracts.events.deciding import (
 )
 from contracts.events.findings import Finding
 from contracts.events.health import Alert, DeadLetter, Heartbeat, Severity, Tick, WorkerState
+from contracts.events.kinds import ActionKind, Mode
 from contracts.events.metrics import EngineSample, MetricsSnapshot
-from contracts.events.people import MANUAL_CHANGE, Approval, Control, ControlKind, FleetEvent
+from contracts.events.people import GATEWAY_CHANGE, MANUAL_CHANGE, Approval, Control, ControlKind, FleetEvent
 from contracts.events.slis import GaugeStats, InstanceWindow, Sli, SliValue
 
 __all__ = [
+    "GATEWAY_CHANGE",
     "MANUAL_CHANGE",
     "Action",
     "ActionKind",

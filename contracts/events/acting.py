@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.events.base import Message, Name
-from contracts.events.deciding import ActionKind, ActionSpec, Mode
+from contracts.events.deciding import ActionSpec
+from contracts.events.kinds import ActionKind, Mode
 from contracts.laws.ids import cause_id
 
 
@@ -59,6 +60,14 @@ class Action(Message):
     def id(self) -> str:
         return action_id(self.candidate_id, self.target)
 
+    @property
+    def gateway_limits(self) -> dict[str, float]:
+        """What it sets at a gateway, as that is told it: a breaker is open until a time, counted from the decision."""
+        limits = dict(self.spec.settings) if self.spec.kind.gateway_setting else {}
+        if (for_s := limits.pop("breaker_s", None)) is not None:
+            limits["breaker_until_ms"] = self.at_ms + for_s * 1000 if for_s else 0.0
+        return limits
+
 
 def action_id(candidate_id: str, target: str) -> str:
     """An action's id derives from its candidate and target: whoever decides twice decides the same action."""
@@ -88,7 +97,8 @@ class StepKind(StrEnum):
     """What a controller can do in one step. Its undo is the way back: add → retire, drain → restore.
 
     `retune` drains a replica, restarts it with other engine settings, and is done when it serves again; its undo
-    restarts it with those that it had before. `weigh` sets the shares of requests; its undo sets those before.
+    restarts it with those that it had before. `weigh` sets the shares of requests; its undo sets those before. `limit`
+    sets what a gateway lets through; its undo sets what it let through before.
     """
 
     ADD = "add"
@@ -96,29 +106,34 @@ class StepKind(StrEnum):
     REMOVE = "remove"
     RETUNE = "retune"
     WEIGH = "weigh"
+    LIMIT = "limit"
 
     @property
     def part(self) -> str:
-        """The part of a workload that it changes, as of the actions that it is a step of."""
-        return {StepKind.RETUNE: "engine", StepKind.WEIGH: "router"}.get(self, "replicas")
+        """The part of a workload that it changes, as of the actions that it is a step of; `limit` is one of several."""
+        parts = {StepKind.RETUNE: "engine", StepKind.WEIGH: "router", StepKind.LIMIT: "gateway"}
+        return parts.get(self, "replicas")
 
 
 class PlanStep(_Part):
     """One step of a plan. `subject` is the replica it is about, empty where the controller is to choose (add), all are
     meant (weigh), or those to be launched (retune). A `final` step cannot be taken back: it comes after the trial, when
-    the guards have held.
-    `settings` are those of a retune (flags not named stay as they are), `by_replica` the shares of a weigh."""
+    the guards have held. `settings` are those of a retune (flags not named stay as they are) or of a limit, which has
+    in `before` what it found; `by_replica` are the shares of a weigh."""
 
     kind: StepKind
     subject: str = ""
     final: bool = False
     settings: dict[Name, float] = Field(default={}, max_length=50)
     by_replica: dict[Name, float] = Field(default={}, max_length=1000)
+    before: dict[Name, float] = Field(default={}, max_length=50)
 
     @model_validator(mode="after")
     def _what_its_kind_needs(self) -> Self:
-        if bool(self.settings) != (self.kind is StepKind.RETUNE):
+        if bool(self.settings) != (self.kind in (StepKind.RETUNE, StepKind.LIMIT)):
             raise ValueError(f"a retune has settings, and a {self.kind} came with {self.settings or 'none'}")
+        if self.before.keys() != (self.settings.keys() if self.kind is StepKind.LIMIT else set()):
+            raise ValueError(f"a limit says what it found, and a {self.kind} came with {self.before or 'none'}")
         if bool(self.by_replica) != (self.kind is StepKind.WEIGH):
             raise ValueError(f"a weigh has shares, and a {self.kind} came with {self.by_replica or 'none'}")
         return self

@@ -8,46 +8,13 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.events.base import Message, Name
+from contracts.events.kinds import ActionKind, Mode
 from contracts.laws.bounds import Bound
 from contracts.laws.ids import cause_id
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ActionKind(StrEnum):
-    """What can be done to a workload: more or fewer replicas; other engine settings for some of its replicas, each
-    restarted with them; other shares of the requests for its replicas."""
-
-    SCALE_UP = "scale_up"
-    SCALE_DOWN = "scale_down"
-    TUNE = "tune"
-    ROUTE = "route"
-
-    @property
-    def takes_capacity(self) -> bool:
-        """Whether it leaves less capacity than before, if only while a replica restarts: such actions never rest on
-        missing data."""
-        return self in (ActionKind.SCALE_DOWN, ActionKind.TUNE)
-
-    @property
-    def scales(self) -> bool:
-        """Whether it changes how many replicas there are."""
-        return self in (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN)
-
-    @property
-    def part(self) -> str:
-        """The part of a workload that it changes: actions on one part go one after the other."""
-        return {ActionKind.TUNE: "engine", ActionKind.ROUTE: "router"}.get(self, "replicas")
-
-
-class Mode(StrEnum):
-    """Who acts: people on recommendations; the platform at low risk and high confidence; the platform, which tells."""
-
-    ADVISORY = "advisory"
-    SEMI_AUTONOMOUS = "semi_autonomous"
-    AUTONOMOUS = "autonomous"
 
 
 class Effect(_Part):
@@ -74,7 +41,8 @@ class ActionSpec(_Part):
 
     A TUNE has `settings`, engine flags by their names in vLLM (`max_num_seqs`), and names the replicas that are to have
     them in `by_replica`, each with 1. One that `restores` gives back settings under which users waited less. A ROUTE
-    has the share of requests of every replica in `by_replica`, one in sum.
+    has the share of requests of every replica in `by_replica`, one in sum. What is done at the gateway has its one
+    setting in `settings`, and counts as one of `replicas`.
     """
 
     kind: ActionKind
@@ -98,6 +66,10 @@ class ActionSpec(_Part):
             raise ValueError(f"a {self.kind} does not stack: only scale-ups begin while others are under way")
         if self.restores and self.kind is not ActionKind.TUNE:
             raise ValueError(f"a {self.kind} restores no settings: only a tune does")
+        if at_gateway := self.kind.gateway_setting:
+            if set(self.settings) != {at_gateway} or self.by_replica or self.replicas != 1:
+                raise ValueError(f"a {self.kind} sets {at_gateway} at one gateway, and nothing else")
+            return self
         if bool(self.settings) != (self.kind is ActionKind.TUNE):
             raise ValueError(f"a tune has engine settings, and a {self.kind} came with {self.settings or 'none'}")
         if self.kind.scales:

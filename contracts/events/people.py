@@ -8,11 +8,13 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from contracts.events.base import Message, Name
-from contracts.events.deciding import Mode
+from contracts.events.kinds import Mode
 from contracts.laws.ids import cause_id
 
 MANUAL_CHANGE = "manual_change"
 """The name of the event that tells of a change by hand."""
+GATEWAY_CHANGE = "gateway_change"
+"""The name of the event that tells what a gateway lets through now."""
 
 
 class Approval(Message):
@@ -90,10 +92,10 @@ class Control(Message):
 
 
 class FleetEvent(Message):
-    """Something happened to a fleet that nobody here did: so far, a change by hand.
+    """Something happened to a fleet: a change by hand, or by whomever at its gateway, which now has these `limits`.
 
-    Topic `optiinfra.events.v1`, key workload. Written by connectors, read by stage `arbiter`, which yields to it.
-    `number` counts the workload's changes, so that a repeat is known as one.
+    Topic `optiinfra.events.v1`, key workload. Written by connectors, read by stage `arbiter`, which yields to a person,
+    and by stage `resource`. `number` counts the workload's changes, so that a repeat is known as one.
     """
 
     TYPE: ClassVar[str] = "optiinfra.events.v1"
@@ -103,6 +105,7 @@ class FleetEvent(Message):
     number: int = Field(ge=0)
     at_ms: int
     summary: str = Field(default="", max_length=2000)
+    limits: dict[Name, int] = Field(default={}, max_length=50)
 
     @property
     def key(self) -> str:

@@ -44,7 +44,8 @@ def _shown(name: str, value: object) -> object:
 
     if name in _SECRETS:
         return None if value is None else "***"
-    return masked(value) if name in _ADDRESSES else value
+    gateway = name.startswith("gateways.") and name.endswith(".url")
+    return masked(value) if gateway or name in _ADDRESSES else value
 
 
 def _leaves(tree: Mapping[str, Any], base: str = "") -> Iterator[tuple[str, object]]:

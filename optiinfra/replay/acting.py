@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from agents.carrying import Carrier
+from agents.carrying import Carrier, Controllers
 from agents.checkpoints import nothing
 from agents.crew import Crew
 from agents.evidence import Eyes
@@ -22,7 +22,7 @@ from agents.together import in_turn
 from contracts.errors import OptiInfraError
 from contracts.events import Action, Alert, Control, Message, Severity, Sli, Tick
 from contracts.ledger import ActionRecord, ClaimLimits
-from contracts.ports import Controller, Reviewer
+from contracts.ports import Reviewer
 from contracts.topics import ACTIONS, CANDIDATES, CONTROLS, SLIS, TICKS
 from optiinfra.replay.virtual import Reader, VirtualClock
 
@@ -33,7 +33,13 @@ class Acting:
     """A context manager that owns the event loop on which reviewer and executor run to their end at each message."""
 
     def __init__(
-        self, reviewer: Reviewer, controller: Controller, clock: VirtualClock, *, limits: ClaimLimits, max_age_s: float
+        self,
+        reviewer: Reviewer,
+        controllers: Controllers,
+        clock: VirtualClock,
+        *,
+        limits: ClaimLimits,
+        max_age_s: float,
     ) -> None:
         self._clock = clock
         self._loop = asyncio.new_event_loop()
@@ -44,7 +50,7 @@ class Acting:
         self._outbox = Outbox(self.ledger, _Kept(self._told), nothing, together=in_turn)
         carrier = Carrier(
             self.ledger,
-            lambda workload: controller,
+            controllers,
             clock,
             owner=OWNER,
             limits=limits,

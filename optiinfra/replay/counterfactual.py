@@ -42,15 +42,16 @@ def counterfactuals(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Counterfactual, ...]:
-    """One replay for every rule of every pack, against `baseline`, the result of the same arguments. `progress` is told
-    how many rules are done, of how many. Highest priority first; rules that are off already are left out. Candidates
-    are all that a rule puts out, so a rule that never fired needs no replay: without it nothing differs."""
+    """One replay for every rule of every pack, against `baseline`, the result of the same arguments; of a rule that
+    never fired the replay is `baseline` itself. `progress` is told how many rules are done, of how many. Highest
+    priority first; rules that are off already are left out."""
     rules = [rule for rule in RuleBook(options.rules).rules.rules if rule.name not in options.rules_off]
     found: list[Counterfactual] = []
     for number, rule in enumerate(rules, 1):
-        without = options.model_copy(update={"rules_off": options.rules_off | {rule.name}})
-        fired = baseline.fired.get(rule.name, 0)
-        other = replay_pipeline(arrivals, without, surroundings) if fired else baseline
+        other = baseline
+        if baseline.fired.get(rule.name):
+            without = options.model_copy(update={"rules_off": options.rules_off | {rule.name}})
+            other = replay_pipeline(arrivals, without, surroundings)
         found.append(_difference(rule.name, rule.pack, baseline, other))
         if progress is not None:
             progress(number, len(rules))

@@ -137,7 +137,7 @@ class SceneController(Controller):
     def _require(self, step: PlanStep) -> None:
         """Raise when an order could not be begun now."""
         scene = self._scene
-        if step.kind in (StepKind.RETUNE, StepKind.WEIGH):
+        if step.kind in (StepKind.RETUNE, StepKind.WEIGH, StepKind.LIMIT):
             raise self._no_engines(f"a {step.kind}")
         if step.kind is StepKind.ADD:
             return

@@ -120,7 +120,9 @@ class _Run:
         timeline = Timeline(scene, options.timeline_s)
         seat = EngineSeat(PythonEngine)
         hands = SceneController(scene)
-        with Acting(self._reviewer, hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)) as acting:
+        with Acting(
+            self._reviewer, lambda action: hands, self._clock, limits=limits, max_age_s=evidence_age_s(orders)
+        ) as acting:
             ahead_s = max(AHEAD_S, float(options.ticks_s))
             sensing = [*_sensing(options), *finding_stages(sizing_settings(orders, ahead_s=ahead_s))]
             stages = [

@@ -21,6 +21,7 @@ from optiinfra.orders import ChildOrders, Ready
 from optiinfra.settings import ReviewSettings
 from optiinfra.statedir import StateDir
 from optiinfra.wiring.common import connected, endpoint, make_clock, settings_of, worker_name
+from optiinfra.wiring.controllers import acting_controllers
 from optiinfra.wiring.stages import engine_seat, evidence_age_s, make_book, rules_stage
 
 if TYPE_CHECKING:
@@ -154,24 +155,25 @@ async def alerts(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None
 
 
 async def executor(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> None:
-    """The executor with its ledger and the controller of the simulated fleet; it also notices changes by hand."""
+    """The executor with its ledger, the controller of the simulated fleet, whose changes by hand it notices, and the
+    gateways."""
     from agents.executor import Executor
     from agents.ledger import RedisLedger
-    from connectors.twin.controller import TwinController
+    from connectors.gateway.watching import follow_gateways
     from connectors.twin.notices import follow_notices
     from streams.handler import run_handler
 
     settings, clock, bootstrap = settings_of(orders), make_clock(orders), endpoint(orders, "bootstrap")
-    twin_url, state = endpoint(orders, "twin_url"), StateDir(orders.state_dir)
+    twin_url, state = "" if settings.targets else endpoint(orders, "twin_url"), StateDir(orders.state_dir)
     limits = ClaimLimits(in_flight=settings.fleet.actions_in_flight, per_hour=settings.fleet.actions_per_hour)
     async with (
         RedisLedger(endpoint(orders, "redis_url")) as ledger,
-        TwinController(twin_url) as controller,
+        acting_controllers(settings, twin_url, clock) as (controllers, gateways),
         connected(bootstrap, "executor") as publisher,
     ):
         made = Executor(
             ledger,
-            lambda workload: controller,
+            controllers,
             publisher,
             clock,
             owner=worker_name("executor", orders.state_dir),
@@ -207,7 +209,8 @@ async def executor(orders: ChildOrders, stop: asyncio.Event, ready: Ready) -> No
             # Actions are shared out among executors, and any of them may carry on what another began: so each sees all.
             reading(f"executor-eyes-{worker}", (SLIS, TICKS), f"{worker}.eyes"),
             made.run(stop),
-            follow_notices(twin_url, publisher, clock, stop),
+            follow_gateways(gateways, publisher, clock, stop),
+            *((follow_notices(twin_url, publisher, clock, stop),) if twin_url else ()),
         )
 
 

@@ -133,7 +133,8 @@ def steering_settings(orders: ChildOrders) -> SteeringSettings:
 
 
 def resource_settings(orders: ChildOrders) -> ResourceSettings:
-    """What stage `resource` is told of the workloads: the context windows that their replicas were started with."""
+    """What stage `resource` is told of the workloads: the context windows that their replicas were started with, and
+    what stands before them."""
     from agents.resource.core.memory_state import ResourceSettings
 
     settings = settings_of(orders)
@@ -141,7 +142,12 @@ def resource_settings(orders: ChildOrders) -> ResourceSettings:
     if not settings.targets:
         for spec in twin_workloads(settings):
             known.setdefault(spec.name, spec.engine.max_model_len)
-    return ResourceSettings(context_tokens=known, max_age_s=max(120.0, evidence_age_s(orders)))
+    return ResourceSettings(
+        context_tokens=known,
+        least_context_tokens={name: each.least_context_tokens for name, each in settings.gateways.items()},
+        gateways=frozenset(settings.gateways) if settings.targets else None,
+        max_age_s=max(120.0, evidence_age_s(orders)),
+    )
 
 
 def _bounds(wanted: LimitSettings, *, simulated: bool) -> tuple[int, int]:
@@ -201,16 +207,18 @@ def arbiter_settings(orders: ChildOrders, *, ahead_s: float = AHEAD_S) -> Arbite
     from agents.core.arbiter_settings import ArbiterSettings
 
     settings, speed = settings_of(orders), orders.anchor.speed
-    acts = not settings.targets and "redis_url" in orders.endpoints
+    has_ledger, simulated = "redis_url" in orders.endpoints, not settings.targets
+    gateways = None if simulated else frozenset(settings.gateways)
     review_wall_s = 3 * settings.review.timeout_s + 5 if settings.review.wants_llm else 5.0
     review_s = max(40.0, review_wall_s * speed)
     return ArbiterSettings(
         anchor=orders.anchor,
         ahead_s=ahead_s,
         default_mode=settings.acting_mode,
-        has_controller=acts,
-        default_limits=_limits(settings.limits, simulated=not settings.targets),
-        limits={name: _limits(own, simulated=not settings.targets) for name, own in settings.workload_limits.items()},
+        has_controller=simulated and has_ledger,
+        gateways=gateways if has_ledger else frozenset(),
+        default_limits=_limits(settings.limits, simulated=simulated),
+        limits={name: _limits(own, simulated=simulated) for name, own in settings.workload_limits.items()},
         review_within_s=review_s,
         max_age_s=review_s + 20.0,
         count_age_s=max(900.0, 60.0 * speed),

@@ -32,7 +32,7 @@ class Setting(Clause):
     A bare number is short for `exactly`. Where the finding is missing there is no number, and nothing is proposed.
     """
 
-    exactly: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
+    exactly: Annotated[Whole, Field(ge=0, le=10_000_000)] | None = None
     finding: FindingName | None = None
     least: Annotated[Whole, Field(ge=0, le=10_000_000)] | None = None
     most: Annotated[Whole, Field(ge=0, le=10_000_000)] | None = None
@@ -62,6 +62,7 @@ _NEEDS = {
     ActionKind.SCALE_DOWN: ("replicas",),
     ActionKind.TUNE: ("replicas_of", "settings"),
     ActionKind.ROUTE: ("shares_of",),
+    **{kind: ("settings",) for kind in ActionKind if kind.gateway_setting},
 }
 _EXAMPLES = {
     "replicas": "As `replicas: 1`.",
@@ -75,6 +76,7 @@ class ActionClause(Clause):
     """What a rule asks for. `scale_up` and `scale_down`: how many `replicas`. `tune`: engine `settings` by their flags,
     for the replicas that the newest finding of kind `replicas_of` names. `route`: the shares of requests that the
     newest finding of kind `shares_of` has for its replicas. Where that finding names none, nothing is proposed.
+    `queue`, `context` and `breaker`: the one setting of a gateway that each is about (`ActionKind.gateway_setting`).
 
     A scale-up whose number leaves out what is ordered already may say that it `stacks`; a tune that gives back settings
     under which users waited less, that it `restores`.
@@ -94,6 +96,11 @@ class ActionClause(Clause):
             raise wrong(f"a {self.kind} does not stack", fix="Leave `stacks` out: it is for scale-ups.")
         if self.restores and self.kind is not ActionKind.TUNE:
             raise wrong(f"a {self.kind} restores no settings", fix="Leave `restores` out: it is for a tune.")
+        at_gateway = self.kind.gateway_setting
+        if at_gateway and self.settings is not None and set(self.settings) != {at_gateway}:
+            raise wrong(f"a {self.kind} sets {at_gateway} alone", fix=f"As `settings: {{{at_gateway}: 0}}`.")
+        if self.kind is ActionKind.TUNE and any(each.exactly == 0 for each in (self.settings or {}).values()):
+            raise wrong("an engine setting is a number above 0", fix="Name the value that it shall have.")
         needs = _NEEDS[self.kind]
         for name, example in _EXAMPLES.items():
             told = getattr(self, name) is not None

@@ -99,7 +99,8 @@ def spec(rule: Rule, evidence: Evidence) -> ActionSpec:
     """The rule's action with all its numbers, by fresh `evidence`. Raises Lacking."""
     action, effect = rule.action, rule.effect
     by_replica = named(action, evidence)
-    count = len(by_replica) if action.replicas is None else replicas(action.replicas, evidence)
+    count = 1 if action.kind.gateway_setting else len(by_replica)
+    count = count if action.replicas is None else replicas(action.replicas, evidence)
     return ActionSpec(
         kind=action.kind,
         replicas=count,

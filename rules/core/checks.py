@@ -79,7 +79,8 @@ def meaning(rules: Mapping[str, Rule], conditions: Mapping[str, Condition]) -> I
             if rule.undo is not None:
                 back = "gives capacity back" if kind is ActionKind.SCALE_DOWN else "sets back what was before"
                 yield (*here, "undo"), f"the undo of this action {back} and is always allowed", "Remove `undo`."
-            if not rule.effect.guards or not rule.effect.settle:
+            tried = not kind.gateway_setting  # nothing is lost at a gateway: what misses its effect is set back
+            if tried and not (rule.effect.guards and rule.effect.settle):
                 fix = "Add `guards` on SLIs that an idle workload has too, and `settle`."
                 yield (*here, "effect"), f"an action that {what} is tried before it is final", fix
             elif kind is ActionKind.SCALE_DOWN and all(guard.window for guard in rule.effect.guards):

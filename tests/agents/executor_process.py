@@ -132,7 +132,7 @@ async def _execute(orders: Orders, pipe: Connection) -> None:
     async with Watched(orders.redis_url, timeout_s=1.0) as ledger, TwinController(orders.twin_url) as controller:
         executor = Executor(
             ledger,
-            lambda workload: controller,
+            lambda asked: controller,
             Pipe(),
             clock,
             owner="executor-under-test",

@@ -78,7 +78,7 @@ class Running:
     def __init__(
         self,
         ledger: MemoryLedger,
-        controllers: Callable[[str], Controller] | None = None,
+        controllers: Callable[[Action], Controller] | None = None,
         history: tuple[Sequence[Action], Sequence[Outcome]] = ((), ()),
     ) -> None:
         self.ledger, self.broker, self.controller = ledger, Broker(), FakeController()
@@ -90,7 +90,7 @@ class Running:
 
         self.executor = Executor(
             ledger,
-            controllers or (lambda workload: self.controller),
+            controllers or (lambda asked: self.controller),
             self.broker,
             self.clock,
             owner="executor-1",
@@ -222,7 +222,7 @@ async def test_trouble_with_one_action_does_not_stop_another() -> None:
 
 
 async def _with_trouble(good: FakeController) -> None:
-    async with Running(MemoryLedger(), lambda workload: good if workload == WORKLOAD else Broken()) as running:
+    async with Running(MemoryLedger(), lambda asked: good if asked.workload == WORKLOAD else Broken()) as running:
         await running.executor.handle(action(workload="other", target="other/replicas", candidate_id="bad"))
         await running.executor.handle(action())
         await running.look()

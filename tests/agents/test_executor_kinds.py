@@ -21,7 +21,7 @@ async def begun(specs: list[ActionSpec], limits: ClaimLimits) -> list[bool]:
     await ledger.open(expected=False, at_ms=NOW)
     carrier = Carrier(
         ledger,
-        lambda workload: FakeController(),
+        lambda asked: FakeController(),
         Clock(),
         owner="executor",
         limits=limits,

@@ -195,7 +195,7 @@ class Stuck(FakeController):
 
 async def test_a_controller_that_does_not_answer_holds_up_no_other_workload() -> None:
     stuck, fast = Stuck(), FakeController()
-    running = Running(MemoryLedger(), lambda workload: stuck if workload == "slow" else fast)
+    running = Running(MemoryLedger(), lambda asked: stuck if asked.workload == "slow" else fast)
     running.executor._lease_s = 0.01  # how long a stop waits for it
     async with running:
         await running.executor.handle(action(workload="slow", target="slow/replicas"))
@@ -236,7 +236,7 @@ async def test_a_lease_is_renewed_while_a_controller_takes_its_time() -> None:
     controller.until = ledger.third
     carrier = Carrier(
         ledger,
-        lambda workload: controller,
+        lambda asked: controller,
         HandClock(),
         owner="executor-1",
         limits=ClaimLimits(lease_s=0.03),

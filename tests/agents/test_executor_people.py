@@ -59,7 +59,7 @@ class Office:
         ledger = RedisLedger(self.url)
         executor = Executor(
             ledger,
-            lambda workload: self.controller,
+            lambda asked: self.controller,
             self,
             self,
             owner=owner,

@@ -111,7 +111,7 @@ async def test_a_controller_that_never_answers_is_away_so_that_the_deadline_is_m
     ledger.records[late.action.id] = late
     carrier = Carrier(
         ledger,
-        lambda workload: Hanging(),
+        lambda asked: Hanging(),
         Clock(),
         owner="executor-1",
         limits=ClaimLimits(),
@@ -125,7 +125,7 @@ async def test_a_controller_that_never_answers_is_away_so_that_the_deadline_is_m
 
 
 async def test_a_fault_in_a_controller_is_told_once_and_the_action_is_refused_when_it_is_late() -> None:
-    async with Running(MemoryLedger(), lambda workload: Broken()) as running:
+    async with Running(MemoryLedger(), lambda asked: Broken()) as running:
         await measured(running, NOW)
         await running.executor.handle(action())
         await running.look()

@@ -142,7 +142,7 @@ class World:
         self._owner += 1
         self._carrier = Carrier(
             self.ledger,
-            lambda workload: self.controller,
+            lambda asked: self.controller,
             self.clock,
             owner=f"executor-{self._owner}",
             limits=ClaimLimits(),

@@ -182,7 +182,7 @@ class World:
         self._owner += 1
         self._carrier = Carrier(
             self.ledger,
-            lambda workload: self.fleet,
+            lambda asked: self.fleet,
             self.clock,
             owner=f"executor-{self._owner}",
             limits=ClaimLimits(),

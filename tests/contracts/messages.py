@@ -144,7 +144,14 @@ FULL: tuple[Message, ...] = (
         at_wall_ms=1_700_000_030_000,
         at_ms=1_700_000_030_000,
     ),
-    FleetEvent(workload="chat", name="manual_change", number=2, at_ms=1_700_000_030_000, summary="a replica was added"),
+    FleetEvent(
+        workload="chat",
+        name="gateway_change",
+        number=2,
+        at_ms=1_700_000_030_000,
+        summary="the gateway has max_in_flight 40, version 2",
+        limits={"max_in_flight": 40},
+    ),
     ACTION,
     Outcome(
         action=ACTION,

@@ -13,6 +13,7 @@ from contracts.laws.bounds import Bound, Comparator
 EFFECT = Effect(expect=Bound(sli="replicas_up", size_s=0, comparator=Comparator.GE, value=2.0), by_s=60)
 TUNE = {"kind": ActionKind.TUNE, "replicas": 1, "settings": {"max_num_seqs": 64.0}, "by_replica": {"chat-0": 1.0}}
 ROUTE = {"kind": ActionKind.ROUTE, "replicas": 2, "by_replica": {"chat-0": 0.25, "chat-1": 0.75}}
+QUEUE = {"kind": ActionKind.QUEUE, "replicas": 1, "settings": {"max_in_flight": 96.0}}
 UP = {"kind": ActionKind.SCALE_UP, "replicas": 1}
 SETTINGS = {"max_num_seqs": 64.0}
 
@@ -21,7 +22,7 @@ def spec(fields: dict[str, Any], **changes: Any) -> ActionSpec:
     return ActionSpec(effect=EFFECT, **(fields | changes))
 
 
-@pytest.mark.parametrize("fields", [TUNE, ROUTE, UP], ids=["tune", "route", "up"])
+@pytest.mark.parametrize("fields", [TUNE, ROUTE, UP, QUEUE], ids=["tune", "route", "up", "queue"])
 def test_an_action_that_says_what_its_kind_needs_stays_the_same_on_its_way(fields: dict[str, Any]) -> None:
     made = spec(fields)
     assert ActionSpec.model_validate_json(made.model_dump_json(exclude_defaults=True)) == made
@@ -39,6 +40,10 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (ROUTE, {"replicas": 1}, "2 replicas are named"),
     (UP, {"settings": SETTINGS}, "a tune has engine settings, and a scale_up came with"),
     (UP, {"by_replica": {"chat-0": 1.0}}, "its controller chooses them"),
+    (QUEUE, {"settings": {}}, "a queue sets max_in_flight at one gateway"),
+    (QUEUE, {"settings": {"max_in_flight": 9.0, "breaker_s": 9.0}}, "and nothing else"),
+    (QUEUE, {"replicas": 2}, "at one gateway"),
+    (QUEUE, {"by_replica": {"chat-0": 1.0}}, "and nothing else"),
 ]
 
 
@@ -64,6 +69,9 @@ def test_shares_of_a_thousand_replicas_may_be_as_inexact_as_floating_point() -> 
         (StepKind.WEIGH, {"by_replica": {"chat-0": 1.0}}, True),
         (StepKind.WEIGH, {}, False),
         (StepKind.RETUNE, {"settings": SETTINGS, "by_replica": {"chat-0": 1.0}}, False),
+        (StepKind.LIMIT, {"settings": {"max_in_flight": 9.0}, "before": {"max_in_flight": 0.0}}, True),
+        (StepKind.LIMIT, {"settings": {"max_in_flight": 9.0}}, False),
+        (StepKind.RETUNE, {"settings": SETTINGS, "before": SETTINGS}, False),
     ],
 )
 def test_a_step_says_what_its_kind_needs_and_nothing_else(kind: StepKind, fields: dict[str, Any], fits: bool) -> None:
@@ -76,7 +84,8 @@ def test_a_step_says_what_its_kind_needs_and_nothing_else(kind: StepKind, fields
 
 def test_settings_shares_and_replicas_are_parts_of_their_own() -> None:
     targets = [target_of("chat", kind) for kind in ActionKind]
-    assert targets == ["chat/replicas", "chat/replicas", "chat/engine", "chat/router"]
+    gateway = ["chat/queue", "chat/context", "chat/breaker"]
+    assert targets == ["chat/replicas", "chat/replicas", "chat/engine", "chat/router", *gateway]
 
 
 def test_names_that_are_too_long_for_a_target_are_told_apart() -> None:
@@ -86,4 +95,4 @@ def test_names_that_are_too_long_for_a_target_are_told_apart() -> None:
 
 
 def test_a_restart_takes_capacity_if_only_for_a_while_and_shares_take_none() -> None:
-    assert [kind.takes_capacity for kind in ActionKind] == [False, True, True, False]
+    assert {kind for kind in ActionKind if kind.takes_capacity} == {ActionKind.SCALE_DOWN, ActionKind.TUNE}

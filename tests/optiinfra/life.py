@@ -3,6 +3,7 @@ stage is wired as in life."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from agents.reviewer.deterministic import DeterministicReviewer
+from connectors.gateway.controller import GatewayController
 from connectors.twin.actuation import Actuation
 from connectors.twin.controller import plan
 from connectors.twin.fleet import Fleet, WorkloadSpec, default_workloads
@@ -24,7 +26,7 @@ from contracts.clock import ClockAnchor
 from contracts.events import Action, Message, MetricsSnapshot, Mode, Plan, PlanStep, Tick
 from contracts.ledger import ClaimLimits
 from contracts.objectives import Objectives
-from contracts.ports import Controller, Observation, StepReport
+from contracts.ports import Controller, Gateway, GatewayState, Observation, StepReport
 from optiinfra.orders import ChildOrders
 from optiinfra.replay.acting import Acting
 from optiinfra.replay.quiet import quiet
@@ -112,6 +114,19 @@ class TwinHands(Controller):
         self._do.undo(workload, step.kind, step.subject, done_token, token, fence, _told(step))
 
 
+class TwinGateway(Gateway):
+    """The twin's gateways without its port."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._gates = fleet.gates
+
+    async def read(self, workload: str) -> GatewayState:
+        return self._gates[workload].state
+
+    async def write(self, workload: str, limits: Mapping[str, int], *, if_version: int, note: str) -> GatewayState:
+        return self._gates[workload].set(limits, if_version=if_version, note=note)
+
+
 def _told(step: PlanStep) -> Told:
     return Told(settings=step.settings, by_replica=step.by_replica)
 
@@ -126,8 +141,13 @@ class Life:
         known, clock, orders = default_map(), VirtualClock(), shape.orders()
         self._pages, self._translator = PageReader(known.wanted, prefix=known.prefix), Translator(known)
         limits = ClaimLimits(per_hour=60, lease_s=60.0)
-        hands = TwinHands(self.actuation)
-        self._acting = Acting(DeterministicReviewer(), hands, clock, limits=limits, max_age_s=evidence_age_s(orders))
+        hands, gate = TwinHands(self.actuation), GatewayController(TwinGateway(self.fleet), "chat", lambda: self.now_ms)
+
+        def controllers(action: Action) -> Controller:
+            return gate if action.spec.kind.gateway_setting else hands
+
+        max_age_s = evidence_age_s(orders)
+        self._acting = Acting(DeterministicReviewer(), controllers, clock, limits=limits, max_age_s=max_age_s)
         stages = make_stages(orders).values()
         self.driver = clock.driver = VirtualDriver(stages, self._acting.readers, heard=self._hear)
 

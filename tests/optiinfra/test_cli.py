@@ -114,6 +114,10 @@ def test_config_check_tells_value_and_origin_and_hides_passwords() -> None:
     assert told["redis"] == {"value": "redis://***@cache:6379", "origin": "env OPTIINFRA_REDIS"}
     assert told["speed"] == {"value": 1.0, "origin": "default"}
     assert "hush" not in result.output
+    Path("optiinfra.yaml").write_text("targets: [a.json]\ngateways: {chat: {url: 'http://me:hush@router:9000'}}\n")
+    named = run("config", "check", "--json")
+    assert json.loads(named.stdout)["gateways.chat.url"]["value"] == "http://***@router:9000"
+    assert "hush" not in named.output
 
 
 def test_topics_and_catalog_print_the_contracts() -> None:

@@ -58,6 +58,20 @@ def test_real_parts_are_not_started_and_are_named_without_passwords(tmp_path: Pa
     assert told == "Apache Kafka at k:9092 ClickHouse at http://***@ch:8123 Redis at cache:6379 5 targets"
 
 
+def test_where_gateways_are_named_they_are_acted_on_without_a_simulated_fleet(tmp_path: Path) -> None:
+    redis = RedisPlan(RedisKind.EXTERNAL, url="redis://cache:6379")
+    made = plan(
+        tmp_path, redis, targets=("a.json",), gateways={"chat": {"url": "http://router:9000"}}, mode="autonomous"
+    )
+    executor = next(spec for spec in made.specs if spec.name == "executor")
+    assert executor.depends_on == ("broker",)
+    assert "twin" not in names(made)
+    assert made.acting.startswith("acts: autonomous on the gateways of chat; for replicas it recommends only")
+    assert "executor" not in names(
+        plan(tmp_path, targets=("a.json",), gateways={"chat": {"url": "http://router:9000"}})
+    )
+
+
 def test_data_flows_only_after_those_who_read_it_stand(tmp_path: Path) -> None:
     order = start_order(plan(tmp_path).specs)
     for stage in STAGES:

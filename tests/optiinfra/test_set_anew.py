@@ -101,7 +101,7 @@ class Life:
         await ledger.open(expected=False, at_ms=start_ms)
         carrier = Carrier(
             ledger,
-            lambda workload: self.controller,
+            lambda asked: self.controller,
             self.clock,
             owner="test",
             limits=ClaimLimits(lease_s=600),

@@ -78,6 +78,35 @@ def test_servers_of_ones_own_cannot_be_acted_on(place: Path) -> None:
     assert Settings().acting_mode == "autonomous"
 
 
+def test_gateways_before_servers_of_ones_own_can_be_acted_on(place: Path) -> None:
+    named = "targets: [a.json]\ngateways: {chat: {url: 'http://router:9000/', least_context_tokens: 8192}}\n"
+    found = read(place, f"mode: autonomous\n{named}")
+    assert found.settings.acting_mode == "autonomous"
+    assert found.settings.gateways["chat"].least_context_tokens == 8192
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "targets: [a.json]\ngateways: {chat: {url: 'me:hush@router'}}\n",
+            "optiinfra.yaml:2: gateways.chat.url: not an",
+        ),
+        (
+            "gateways: {chat: {url: 'http://router:9000'}}\n",
+            "optiinfra.yaml:1: gateways.chat.url: the simulated fleet has",
+        ),
+        ("targets: [a.json]\ngateways: {chat: {}}\n", "gateways.chat.url: Field required"),
+        ("targets: [a.json]\ngateways: {chat: {url: 'http://r', uri: 1}}\n", "unknown key 'uri'. Did you mean 'url'?"),
+    ],
+)
+def test_a_gateway_that_nobody_could_ask_is_refused_with_its_line(place: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(place, text)
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_webhook_needs_a_secret(place: Path) -> None:
     with pytest.raises(ConfigError, match=r"alerts\.secret"):
         read(place, "alerts: {webhook: 'https://example.org/hook'}\n")

@@ -38,7 +38,7 @@ class Pair:
         limits = ClaimLimits(lease_s=60.0)
         self.carrier = Carrier(
             self.ledger,
-            lambda workload: hands,
+            lambda asked: hands,
             self,
             owner="executor",
             limits=limits,

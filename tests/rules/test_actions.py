@@ -139,6 +139,19 @@ def refused(body: dict[str, Any]) -> str:
     return ""
 
 
+def queue(**changes: Any) -> dict[str, Any]:
+    """A sound rule that lifts the queue at the gateway, without guards: nothing is lost there."""
+    action = {"kind": "queue", "settings": {"max_in_flight": 0}} | changes
+    told = {name: value for name, value in action.items() if value is not None}
+    return rule(all=["calm"], action=told, effect=EFFECT | {"guards": [], "settle": "0s"}, undo=None)
+
+
+def test_what_is_done_at_a_gateway_is_one_setting_of_one_gateway_and_needs_no_guard() -> None:
+    spec = proposed(queue())
+    assert isinstance(spec, ActionSpec)
+    assert (spec.kind, spec.replicas, spec.settings) == (ActionKind.QUEUE, 1, {"max_in_flight": 0.0})
+
+
 def without(action: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in action.items() if key != name}
 
@@ -171,6 +184,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (tuner(effect=EFFECT | {"guards": []}), "an action that takes capacity is tried before it is final. Add `guards`"),
     (router(effect=EFFECT | {"settle": "0s"}), "an action that moves requests is tried before it is final"),
     (tuner(all=["trial"]), "rule 'it' takes capacity on what an agent finds alone"),
+    (queue(settings=None), "a queue needs `settings`. As `settings:"),
+    (queue(settings={"breaker_s": 9}), "a queue sets max_in_flight alone. As `settings: {max_in_flight: 0}`."),
+    (queue(replicas=2), "a queue has no `replicas`. It has settings."),
+    (tuner(action=TUNE | {"settings": {"max_num_seqs": 0}}), "an engine setting is a number above 0."),
 ]
 
 

@@ -165,7 +165,8 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"version": True}, "version: input should be a valid integer"),
     (
         {"action": {"kind": "scale", "replicas": 1}},
-        "kind: 'scale' is not known. There is 'scale_up', 'scale_down', 'tune' or 'route'.",
+        "kind: 'scale' is not known. There is 'scale_up', 'scale_down', 'tune', 'route', 'queue', 'context' or "
+        "'breaker'.",
     ),
     ({"action": {"kind": "scale_up", "replicas": 0}}, "replicas: input should be greater than or equal to 1"),
     (amount(sli="replicas_up"), "a number that is worked out needs `sli` and `most`."),

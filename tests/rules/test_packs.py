@@ -96,7 +96,7 @@ def test_the_docs_name_every_window_and_field() -> None:
     assert [word for word in (*words, "settle", "300s", "latest", "keep") if f"`{word}" not in text] == []
 
 
-def test_the_built_in_packs_scale_on_forecast_burn_queue_slack_and_memory_and_set_engines_and_shares() -> None:
+def test_the_built_in_packs_scale_set_engines_and_shares_and_hold_requests_at_the_gateway() -> None:
     kinds = {rule.name: rule.rule.action.kind for rule in RuleBook().rules.rules}
     assert kinds == {
         "scale-up-to-forecast": ActionKind.SCALE_UP,
@@ -113,7 +113,11 @@ def test_the_built_in_packs_scale_on_forecast_burn_queue_slack_and_memory_and_se
         "take-back-kv-tiers": ActionKind.TUNE,
         "roll-out-kv-tiers": ActionKind.TUNE,
         "try-kv-tiers": ActionKind.TUNE,
-        "cut-context-on-kv-pressure": ActionKind.TUNE,
+        "break-circuit-on-restarts": ActionKind.BREAKER,
+        "queue-at-gateway": ActionKind.QUEUE,
+        "release-gateway-queue": ActionKind.QUEUE,
+        "cut-context-on-kv-pressure": ActionKind.CONTEXT,
+        "restore-context-at-gateway": ActionKind.CONTEXT,
         "right-size-context": ActionKind.TUNE,
     }
 

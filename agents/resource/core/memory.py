@@ -28,7 +28,7 @@ from agents.resource.core.readings import (
 )
 from agents.resource.core.valves import MANY, Valves
 from contracts.catalog.findings import KINDS
-from contracts.events import Action, ActionKind, Alert, Finding, Message, Outcome, Severity, Sli
+from contracts.events import Action, ActionKind, Alert, Finding, FleetEvent, Message, Outcome, Severity, Sli
 from contracts.events.findings import WORDS_LIMIT
 
 LOOK_MS, TIERS_MS, CONTEXT_MS = (KINDS[kind] * 1000 for kind in ("pressure", "tiers", "context"))
@@ -45,6 +45,13 @@ class Memory(Watcher[ResourceState]):
     def __init__(self, settings: ResourceSettings) -> None:
         super().__init__(ResourceState, settings, reach_s=KEPT_S)
         self._settings = settings
+
+    def advance(self, state: ResourceState | None, message: Message) -> tuple[ResourceState | None, list[Message]]:
+        """Fold one message. A workload is also known from what is told of its gateway."""
+        if not isinstance(message, FleetEvent):
+            return super().advance(state, message)
+        known = state or ResourceState(workload=message.workload, heard_ms=message.at_ms)
+        return known.model_copy(update={"gate": known.gate.heard(message)}), []
 
     def hears(self, state: ResourceState | None, sli: Sli) -> bool:
         """Windows of the workload, and the minutes of its replicas that are not long gone."""
@@ -82,14 +89,17 @@ class Memory(Watcher[ResourceState]):
         planned_ms = state.planned_ms
         if outcome.action.spec.kind is ActionKind.TUNE:
             planned_ms = min(planned_ms, outcome.at_ms + SETTLED_MS)
-        return state.model_copy(update={"account": state.account.ended(outcome), "planned_ms": planned_ms})
+        ended = {"account": state.account.ended(outcome), "gate": state.gate.ended(outcome)}
+        return state.model_copy(update=ended | {"planned_ms": planned_ms})
 
     def left(self, state: ResourceState, at_ms: int) -> ResourceState | None:
-        """Of a workload of which nobody speaks, what was counted."""
-        account = state.account.model_copy(update={"case": None})
-        if not any(account.values().values()):
+        """Of a workload of which nobody speaks, what was counted, and what stands at its gateway."""
+        account, gate = state.account.model_copy(update={"case": None}), state.gate
+        if not any(account.values().values()) and not gate.holds:
             return None
-        return ResourceState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account)
+        return ResourceState(
+            workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account, gate=gate
+        )
 
     def look(self, state: ResourceState, last_ms: int, at_ms: int) -> tuple[ResourceState, list[Message]]:
         """Each kind of finding at its own time."""
@@ -110,23 +120,25 @@ class Memory(Watcher[ResourceState]):
         from_ms = at_ms - self._settings.max_age_s * 1000
         if not recent or recent[-1].end_ms < from_ms:
             account, valves = state.account.looked(at_ms, kept, None), state.valves.lost()
-            told = _alerts(state, valves, at_ms, None)
+            told = _alerts(state, valves, at_ms, None, self._settings.has_gateway(state.workload))
             return state.model_copy(update={"account": account, "valves": valves}), told
         rise, restarts = rise_per_s(recent), sum(each.restarts for each in recent)
         full_s = full_in_s(rise)
-        account = state.account.looked(at_ms, kept, full_s)
+        account = state.account.looked(at_ms, kept, full_s, held=state.gate.holds)
         anew = sum(each.restarts for each in recent if each.end_ms > state.valves.tripped_ms)
         valves = state.valves.looked(at_ms, recent[-1].kv, anew, len(state.replicas))
         if not any(each.kv is not None and each.end_ms >= from_ms for each in recent):
             valves = valves.lost()
         signs = signs_of(recent)
         pressure, context_tokens = pressure_of(signs), self._settings.context_tokens.get(state.workload)
-        values = account.values() | valves.values(at_ms, context_tokens) | {"restarts_seen": restarts}
+        longest, least = state.gate.present(context_tokens), self._settings.least_tokens(state.workload)
+        values = account.values() | valves.values(at_ms, longest, least) | {"restarts_seen": restarts}
+        values |= state.gate.values(recent[-1].kv, recent[-1].running)
         values |= pressure.values() if pressure is not None else {}
         values |= _precursors(signs, recent, kept, rise)
-        parts = (_words(pressure, recent, full_s), valves.explain(at_ms), account.explain())
+        parts = (_words(pressure, recent, full_s), valves.explain(at_ms), state.gate.explain(), account.explain())
         found = self._finding(state, "pressure", at_ms, recent, values, "; ".join(part for part in parts if part))
-        told = [found, *_alerts(state, valves, at_ms, recent[-1].kv)]
+        told = [found, *_alerts(state, valves, at_ms, recent[-1].kv, self._settings.has_gateway(state.workload))]
         return state.model_copy(update={"account": account, "valves": valves}), told
 
     def _tiers(self, state: ResourceState, at_ms: int) -> list[Message]:
@@ -173,7 +185,7 @@ class Memory(Watcher[ResourceState]):
 
 def _asks(values: dict[str, float]) -> bool:
     """Whether a finding asks for another setting of all replicas, so that it names them."""
-    return "context_cut_tokens" in values or values.get("context_worth_setting") == 1.0
+    return values.get("context_worth_setting") == 1.0
 
 
 def _precursors(
@@ -201,15 +213,16 @@ def _words(pressure: Pressure | None, recent: Sequence[Reading], full_s: float |
     return f"{pressure.explain()}; {now}{held}{rises}"
 
 
-def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None) -> list[Message]:
-    """What a gateway should begin or cease to do, told once: no controller of ours reaches one. `kv`: share of KV
+def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None, gateway: bool) -> list[Message]:
+    """What a gateway should begin or cease to do, told once; `gateway`: whether rules of ours do it. `kv`: share of KV
     blocks in use, None where it is not told."""
     facts: dict[str, Any] = {"workload": state.workload, "subject": state.workload, "at_ms": at_ms}
     told: list[Message] = []
     use = "KV use is not known any longer" if kv is None else f"KV use is {kv:.0%}"
     if valves.queue and not state.valves.queue:
         summary = f"{use}: let requests queue at the gateway until it is below 75 %"
-        fix = "No gateway is under control here: set its queue yourself, or add replicas."
+        fix = "No gateway is named for it (gateways in optiinfra.yaml): set its queue yourself, or add replicas."
+        fix = "Rule queue-at-gateway asks for it: see `optiinfra decisions`." if gateway else fix
         told.append(Alert(name="gateway_queue_advised", severity=Severity.WARNING, summary=summary, fix=fix, **facts))
     if state.valves.queue and not valves.queue:
         summary = f"{use}: the gateway need not hold requests on its account"

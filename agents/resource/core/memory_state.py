@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.core.watcher import Patience
 from agents.resource.core.context import Lengths
+from agents.resource.core.gate import LEAST_CONTEXT_TOKENS, Gate
 from agents.resource.core.prevented import Account
 from agents.resource.core.readings import Readings
 from agents.resource.core.tiers import Reuse
@@ -17,15 +18,27 @@ from agents.resource.core.valves import Valves
 
 @dataclass(frozen=True)
 class ResourceSettings(Patience):
-    """`context_tokens`: `max_model_len` of the replicas of a workload, as far as is known.
+    """`context_tokens`: `max_model_len` of the replicas of a workload, as far as is known. `gateways`: the workloads
+    before which there is a gateway to act on, None for all; `least_context_tokens`: requests of up to so many are
+    never refused there, LEAST_CONTEXT_TOKENS where none is named.
 
     Event seconds: readings are evidence for `max_age_s`, replicas that told nothing for `gone_s` are forgotten. Of a
     workload that is forgotten the counts of what was prevented are kept.
     """
 
     context_tokens: Mapping[str, int] = field(default_factory=dict)
+    least_context_tokens: Mapping[str, int] = field(default_factory=dict)
+    gateways: frozenset[str] | None = frozenset()
     max_age_s: float = 120.0
     gone_s: float = 150.0
+
+    def has_gateway(self, workload: str) -> bool:
+        """Whether there is a gateway that our rules can act on."""
+        return self.gateways is None or workload in self.gateways
+
+    def least_tokens(self, workload: str) -> int:
+        """How long requests may be that are never refused for it."""
+        return self.least_context_tokens.get(workload, LEAST_CONTEXT_TOKENS)
 
 
 class ResourceState(BaseModel):
@@ -42,5 +55,6 @@ class ResourceState(BaseModel):
     readings: Readings = Readings()
     account: Account = Account()
     valves: Valves = Valves()
+    gate: Gate = Gate()
     lengths: Lengths = Lengths()
     reuse: Reuse = Reuse()

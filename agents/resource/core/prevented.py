@@ -18,7 +18,9 @@ from agents.resource.core.allowed import until_ms
 from agents.resource.core.readings import SPAN_S, Reading
 from contracts.events import Action, ActionKind, EndState, Outcome
 
-RULES = frozenset({"scale-up-on-kv-pressure"})
+RULES = frozenset(
+    {"scale-up-on-kv-pressure", "queue-at-gateway", "cut-context-on-kv-pressure", "break-circuit-on-restarts"}
+)
 """The rules that act against running out of memory (`rules/packs/resource.yaml`)."""
 HORIZON_S = 600
 SEEN_LEAST = 0.5
@@ -48,7 +50,7 @@ class Case(BaseModel):
 class Account(BaseModel):
     """Cases closed so far. `prevented`, `failed`: answered by our rules and not filled, or filled all the same.
     `false_alarms`, `came_true`: unanswered. `unforeseen`: actions of our rules without a case that were done; `loose`:
-    such as have not ended. `adding`: until when capacity that anyone ordered may still be what eases memory. `known`:
+    such as have not ended. `adding`: until when what anyone ordered may still be what eases memory. `known`:
     the newest actions that were heard of."""
 
     model_config = ConfigDict(frozen=True)
@@ -68,11 +70,11 @@ class Account(BaseModel):
         if action.id in self.known:
             return self
         changes: dict[str, Any] = {"known": (*self.known, action.id)[-_KNOWN:]}
-        if action.spec.kind is not ActionKind.SCALE_UP:
+        ours, case, kind = action.rule in RULES, self.case, action.spec.kind
+        if kind is not ActionKind.SCALE_UP and not (ours and kind.gateway_setting):
             return self.model_copy(update=changes)
         adding = {ident: ms for ident, ms in self.adding.items() if ms > action.at_ms}
         changes["adding"] = adding | {action.id: until_ms(action)}
-        ours, case = action.rule in RULES, self.case
         if case is not None and case.begin_ms <= action.at_ms < case.until_ms:
             answer = {"actions": (*case.actions, action.id)} if ours else {"others": True}
             changes["case"] = case.model_copy(update=answer)
@@ -99,14 +101,17 @@ class Account(BaseModel):
                 changes["case"] = case.model_copy(update={"verified": True})
         return self.model_copy(update=changes) if changes else self
 
-    def looked(self, at_ms: int, readings: Sequence[Reading], full_in_s: float | None) -> Account:
+    def looked(
+        self, at_ms: int, readings: Sequence[Reading], full_in_s: float | None, *, held: bool = False
+    ) -> Account:
         """After a look: the open case is closed where its time is over or memory ran out, and a new forecast opens one.
-        `readings`: those of the last minutes, as long as a case lasts at least."""
+        `readings`: those of the last minutes, as long as a case lasts at least; `held`: a gateway keeps requests from
+        the replicas by our doing already, so that what a forecast comes to is nobody's."""
         account = self._closed(at_ms, readings)
         newest = readings[-1] if readings else None
         if account.case is not None or newest is None or full_in_s is None or full_in_s > HORIZON_S or newest.filled:
             return account
-        others = any(ms > at_ms for ms in self.adding.values())
+        others = held or any(ms > at_ms for ms in self.adding.values())
         case = Case(begin_ms=at_ms, full_ms=newest.end_ms + round(full_in_s * 1000), others=others)
         return account.model_copy(update={"case": case})
 

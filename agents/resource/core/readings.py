@@ -31,7 +31,7 @@ FULL_RATIO = 0.995
 class Reading(BaseModel):
     """One window of a workload. `kv` and `kv_max`: share of KV blocks in use, mean of replicas and fullest scrape;
     `preempted`, `finished`: requests in it; `failures_per_s`, `truncated`: as SLIs have them; None where not told.
-    `restarts`: engines that began anew and were not told to."""
+    `restarts`: engines that began anew and were not told to; `running`: requests in all batches."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +45,7 @@ class Reading(BaseModel):
     failures_per_s: float | None = None
     truncated: float | None = None
     restarts: float = 0.0
+    running: float | None = None
 
     @property
     def filled(self) -> bool:
@@ -69,6 +70,7 @@ def reading_of(sli: Sli, *, planned: bool) -> Reading | None:
         failures_per_s=sli.value("kv_allocation_failures_per_s"),
         truncated=sli.value("truncated_ratio"),
         restarts=0.0 if planned else sli.value("restarts") or 0.0,
+        running=sli.value("requests_running"),
     )
 
 

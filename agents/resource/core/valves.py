@@ -1,6 +1,7 @@
 """What a gateway before the replicas should do while memory runs out: let requests queue, cut contexts, or refuse.
 
-Each is advice, on from one threshold until another (requirements, Resource): nothing here reaches a gateway.
+Each is advice, on from one threshold until another (requirements, Resource); where there is a gateway, the rules of
+`rules/packs/resource.yaml` do it.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ class Valves(BaseModel):
         """Where nobody has told the use of the KV cache for long: nothing is advised on what it was."""
         return self.model_copy(update={"queue": False, "cut": False}) if self.queue or self.cut else self
 
-    def values(self, at_ms: int, context_tokens: int | None) -> dict[str, float]:
-        """Numbers of a finding. `context_tokens`: the present `max_model_len`, None where it is not known."""
+    def values(self, at_ms: int, context_tokens: int | None, least_tokens: int = 0) -> dict[str, float]:
+        """Numbers of a finding. `context_tokens`: the longest requests taken now, None where that is not known; they
+        are not cut below `least_tokens`."""
         told = {"queue_advised": float(self.queue), "breaker_advised": float(at_ms < self.breaker_until_ms)}
         if self.cut and context_tokens is not None:
-            told["context_cut_tokens"] = float(int(context_tokens * CUT_TO))
+            cut = max(least_tokens, int(context_tokens * CUT_TO))
+            told |= {"context_cut_tokens": float(cut)} if cut < context_tokens else {}
         return told
 
     def explain(self, at_ms: int) -> str:

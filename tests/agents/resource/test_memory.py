@@ -10,7 +10,7 @@ from agents.resource.core.memory_state import ResourceSettings
 from agents.resource.stages import resource_stage
 from contracts.catalog.findings import FINDINGS, KINDS
 from contracts.events import Action, ActionKind, Alert, Finding, Message
-from contracts.topics import ACTIONS, ALERTS, OUTCOMES, SLIS, TICKS
+from contracts.topics import ACTIONS, ALERTS, EVENTS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
 from tests.agents.resource.memory_desk import STAGE, action, findings, run, use, window
 from tests.agents.watching_desk import ms, outcome, tick
@@ -23,7 +23,7 @@ def alerts(log: list[Message]) -> list[Alert]:
 
 
 def test_it_reads_slis_and_what_is_done_and_writes_findings_and_alerts() -> None:
-    assert (STAGE.inputs, STAGE.outputs) == ((SLIS, ACTIONS, OUTCOMES, TICKS), (FINDINGS_TOPIC, ALERTS))
+    assert (STAGE.inputs, STAGE.outputs) == ((SLIS, ACTIONS, OUTCOMES, EVENTS, TICKS), (FINDINGS_TOPIC, ALERTS))
 
 
 def test_a_rising_cache_is_scored_timed_and_forecast() -> None:
@@ -38,7 +38,7 @@ def test_a_rising_cache_is_scored_timed_and_forecast() -> None:
 
 
 def test_every_number_of_the_catalogue_is_told_where_all_is_known() -> None:
-    log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01)
+    log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01, requests_running=90.0)
     assert findings(log)[-1].values.keys() == {name for name, each in FINDINGS.items() if each.kind == "pressure"}
 
 
@@ -172,12 +172,17 @@ def test_of_a_large_fleet_a_few_engines_that_begin_anew_advise_no_breaker() -> N
 
 
 def test_replicas_are_named_only_where_a_setting_is_asked_for() -> None:
-    minutes: list[Message] = [window(10, size_s=60, name=f"chat-{each}") for each in (1, 0)]
-    assert findings([*minutes, *use([0.5] * 10)])[-1].by_replica == {}
-    asks = findings([*minutes, *use([0.95] * 10)])[-1]
-    assert (asks.by_replica, asks.value("context_cut_tokens")) == ({"chat-0": 1.0, "chat-1": 1.0}, 13_107)
-    gone = findings([*minutes, *use([0.95] * 40)])[-1]
-    assert gone.by_replica == {}
+    def asked(end_s: float, **changes: Any) -> Finding:
+        log = day(**LENGTHS | changes)
+        place = log.index(tick(end_s)) + 1
+        minutes = [window(end_s, size_s=60, name=f"chat-{each}") for each in (1, 0)]
+        return findings([*log[:place], *minutes, *log[place:]], "context")[-1]
+
+    assert asked(3300).by_replica == {}, "they told nothing for long"
+    assert asked(3500).by_replica == {"chat-0": 1.0, "chat-1": 1.0}
+    assert asked(3500, request_tokens_p99=(3000.0, 500)).by_replica == {}
+    pressed = findings([window(10, size_s=60, name="chat-0"), *use([0.95] * 10)])[-1]
+    assert (pressed.by_replica, pressed.value("context_cut_tokens")) == ({}, 13_107), "a gateway asks for no replica"
 
 
 def day(**changes: Any) -> list[Message]:

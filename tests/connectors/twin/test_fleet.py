@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec, default_workloads, least_outstanding
+from connectors.twin.fleet import Fleet, Phase, Replica, WorkloadSpec, default_workloads
 from connectors.twin.load import LoadSpec
+from connectors.twin.router import least_outstanding
 from contracts.errors import ConfigError, Conflict
 
 START_MS = 1_700_000_000_000

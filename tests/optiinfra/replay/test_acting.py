@@ -28,7 +28,7 @@ def life(controller: Controller, fleet: Scene, *first: Message, until_s: int = 4
     clock, heard = VirtualClock(), []
     begin_ms = fleet.options.begin_ms
     limits = ClaimLimits(lease_s=30)
-    with Acting(DeterministicReviewer(), controller, clock, limits=limits, max_age_s=30.0) as acting:
+    with Acting(DeterministicReviewer(), lambda action: controller, clock, limits=limits, max_age_s=30.0) as acting:
         driver = clock.driver = VirtualDriver((), acting.readers, heard=heard.append)
         for at_s in range(5, until_s, 5):
             fleet.advance(at_s)

@@ -124,7 +124,11 @@ def test_the_whole_policy_stands_in_the_same_table_with_what_each_rule_did(folde
         "roll-out-kv-tiers",
         "take-back-kv-tiers",
         "scale-up-on-kv-pressure",
+        "break-circuit-on-restarts",
+        "queue-at-gateway",
+        "release-gateway-queue",
         "cut-context-on-kv-pressure",
+        "restore-context-at-gateway",
         "right-size-context",
     }
     first = Path("r.json").read_bytes()
