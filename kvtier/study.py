@@ -20,8 +20,8 @@ RECOMPUTE_SHARE = 0.25
 """With the goal `time`, a hit that is no faster than computing still counts so much of its computing: it frees GPUs."""
 
 
-TIME_WEAR = 0.5
-"""With the goal `time`, wear counts a fifth of what it usually does."""
+TIME_WEAR = 0.0
+"""With the goal `time`, writes are not spared: one must bring `LEAST_HITS` and what its slot costs."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """What a slot is worth to each kind of block, and the rent at which the blocks worth keeping just fill the tier.
 
-A block that is kept earns 1 for a hit, and what it is worth from then on; it pays rent for every sighting it stays.
-As long as it earns more than it pays, it has a value. By Little's law the blocks kept at a rent are the rate at which
-they come times the time that they stay: the rent at which that is the number of slots is the right one. The index of
-a kind and age is the best rate of earning that any time of holding gives (Gittins 1979): the lowest leaves first.
+A block that is kept earns 1 for a hit, and no second write when it is worth one again; it pays rent for every sighting
+it stays. What comes after the hit is no merit of keeping it: it could be written again. By Little's law the blocks
+kept at a rent are the rate at which they come times the time that they stay: the rent at which that is the number of
+slots is the right one. The index of a kind and age is the best rate of earning that any time of holding gives (Gittins
+1979): the lowest leaves first.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import numpy as np
 
 from kvtier.policies.survival import Survival, Table
 
-LATER = 0.8
-"""What a later hit counts beside an earlier one: what was learnt does not hold for ever."""
 LEAST_HITS = 0.03
 """A write must bring this many hits at least, however free the room."""
 _STEPS = 7
@@ -24,13 +23,13 @@ _STEPS = 7
 
 @dataclass(frozen=True, eq=False)
 class Ledger:
-    """`rent` per slot and sighting; in the same unit `index` [kinds, bins], and `earns` [kinds], what a new block earns
-    while it is worth its rent; `hits` [kinds] that a write is to bring."""
+    """`rent` per slot and sighting; in the same unit `index` [kinds, bins]; of a block that is taken in, `hits` [kinds]
+    are what it is to bring while it is worth its rent, `held` [kinds] the sightings for which it stays."""
 
     rent: float
     index: Table
-    earns: Table
     hits: Table
+    held: Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,43 +39,44 @@ class _Course:
     back: Table
     stay: Table
     becomes: Table
+    price: float
 
-    def held(self, rent: float, value: Table) -> tuple[Table, Table, Table, Table]:
-        """Value, time held, chance of a hit while held, and what a hit earns, each [kinds], at this rent."""
-        earns = value
-        for _ in range(2):
-            earns = 1.0 + LATER * (self.becomes @ np.maximum(value, 0.0))
-            gain = self.back * earns[:, None] - rent * self.stay
-            worth, held, hit = (_nothing(len(value)) for _ in range(3))
-            for b in range(gain.shape[1] - 1, -1, -1):
-                left = 1.0 - self.back[:, b]
-                ahead = gain[:, b] + left * worth
-                keep = ahead > 0
-                worth = np.where(keep, ahead, 0.0)
-                held = np.where(keep, self.stay[:, b] + left * held, 0.0)
-                hit = np.where(keep, self.back[:, b] + left * hit, 0.0)
-            chain = np.eye(len(value)) - LATER * hit[:, None] * self.becomes
-            value = np.linalg.solve(chain, hit - rent * held).astype(np.float64)
-        return value, held, hit, earns
+    def earned(self, value: Table) -> Table:
+        """What a hit earns, [kinds]: 1, and the write that is spared where the block is worth writing again."""
+        return 1.0 + self.becomes @ np.clip(value, 0.0, self.price)
+
+    def kept(self, rent: float, value: Table) -> tuple[Table, Table]:
+        """Hits earned and time held, each [kinds], at this rent. `value`: a guess of one less the other's rent."""
+        gain = self.back * self.earned(value)[:, None]
+        worth, held, hits = (_nothing(len(value)) for _ in range(3))
+        for b in range(gain.shape[1] - 1, -1, -1):
+            left = 1.0 - self.back[:, b]
+            ahead = gain[:, b] - rent * self.stay[:, b] + left * worth
+            keep = ahead > 0
+            worth = np.where(keep, ahead, 0.0)
+            held = np.where(keep, self.stay[:, b] + left * held, 0.0)
+            hits = np.where(keep, gain[:, b] + left * hits, 0.0)
+        return hits, held
 
 
-def reckon(seen: Survival, slots: int, last: float, price: float, margin: float) -> Ledger:
-    """Rent and indices from what was learnt, where a block is written that earns more than 1 + `margin` times the rent
-    and brings more hits than `price`. `last`: the rent before, where the search begins (0: anywhere)."""
+def reckon(seen: Survival, slots: int, last: float, price: float) -> Ledger:
+    """Rent and indices from what was learnt, where a block is written that is worth more than `price`. `last`: the
+    rent before, where the search begins (0: anywhere)."""
     hazard = seen.hazard()
     back = -np.expm1(-hazard * seen.widths)
-    course = _Course(back, back / np.maximum(hazard, 1e-30), seen.becomes())
+    course = _Course(back, back / np.maximum(hazard, 1e-30), seen.becomes(), price)
     rate, value = seen.rate(), np.zeros(len(hazard))
 
     def full(rent: float) -> bool:
         nonlocal value
-        value, held, hit, earns = course.held(rent, value)
-        wanted = (hit * earns > (1.0 + margin) * rent * held) & (hit * earns > price)
-        return bool(rate @ (held * wanted) > slots)
+        for _ in range(2):
+            hits, held = course.kept(rent, value)
+            value = hits - rent * held
+        return bool(rate @ (held * (value > price)) > slots)
 
     rent = _search(full, last)
-    _, held, hit, earns = course.held(rent, value)
-    return Ledger(rent, _index(course, earns), hit * earns / np.maximum(held, 1.0), hit * earns)
+    hits, held = course.kept(rent, value)
+    return Ledger(rent, _index(course, course.earned(value)), hits, held)
 
 
 def _nothing(size: int) -> Table:

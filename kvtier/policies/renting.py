@@ -2,8 +2,8 @@
 
 It keeps whole prefixes (a parent never leaves before its children), learns online how soon blocks of each kind come
 back (`survival`), reckons the rent at which what is worth keeping just fills the tier (`rent`), writes a block only
-when it earns its rent with a margin, and gives up the leaf that earns least. Nothing is set for a trace; what it has
-not learnt yet, it takes in.
+when it brings more than its rent and the price of a write, and gives up the leaf that earns least. Nothing is set for a
+trace; what it has not learnt yet, it takes in.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from kvtier.policies.rent import LEAST_HITS, Ledger, reckon
 from kvtier.policies.shadow import Shadow
 from kvtier.policies.survival import Survival
 
-WEAR = 2.5
-"""A block is written when it earns more than 1 + this times the share of misses that are written, times the rent: the
-more is written, the more a further write must earn."""
+WEAR = 0.5
+"""The price of a write, in hits, is `LEAST_HITS` and this times the share of misses that are written: the more is
+written, the more a further write must bring."""
 SHARE_SLICES = 64
-START_SHARE = 1.0
-SLACK = 0.2
-"""Where the leaf that would leave earns less than this share of the rent, a block needs no margin: the slot is idle."""
+START_SHARE = 0.5
 GHOSTS = 131_072
 """Blocks remembered that are not here, at least; twice the slots where that is more."""
 LEARN_SIGHTINGS = 2048
@@ -152,25 +150,27 @@ class Renting(Policy):
             self._offer(self._here[key])
 
     def _pays(self, block: Seen, above: Seen | None) -> bool:
-        """Whether the block earns its rent with a margin, and more than the leaf that would leave for it."""
-        ledger, earns = self._ledger, float("inf")
-        if ledger is not None and (block.kind == PARTIAL or not self._shadow.follow):
-            if float(ledger.hits[block.kind]) <= self.write_price:
+        """Whether the block is worth a write: what it brings, less what its slot costs, is more than the price. A slot
+        costs the rent, or what the leaf that would leave earns, if that is less: it may be idle."""
+        ledger, free = self._ledger, self._shadow.follow and block.kind != PARTIAL
+        times, brings, price = FACTORS[block.level], float("inf"), self._price()
+        if ledger is not None and not free:
+            brings = times * float(ledger.hits[block.kind])
+            if brings <= price:
                 return False
-            earns = float(ledger.index[block.kind, 0]) * FACTORS[block.level]
         if len(self._here) + len(self._coming) < self.slots:
             return True
         self._protect(above)
         lowest = self._leaves.lowest()
-        if lowest is None or lowest[0] >= earns:
-            return False
-        if ledger is None or self._shadow.follow or lowest[0] < SLACK * ledger.rent:
-            return True
-        return float(ledger.earns[block.kind]) > self._hurdle() * ledger.rent
+        if ledger is None or free or lowest is None:
+            return lowest is not None
+        slot = min(lowest[0], ledger.rent)
+        earns = times * float(ledger.index[block.kind, 0])
+        return lowest[0] < earns and brings - slot * float(ledger.held[block.kind]) > price
 
-    def _hurdle(self) -> float:
-        """How many times the rent a block must earn to be written."""
-        return 1.0 + self.wear * self._share
+    def _price(self) -> float:
+        """Hits that a write must bring beyond what its slot would bring without it."""
+        return self.write_price + self.wear * self._share
 
     def _first(self, key: Key, above: Seen | None, position: int, tokens: int) -> Seen:
         self._tick()
@@ -234,7 +234,7 @@ class Renting(Policy):
             self._offer(block)
         if now % self._learn_every == 0:
             last = self._ledger.rent if self._ledger else 0.0
-            self._ledger = reckon(self._survival, self.slots, last, self.write_price, self.wear * self._share)
+            self._ledger = reckon(self._survival, self.slots, last, self._price())
             self._leaves.sort(self._ledger.index.ravel().tolist())
         if self._shadow.tick(self._survival.slice_sightings, self._ledger is not None):
             self._leaves.by_age(self._shadow.follow)

@@ -3,7 +3,8 @@
 The policy's hits less LRU's are a lead that it has in the bank. What it may still lose is bounded: each block that LRU
 has and the policy lacks is at most one hit, since the policy, once it does as LRU, takes the block in when it is missed
 and keeps it as long as LRU does. Such blocks are counted, and how many of them LRU hits in the end is learnt. The
-policy goes its own way while its bank covers what they may cost, and does as LRU when it does not.
+policy goes its own way while its bank, as it will be if it goes on as of late, covers what they may cost, and does as
+LRU when it does not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ COVER = 0.5
 """The bank must hold this share of what the blocks apart are expected to cost: leaving off saves the rest of it."""
 PRIOR_BLOCKS = 50.0
 """The chance that LRU hits a block apart is that of all its blocks, until more than so many have come to an end."""
+LEAST_CHANCE = 0.5
+"""A block apart is taken to have this share of the chance of any block, at least: after a change, others are apart."""
+WINDOW = 0.25
+"""How fast the bank grows or shrinks is measured over sightings of so many times the slots, the last ones most; the
+bank is judged by where it will be after sightings of as many as the slots, at that pace."""
 HALF_LIFE = 8.0
 """What was learnt of that chance counts half after sightings of so many times the slots."""
 
@@ -33,6 +39,7 @@ class Shadow:
         self._slots, self._here = slots, here
         self._keys: OrderedDict[Key, None] = OrderedDict()
         self._full = False
+        self._last = self._pace = 0.0
         self._sighted = self._theirs = self._lost = self._spared = 0.0
 
     def resize(self, slots: int) -> None:
@@ -79,15 +86,20 @@ class Shadow:
         self._theirs *= keep
         self._lost *= keep
         self._spared *= keep
-        self.bank = min(self.bank, float(self._slots))
+        fade = 0.5 ** (sightings / (WINDOW * self._slots))
+        self._pace += (1.0 - fade) * ((self.bank - self._last) / sightings - self._pace)
+        self._last = self.bank = min(self.bank, float(self._slots))
+        ahead = self.bank + self._pace * self._slots
         before = self.follow
-        self.follow = not learnt or not self._full or self.bank < COVER * self.chance() * self.apart
+        short = self.bank < 0 or ahead < COVER * self.chance() * self.apart
+        self.follow = short or not learnt or not self._full
         return self.follow != before
 
     def chance(self) -> float:
         """Of the blocks that LRU has and the policy lacks, the share that LRU hits before they leave it."""
         usual = self._theirs / (self._sighted + 1.0)
-        return (self._lost + PRIOR_BLOCKS * usual) / (self._lost + self._spared + PRIOR_BLOCKS)
+        learnt = (self._lost + PRIOR_BLOCKS * usual) / (self._lost + self._spared + PRIOR_BLOCKS)
+        return max(learnt, LEAST_CHANCE * usual)
 
     def _trim(self) -> None:
         while len(self._keys) > self._slots:
