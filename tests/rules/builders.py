@@ -167,16 +167,18 @@ def steered(second: int, rng: random.Random) -> list[Message]:
 
 
 def remembered(second: int, rng: random.Random) -> list[Message]:
-    """What stage `resource` finds in this second: windows that should be smaller, if any."""
+    """What stage `memory` finds in this second: what the gateway lets through and should, windows too large."""
     found: list[Message] = []
-    names = {"chat-0": 1.0, "chat-1": 1.0, "chat-2": 1.0}
     if second % 45 == 0:
-        cut = {"context_cut_tokens": 13_107.0} if rng.random() < 0.7 else {}
-        found.append(_finding("pressure", second, names if cut else {}, {"kv_above_s": 90.0} | cut))
+        told = {"kv_above_s": 90.0, "in_flight_wanted": 96.0, "context_cut_tokens": 13_107.0}
+        told |= {"gateway_in_flight": 96.0, "gateway_context_tokens": 13_107.0, "breaker_advised": 1.0}
+        told = {name: value for name, value in told.items() if rng.random() < 0.7}
+        found.append(_finding("pressure", second, {}, told))
     if second % 1200 == 0:
         worth = float(rng.choice((0, 1)))
         wanted = {"context_worth_setting": worth, "context_wanted_tokens": 4096.0}
-        found.append(_finding("context", second, names if worth else {}, wanted))
+        names = {"chat-0": 1.0, "chat-1": 1.0, "chat-2": 1.0} if worth else {}
+        found.append(_finding("context", second, names, wanted))
     return found
 
 
@@ -191,7 +193,7 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
     and then fail to come."""
     rng, agent, steering = random.Random(seed), random.Random(f"agent {seed}"), random.Random(f"steering {seed}")
     memory = random.Random(f"memory {seed}")
-    kv = memory.choice((0.4, 0.93, 0.93))
+    kv = memory.choice((0.4, 0.7, 0.93, 0.93))
     down_from, down_s = agent.choice((0, agent.randrange(seconds))), agent.choice((30, 150, seconds))
     wanted = 3
     log: list[Message] = []
