@@ -137,6 +137,7 @@ class Renting(Policy):
         block = self._here.get(key)
         if block is not None:
             self._leave(block)
+            self._shadow.lost(key)
             self._survival.forget(block.kind, block.at)
 
     def pin(self, key: Key) -> None:

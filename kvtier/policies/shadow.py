@@ -78,6 +78,12 @@ class Shadow:
         if key in self._keys:
             self.apart += 1
 
+    def lost(self, key: Key) -> None:
+        """The disk lost a block that the policy had: LRU would have lost it too, so its next miss is no debt."""
+        if key in self._keys:
+            del self._keys[key]
+            self.apart -= 1
+
     def tick(self, sightings: int, learnt: bool) -> bool:
         """So many sightings are over; True when `follow` changed. `learnt`: the policy has a way of its own by now.
         The bank holds no more than a hit for each slot: what was won long ago covers no loss without end."""

@@ -121,3 +121,16 @@ def test_a_tier_that_is_never_full_keeps_no_trace_of_every_hit() -> None:
     oldest = policy._leaves._oldest
     assert oldest is not None
     assert len(oldest) <= 64 + 4 * len(policy)
+
+
+def test_a_block_that_the_disk_lost_is_no_debt() -> None:
+    """LRU would have lost it too. Else a disk with bad sectors would have the policy do as LRU for good."""
+    prompts, written = conversations(900, 11), []
+    for losses in (0, 6):
+        policy, key = Renting(160), 10**9
+        for _ in range(losses):
+            policy.admit(key, None, 0, BLOCK)
+            policy.insert(key, None, 0, BLOCK)
+            policy.remove(key)
+        written.append(play(prompts, policy, BLOCK).written_blocks)
+    assert max(written) < 1.1 * min(written)
