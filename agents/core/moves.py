@@ -25,6 +25,7 @@ class Why(StrEnum):
     UNDO_FAILED = "undo_failed"
     CONTROLLER_AWAY = "controller_away"
     LIED = "lied"
+    FORGOTTEN = "forgotten"
 
 
 Code = Why | Refusal

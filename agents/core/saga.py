@@ -27,7 +27,7 @@ from agents.core.moves import (
     told,
 )
 from agents.core.plans import beyond, counted, eased, flaw, hanging
-from agents.core.steps import carry, clear, deadline_ms, finals, ordered, undoing, way_back
+from agents.core.steps import carry, clear, deadline_ms, finals, forgotten, ordered, undoing, way_back
 from agents.core.undo import take_back
 from contracts.events import ActionKind, EndState, Refusal
 from contracts.laws.bounds import all_hold, held_long_enough, held_since, holds
@@ -39,6 +39,10 @@ FOR_GOOD = frozenset({Refusal.KILL_SWITCH, Refusal.LEDGER_LOST, Refusal.ADVISORY
 
 def next_move(record: ActionRecord, view: View) -> Move:
     """What to do now. Every record in a move has the next version; an ended record only waits."""
+    if record.phase in (Phase.APPLYING, Phase.TRIAL, Phase.VERIFYING) and (words := forgotten(record, view)):
+        halt = halted(record, view)
+        hand = halt is not None and halt[0] is Refusal.MANUAL_CHANGE
+        return held(record, view, Refusal.MANUAL_CHANGE if hand else Why.FORGOTTEN, detail=words)
     match record.phase:
         case Phase.RECORDED:
             return _recorded(record, view)

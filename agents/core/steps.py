@@ -44,6 +44,8 @@ def open_tokens(record: ActionRecord) -> tuple[str, ...]:
     """The tokens whose outcome must be inspected before the next move."""
     found: list[str] = []
     asked = {Mark.INTENDED, Mark.APPLIED, *((Mark.DONE, Mark.UNDO_INTENDED) if record.phase is Phase.UNDOING else ())}
+    if record.action.spec.kind.gateway_setting:
+        asked.add(Mark.DONE)  # one that restarts may forget what it was told
     for number, mark in enumerate(record.marks):
         if mark in (Mark.UNDO_INTENDED, Mark.UNDO_APPLIED):
             found.append(record.token(number, undo=True))
@@ -106,6 +108,17 @@ def carry(record: ActionRecord, view: View, steps: Sequence[int]) -> Move | None
         if _one_by_one(record) and record.marks[number] is not Mark.DONE:
             break
     return Wait("its steps are under way")
+
+
+def forgotten(record: ActionRecord, view: View) -> str:
+    """Why a limit that was set no longer stands, in words, where the gateway knows nothing of the order it took: it
+    began anew, or others overwrote what was noted there. Empty where nothing says so."""
+    for number, step in enumerate(record.plan.steps if record.plan is not None else ()):
+        taken = record.marks[number] in (Mark.APPLIED, Mark.DONE)
+        if step.kind is StepKind.LIMIT and taken and _state(record, view, number) is StepState.UNKNOWN:
+            limits = ", ".join(f"{name} {value:.0f}" for name, value in step.settings.items())
+            return f"the gateway has forgotten that it was given {limits}: did it restart?"
+    return ""
 
 
 def _one_by_one(record: ActionRecord) -> bool:

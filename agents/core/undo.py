@@ -1,17 +1,22 @@
 """How an action is taken back: its steps in reverse order, one at a time; capacity is taken on fresh evidence only.
 
 A replica that serves with other settings has to restart to get its old ones back. It does so however the guards stand,
-since they broke under the new ones; but never as the last in service, nor while people have stopped all action.
+since they broke under the new ones; but never as the last in service, nor while people have stopped all action. A limit
+of a gateway is not loosened but on fresh evidence that it does not do what it is for.
 """
 
 from __future__ import annotations
 
-from agents.core.moves import Call, Move, Save, View, Wait, Why, changed, ended, halted, held, marked, told
+from agents.core.moves import Call, Move, Save, View, Wait, Why, changed, ended, halted, held, marked, newer, told
 from agents.core.steps import deadline_ms, finals, too_few
-from contracts.events import EndState, Refusal, StepKind
-from contracts.laws.bounds import all_hold
+from contracts.events import EndState, PlanStep, Refusal, StepKind
+from contracts.laws.bounds import all_hold, holds
+from contracts.laws.gateway_limits import looser
 from contracts.ledger import ActionRecord, Mark
-from contracts.ports import StepState
+from contracts.ports import Observation, StepState
+
+BY_PEOPLE = (Refusal.KILL_SWITCH, Refusal.LEDGER_LOST, Refusal.ADVISORY_MODE, Refusal.MANUAL_CHANGE)
+"""Reasons to stop after which no limit is loosened, even if the reason is gone by the time of the undo."""
 
 
 def take_back(record: ActionRecord, view: View) -> Move:
@@ -91,7 +96,7 @@ def _late(record: ActionRecord, view: View, why: Why, words: str = "") -> Move |
 
 def _order(record: ActionRecord, view: View, number: int) -> Move:
     """Order the undo of a step, if it gives capacity back or may take it."""
-    if (stays := _stays(record, view, number)) is not None:
+    if (stays := _stays(record, view, number) or _stands(record, view, number)) is not None:
         return stays
     if record.plan is not None and record.plan.steps[number].kind is StepKind.ADD:
         if view.seen is None:
@@ -129,6 +134,36 @@ def _stays(record: ActionRecord, view: View, number: int) -> Move | None:
     if few := too_few(record, view, number):
         return _late(record, view, Why.UNDO_FAILED, f"not undone: {few}") or Wait(few)
     return None
+
+
+def _stands(record: ActionRecord, view: View, number: int) -> Move | None:
+    """Why a limit that keeps requests from the replicas is left as it is; None where it is set back, and for any other
+    step. One that others have changed, or that never came, is not set back but called off: that loosens nothing."""
+    step = record.plan.steps[number] if record.plan is not None else None
+    if step is None or not any(looser(name, value, step.settings[name]) for name, value in step.before.items()):
+        return None
+    if _serves_nobody(record, view, number) or (view.seen is not None and not _seen_set(step, view.seen)):
+        return None
+    halt = halted(record, view)
+    if halt and halt[0] is not Refusal.PREEMPTED:
+        return held(record, view, halt[0], detail=f"not set back: {halt[1]}")
+    if any(code.value in record.reasons for code in BY_PEOPLE):
+        return held(record, view, detail="not set back")
+    if record.marks[number] is Mark.UNDO_INTENDED:
+        return None  # it was ordered on evidence, and is only given again
+    bound = record.action.spec.effect.expect
+    since = newer(view.evidence, record.applied_ms or record.phase_since_ms)
+    met = holds(since, bound, view.now_ms, view.max_age_s)
+    if met is False:
+        return None
+    codes = (Why.NO_EVIDENCE,) if met is None else ()
+    return held(record, view, *codes, detail=f"not set back: {told(view, (bound,))}", expect_met=met)
+
+
+def _seen_set(step: PlanStep, seen: Observation) -> bool:
+    """Whether some limit still is what the step has set."""
+    each = [limits for limits in seen.settings.values() if step.settings.keys() <= limits.keys()]
+    return not each or any(limits[name] == value for limits in each for name, value in step.settings.items())
 
 
 def _serves_nobody(record: ActionRecord, view: View, number: int) -> bool:

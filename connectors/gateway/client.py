@@ -15,11 +15,14 @@ from contracts.ports import GATEWAY_LIMITS, Gateway, GatewayState
 
 MOST_BYTES = 64 * 1024
 """More than any answer by the protocol has."""
+REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 422})
+"""Answers to a write by which it surely was not taken, beside 409. Of all others but 200 nobody knows."""
+_Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class _Answer(BaseModel):
-    version: int = Field(ge=0)
-    limits: dict[str, Annotated[int, Field(ge=0)]]
+    version: _Count
+    limits: dict[str, _Count]
     note: str = ""
 
 
@@ -38,8 +41,9 @@ def check_url(url: str) -> str:
 class HttpGateway(Gateway):
     """A session with a gateway; an async context manager. `timeout_s` is wall seconds a request.
 
-    Refused connections, late or torn answers and HTTP 5xx are Unavailable: a write may or may not have arrived. HTTP
-    409 is Conflict, another version; any other refusal is ConfigError.
+    Refused connections, late, torn or endless answers, HTTP 408, 429 and 5xx are Unavailable, and so is every answer to
+    a write that says neither what stands now nor that it was refused: it may or may not have been taken. HTTP 409 is
+    Conflict, another version; a refusal is ConfigError, and whatever else a read is answered.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
@@ -72,26 +76,40 @@ class HttpGateway(Gateway):
         path = f"{self._url}/limits/{quote(workload, safe='')}"
         try:
             async with self._session.request(method, path, json=body, allow_redirects=False) as response:
-                status, raw = response.status, await response.content.read(MOST_BYTES)
+                status, raw = response.status, await self._body(response)
         except TimeoutError as error:
             raise self._away(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._away(type(error).__name__) from error
-        if status >= 500:
-            raise self._away(f"HTTP {status}")
         if status == 409:
             raise Conflict("it has another version", where=f"gateway of {workload}", fix="Read it again.")
         if status != 200:
+            unknown = status in (408, 429) or status >= 500 or (method == "PUT" and status not in REFUSALS)
+            if unknown:
+                raise self._away(f"HTTP {status} to {method}")
             fix = "GET and PUT /limits/{workload} are what it must answer (docs/gateway.md)."
             raise ConfigError(f"it answers HTTP {status} to {method}", where=f"gateway of {workload}", fix=fix)
         try:
             told = _Answer.model_validate_json(raw)
         except ValidationError as error:
-            raise self._away(f"it answered with something else: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "its answer"
+            raise self._away(f"it answered with something else: {place}: {first['msg']}") from error
         if lacks := [name for name in GATEWAY_LIMITS if name not in told.limits]:
+            if method == "PUT":
+                raise self._away(f"its answer to PUT has no {', '.join(lacks)}")
             fix = f"Its answer must have {', '.join(GATEWAY_LIMITS)} (docs/gateway.md)."
             raise ConfigError(f"it knows no {', '.join(lacks)}", where=f"gateway of {workload}", fix=fix)
         return GatewayState(told.version, {name: told.limits[name] for name in GATEWAY_LIMITS}, told.note)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """All of an answer, in however many pieces it comes."""
+        raw = bytearray()
+        async for piece in response.content.iter_any():
+            raw += piece
+            if len(raw) > MOST_BYTES:
+                raise self._away(f"an answer of more than {MOST_BYTES} bytes")
+        return bytes(raw)
 
     def _away(self, what: str) -> Unavailable:
         return Unavailable(what, where="gateway", fix="Does it run, and is its address right (gateways)?")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.errors import ConfigError, Conflict, Unavailable
 from contracts.events import Action, Plan, PlanStep, StepKind
+from contracts.laws.gateway_limits import looser
 from contracts.ports import Controller, Gateway, GatewayState, Observation, StepReport, StepState
 
 TOKENS_KEPT = 50
@@ -21,10 +22,13 @@ TRIES = 3
 """Writes that others came before; each time it is looked at anew."""
 ITSELF = "gateway"
 """The name under which an observation has the limits of the gateway."""
+FOUND = "gateway before ours"
+"""The name under which it has the limits that stood there before the first of ours."""
 
 
 class _Note(BaseModel):
-    """What was left at `version`: the newest tokens, the highest fence by limit, how often others had changed it."""
+    """What was left at `version`: the newest tokens, the highest fence by limit, how often others had changed it; by
+    limit what we set last, and what others had there before."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,6 +36,8 @@ class _Note(BaseModel):
     tokens: tuple[str, ...] = ()
     fences: dict[str, int] = {}
     by_hand: int = 0
+    ours: dict[str, int] = {}
+    found: dict[str, int] = {}
 
 
 Made = Callable[[GatewayState], dict[str, int]]
@@ -49,16 +55,22 @@ class GatewayController(Controller):
     async def observe(self, workload: str) -> Observation:
         state = await self._gateway.read(self._workload)
         limits = {name: float(value) for name, value in state.limits.items()}
-        changes = _note(state).by_hand
-        return Observation(at_ms=self._clock_ms(), serving=(), manual_changes=changes, settings={ITSELF: limits})
+        note = _note(state)
+        settings = {ITSELF: limits, FOUND: {name: float(value) for name, value in note.found.items()}}
+        return Observation(at_ms=self._clock_ms(), serving=(), manual_changes=note.by_hand, settings=settings)
 
     async def plan(self, action: Action, seen: Observation) -> Plan:
-        """One step, even where the limits are so already: then it is verified, and nothing changes."""
+        """One step, even where the limits are so already: then it is verified, and nothing changes. A limit is loosened
+        by lifting it, or by setting it to what others had there before ours; by no other number."""
         wanted = action.gateway_limits
         if not wanted:
             what = f"a gateway does no {action.spec.kind}"
             raise ConfigError(what, where=action.target, fix="Give it to the fleet's controller.")
         before = {name: seen.settings[ITSELF][name] for name in wanted}
+        for name, value in wanted.items():
+            if value and looser(name, value, before[name]) and value != seen.settings[FOUND].get(name):
+                what = f"needless: {name} stands at {before[name]:.0f} already, which is tighter than {value:.0f}"
+                raise ConfigError(what, where=action.target, fix="Nothing needs to be done; 0 lifts it.")
         step = PlanStep(kind=StepKind.LIMIT, settings=wanted, before=before)
         return Plan(steps=(step,), replicas_before=0, manual_changes=seen.manual_changes)
 
@@ -68,7 +80,16 @@ class GatewayController(Controller):
         return ""
 
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
-        await self._write(step, (token,), fence, lambda state: _whole(step.settings))
+        """Set them, where those that the plan found still stand; else somebody has changed them meanwhile."""
+
+        def forth(state: GatewayState) -> dict[str, int]:
+            for name, value in _whole(step.before).items():
+                if state.limits[name] != value:
+                    what = f"changed meanwhile: {name} is {state.limits[name]}, and was {value} when it was planned"
+                    raise ConfigError(what, where=f"gateway of {self._workload}", fix="What was set by hand stays.")
+            return _whole(step.settings)
+
+        await self._write(step, (token,), fence, forth)
 
     async def inspect(self, token: str) -> StepReport:
         found = token in _note(await self._gateway.read(self._workload)).tokens
@@ -95,16 +116,18 @@ class GatewayController(Controller):
                 raise Conflict(what, where=f"gateway of {self._workload}", fix="Somebody else holds the lease: stop.")
             if tokens[-1] in note.tokens:
                 return
+            limits = made(state)
+            theirs = {name: state.limits[name] for name in limits if state.limits[name] != note.ours.get(name)}
             left = _Note(
                 version=state.version + 1,
                 tokens=(*(each for each in note.tokens if each not in tokens), *tokens)[-TOKENS_KEPT:],
                 fences=note.fences | dict.fromkeys(step.settings, fence),
                 by_hand=note.by_hand,
+                ours=note.ours | limits,
+                found=note.found | theirs,
             )
             try:
-                await self._gateway.write(
-                    self._workload, made(state), if_version=state.version, note=left.model_dump_json()
-                )
+                await self._gateway.write(self._workload, limits, if_version=state.version, note=left.model_dump_json())
             except Conflict:
                 continue  # somebody wrote in between: perhaps an earlier try of this very order
             return
@@ -114,12 +137,14 @@ class GatewayController(Controller):
 
 def _note(state: GatewayState) -> _Note:
     """What was left there, with every version since counted as a change by hand. Text of others is no note: then all
-    that was ever changed was changed by hand."""
+    that was ever changed was changed by hand. A version from before the note is of a count that was begun anew: that is
+    a change by hand too."""
     try:
         left = _Note.model_validate_json(state.note)
     except ValidationError:
         left = _Note()
-    return left.model_copy(update={"by_hand": left.by_hand + state.version - left.version})
+    since = state.version - left.version if state.version >= left.version else state.version + 1
+    return left.model_copy(update={"by_hand": left.by_hand + since})
 
 
 def _whole(limits: Mapping[str, float]) -> dict[str, int]:

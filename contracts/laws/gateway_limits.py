@@ -1,0 +1,16 @@
+"""Which of two values of a gateway's limit lets more through."""
+
+from __future__ import annotations
+
+
+def looser(name: str, value: float, than: float) -> bool:
+    """Whether limit `name` lets more through at `value`; 0 is no limit. A breaker is open until its time.
+
+    >>> looser("max_in_flight", 0, 40), looser("max_in_flight", 90, 40), looser("max_in_flight", 40, 40)
+    (True, True, False)
+    >>> looser("breaker_until_ms", 5_000, 9_000), looser("breaker_until_ms", 9_000, 0)
+    (True, False)
+    """
+    if value == than or than == 0:
+        return False
+    return value == 0 or (value < than if name == "breaker_until_ms" else value > than)
