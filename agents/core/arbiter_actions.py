@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.core.allowed import allowed_s
 from agents.core.arbiter_reasons import preempted
 from agents.core.arbiter_settings import ArbiterSettings
-from agents.core.arbiter_state import ArbiterState, Flight
+from agents.core.arbiter_state import AWAITED_MS, FLIGHTS_LIMIT, ArbiterState, Awaited, Flight
 from contracts.events import (
     Action,
     ActionKind,
@@ -64,19 +64,24 @@ def acted(
 
 
 def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
-    """The target is free, and rests if something was done."""
+    """The target is free, and rests if something was done. What a scale-up that is left as it is may still bring is
+    awaited; what a scale-down took is ordered no more."""
     action = outcome.action
     if action.id in state.ended.ids:
         return state
     at_ms = min(outcome.at_ms, state.now_ms)
     flights = tuple(flight for flight in state.flights if flight.action_id != action.id)
     ended = state.ended.add([action.id], at_ms, state.now_ms)
-    known = any(flight.action_id == action.id for flight in state.flights)
-    ordered = state.ordered
-    adds = action.spec.kind is ActionKind.SCALE_UP
-    if known and adds and ordered is not None and outcome.end_state in BROUGHT_NOTHING:
+    known = next((flight for flight in state.flights if flight.action_id == action.id), None)
+    ordered, awaited = state.ordered, state.awaited
+    adds, takes = action.spec.kind is ActionKind.SCALE_UP, action.spec.kind is ActionKind.SCALE_DOWN
+    gone = (adds and outcome.end_state in BROUGHT_NOTHING) or (takes and outcome.end_state is EndState.VERIFIED)
+    if known and gone and ordered is not None:
         ordered = max(0, ordered - action.spec.replicas)
-    state = state.model_copy(update={"flights": flights, "ended": ended, "ordered": ordered if flights else None})
+    if known and adds and outcome.end_state is EndState.HELD_UNVERIFIED:
+        left = Awaited(replicas=action.spec.replicas, found=known.found, until_ms=state.now_ms + AWAITED_MS)
+        awaited = (*awaited, left)[-FLIGHTS_LIMIT:]
+    state = state.model_copy(update={"flights": flights, "ended": ended, "ordered": ordered}).awaiting(awaited)
     if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):
         # The executor saw a person's hand on the fleet; the event that tells of it may still be on its way.
         state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})

@@ -22,6 +22,9 @@ PENDING_LIMIT = 16
 FLIGHTS_LIMIT = 20
 """Actions of one workload that may be under way at once: a scale-up every half minute of a start-up of ten."""
 
+AWAITED_MS = 900_000
+"""For so long the replicas of a scale-up that was left unverified may still come: a start-up of fifteen minutes."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +49,15 @@ class Flight(_Part):
     def kind(self) -> ActionKind:
         """What is done."""
         return self.action.spec.kind
+
+
+class Awaited(_Part):
+    """A scale-up that ended as it was, and nobody knows whether its `replicas` come. Until `until_ms`, or until all
+    that were ordered answer, they count as those of a flight. `found`: as of the flight."""
+
+    replicas: int
+    found: int
+    until_ms: int
 
 
 class Case(_Part):
@@ -99,7 +111,7 @@ class ArbiterState(_Part):
     `ordered` how many there are to be once the scale-ups under way have ended, None where there are none.
 
     What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
-    out those.
+    out those. Scale-ups that are `awaited` count for `ordered` as those under way do.
     """
 
     workload: str
@@ -117,6 +129,7 @@ class ArbiterState(_Part):
     ordered: int | None = None
     pending: tuple[CandidateSet, ...] = ()
     flights: tuple[Flight, ...] = ()
+    awaited: tuple[Awaited, ...] = ()
     cases: tuple[Case, ...] = ()
     decided: Seen = Seen()
     heard: Seen = Seen()
@@ -125,17 +138,19 @@ class ArbiterState(_Part):
 
     @property
     def starting(self) -> int:
-        """Replicas that scale-ups under way have still to bring, by what was ordered and what answers: no more than
-        they add, since replicas may have been lost meanwhile."""
+        """Replicas that scale-ups under way, or left unverified, have still to bring, by what was ordered and what
+        answers: no more than they add, since replicas may have been lost meanwhile."""
         if self.ordered is None or self.replicas is None:
             return 0
         added = sum(flight.action.spec.replicas for flight in self.flights if flight.kind is ActionKind.SCALE_UP)
+        added += sum(each.replicas for each in self.awaited)
         return min(added, max(0, self.ordered - self.replicas))
 
     @property
     def standing(self) -> int:
-        """The most replicas that a scale-up under way found when it was approved, 0 where none is."""
-        return max((flight.found for flight in self.flights if flight.kind is ActionKind.SCALE_UP), default=0)
+        """The most replicas that a scale-up under way, or awaited, found when it was approved, 0 where none is."""
+        found = [flight.found for flight in self.flights if flight.kind is ActionKind.SCALE_UP]
+        return max([*found, *(each.found for each in self.awaited)], default=0)
 
     def case(self, decision_id: str) -> Case | None:
         """The case of a decision, open or closed."""
@@ -157,7 +172,14 @@ class ArbiterState(_Part):
         """With the newest number of replicas that is known."""
         if self.replicas_ms is not None and at_ms < self.replicas_ms:
             return self
-        return self.model_copy(update={"replicas": replicas, "replicas_ms": at_ms})
+        came = self.ordered is not None and replicas >= self.ordered
+        newest = self.model_copy(update={"replicas": replicas, "replicas_ms": at_ms})
+        return newest.awaiting(()) if came and self.awaited else newest
+
+    def awaiting(self, awaited: tuple[Awaited, ...]) -> ArbiterState:
+        """With these left unverified; where nothing is under way either, nothing is ordered."""
+        ordered = self.ordered if awaited or self.flights else None
+        return self.model_copy(update={"awaited": awaited, "ordered": ordered})
 
 
 def begun(state: ArbiterState | None, message: Message, ahead_s: float) -> ArbiterState:
@@ -181,4 +203,6 @@ def ticked(state: ArbiterState, tick: Tick, ahead_s: float) -> ArbiterState:
         "events": state.events.kept(now_ms),
         "ended": state.ended.kept(now_ms),
     }
-    return state.model_copy(update=update)
+    state = state.model_copy(update=update)
+    awaited = tuple(each for each in state.awaited if each.until_ms > now_ms)
+    return state if len(awaited) == len(state.awaited) else state.awaiting(awaited)

@@ -111,10 +111,14 @@ def marked(record: ActionRecord, marks: Mapping[int, Mark]) -> tuple[Mark, ...]:
     return tuple(marks.get(number, mark) for number, mark in enumerate(record.marks))
 
 
+def worded(record: ActionRecord, detail: str) -> str:
+    """The words of the record with these after them, each once."""
+    return "; ".join(dict.fromkeys(part for part in (record.detail, detail) if part))[:2000]
+
+
 def ended(record: ActionRecord, view: View, state: EndState, *codes: Code, detail: str = "", **values: Any) -> Save:
     """End it. `codes` come after the reasons that stand in the record, each once; `detail` likewise."""
     reasons = tuple(dict.fromkeys((*record.reasons, *(code.value for code in codes))))
-    words = "; ".join(dict.fromkeys(part for part in (record.detail, detail) if part))
     values = {"after": effect_values(record, view)} | values
     return Save(
         changed(
@@ -123,7 +127,7 @@ def ended(record: ActionRecord, view: View, state: EndState, *codes: Code, detai
             phase=Phase.ENDED,
             end_state=state,
             reasons=reasons,
-            detail=words[:2000],
+            detail=worded(record, detail),
             ended_ms=view.at_ms,
             **values,
         )

@@ -59,7 +59,10 @@ def _tune_flaw(plan: Plan, action: Action) -> str:
 
 def hanging(action: Action, seen: Observation) -> str:
     """The replicas that have been starting for longer than this action gives one of its own, in words; empty where none
-    has. A rule makes that time of the start-ups that were seen: what takes longer hangs, and is waited for no more."""
+    has, or where it waits for none that starts. A rule makes that time of the start-ups that were seen: what takes
+    longer hangs, and is waited for no more."""
+    if action.spec.frees_one:
+        return ""
     by_s = action.spec.effect.by_s
     found = [f"{name} for {seen.starting_s[name]:.0f} s" for name in _hanging(action, seen)]
     return f"not waited for, starting longer than {by_s:g} s: {', '.join(found)}" if found else ""
@@ -83,6 +86,22 @@ def _restless(action: Action, seen: Observation) -> tuple[Refusal, str] | None:
         words = f"{len(seen.serving)} replicas serve: while one restarts they were fewer than {least}"
         return Refusal.AT_MINIMUM, words
     return None
+
+
+def _widened(plan: Plan, action: Action, seen: Observation) -> tuple[Refusal, str] | None:
+    """Why new replicas must not be launched with these settings: some that serve keep others, and what is tried on a
+    few is not for all that come. Who gives settings back may free new ones of the bad ones at once."""
+    subjects = {step.subject for step in plan.steps}
+    if "" not in subjects or action.spec.restores:
+        return None
+    wanted, has = action.spec.settings, seen.settings
+    others = [
+        name
+        for name in seen.serving
+        if name not in subjects and any(has.get(name, {}).get(flag, 0.0) != value for flag, value in wanted.items())
+    ]
+    words = f"it sets those to be launched, and {', '.join(others)} would serve without these settings"
+    return (Refusal.DRY_RUN_FAILED, words) if others else None
 
 
 def counted(plan: Plan, action: Action, seen: Observation) -> Action:
@@ -123,7 +142,7 @@ def beyond(plan: Plan, action: Action, seen: Observation) -> tuple[Refusal, str]
     added = sum(step.kind is StepKind.ADD for step in plan.steps)
     serving, starting = len(seen.serving), len(seen.starting)
     if any(step.kind is StepKind.RETUNE for step in plan.steps):
-        return _restless(action, seen)
+        return _restless(action, seen) or _widened(plan, action, seen)
     if drained and serving - drained < action.least_replicas:
         words = f"{serving} replicas serve: without {drained} they were fewer than {action.least_replicas}"
         return Refusal.AT_MINIMUM, words

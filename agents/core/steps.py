@@ -23,6 +23,7 @@ from agents.core.moves import (
     marked,
     newer,
     told,
+    worded,
 )
 from contracts.events import ActionKind, Refusal, StepKind
 from contracts.laws.bounds import Evidence, all_hold, holds, value_of
@@ -78,9 +79,9 @@ def clear(record: ActionRecord, view: View, evidence: Evidence | None = None) ->
 
 
 def undoing(record: ActionRecord, view: View, *codes: Code, detail: str = "", **values: Any) -> Save:
-    """Begin to take back what was applied, for these reasons."""
+    """Begin to take back what was applied, for these reasons; the words come after those in the record."""
     reasons = tuple(dict.fromkeys((*record.reasons, *(code.value for code in codes))))
-    values |= {"phase": Phase.UNDOING, "reasons": reasons, "detail": detail[:2000]}
+    values |= {"phase": Phase.UNDOING, "reasons": reasons, "detail": worded(record, detail)}
     return Save(changed(record, view, **values))
 
 
@@ -126,9 +127,10 @@ def _one_by_one(record: ActionRecord) -> bool:
 
 
 def too_few(record: ActionRecord, view: View, number: int) -> str:
-    """Why the replica of a retune must not be taken out of service now, in words; empty when it may."""
+    """Why the replica of a retune must not be taken out of service now, in words; empty when it may. What sets those
+    to be launched takes none out."""
     step = record.plan.steps[number] if record.plan else None
-    if step is None or step.kind is not StepKind.RETUNE or view.seen is None:
+    if step is None or step.kind is not StepKind.RETUNE or not step.subject or view.seen is None:
         return ""
     others = len(set(view.seen.serving) - {step.subject})
     least = max(1, record.action.least_replicas)

@@ -11,17 +11,16 @@ from contracts.events.acting import (
     action_id,
     target_of,
 )
+from contracts.events.answers import Answer, Refusal
 from contracts.events.base import Message
 from contracts.events.deciding import (
     ActionSpec,
-    Answer,
     Candidate,
     CandidateSet,
     Decision,
     Effect,
     Fact,
     Judgement,
-    Refusal,
     Review,
     Risk,
     Verdict,

@@ -141,6 +141,41 @@ def test_replicas_that_were_lost_meanwhile_are_not_taken_for_starting_ones() -> 
     assert decision.replicas == 5, "one answers, two start, eight are the maximum"
 
 
+def test_an_order_that_was_left_unverified_still_counts_since_its_replicas_may_come() -> None:
+    desk = Desk(limited(max_replicas=100))  # four answer
+    first = desk.begin(stacking(asks=8))
+    desk.send(ended(first, EndState.HELD_UNVERIFIED, at_s=40, after={"replicas_up": 4.0}))
+    again = desk.decide(judged(found(stacking(asks=8, rule="forecast"), at_s=140)))
+    assert (again.reasons, again.detail[0]) == (
+        (R.AT_MAXIMUM,),
+        "0 of 8 granted: 4 replicas answer, 8 start, at most 12 by orders under way, maximum 100",
+    )
+    desk.send(tick(939))
+    assert desk.decide(judged(found(stacking(asks=8, rule="other"), at_s=939))).reasons == (R.AT_MAXIMUM,)
+    desk.send(tick(940))
+    assert desk.begin(stacking(asks=8, rule="third"), at_s=941).spec.replicas == 8, "so late none of them comes"
+
+
+def test_an_order_that_was_left_unverified_is_forgotten_when_its_replicas_answer() -> None:
+    desk = Desk(limited(max_replicas=100))
+    first = desk.begin(stacking(asks=8))
+    desk.send(ended(first, EndState.HELD_UNVERIFIED, at_s=40, after={"replicas_up": 4.0}))
+    some = desk.decide(judged(found(stacking(asks=30, seen=9, rule="forecast"), at_s=140, replicas=9)))
+    assert some.replicas == 15, "nine answer, three start, and nine may become twenty-seven"
+    desk.send(ended(desk.actions[-1], EndState.REFUSED, at_s=150))
+    desk.decide(judged(found(stacking(seen=12, rule="none"), at_s=160, replicas=12)))
+    assert desk.state.awaited == ()
+
+
+def test_what_is_given_back_is_not_taken_for_what_was_ordered_and_still_starts() -> None:
+    desk = Desk(limited(max_replicas=100, up_cooldown_s=0.0, down_cooldown_s=0.0))
+    first = desk.begin(stacking(asks=2))
+    desk.send(ended(first, EndState.HELD_UNVERIFIED, at_s=40, after={"replicas_up": 5.0}))
+    less = desk.begin(down(), at_s=141, replicas=5)
+    desk.send(ended(less, at_s=150, after={"replicas_up": 4.0}))
+    assert (desk.state.ordered, desk.state.starting) == (5, 1)
+
+
 def test_the_same_priority_pushes_nothing_aside() -> None:
     desk = Desk()
     desk.begin(down(priority=900))

@@ -15,7 +15,7 @@ from agents.core.watcher import Watcher, age_s, due
 from agents.performance.core import demand, evidence, holding, underway
 from agents.performance.core.capacity import Capacity, CapacityModel
 from agents.performance.core.scaler import Decision, PredictiveScaler
-from agents.performance.core.sizing_state import Mind, Newest, SizingSettings, SizingState
+from agents.performance.core.sizing_state import Mind, Newest, Served, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
 from contracts.events import Action, Finding, Message, Outcome, Sli
 from contracts.events.findings import WORDS_LIMIT
@@ -124,9 +124,7 @@ class Sizing(Watcher[SizingState]):
                 values["capacity_error_ratio"] = capacity.error_ratio
                 words = f"{scaler.last.explain()}; at {planned_rps:.4g} req/s a replica"
             if fresh and newest is not None:
-                # A moment in which little is held says less than the minute before it.
-                uses = (newest.kv_usage_ratio, served.kv_usage_ratio if served is not None else None)
-                usage_ratio = max((use for use in uses if use is not None), default=None)
+                usage_ratio = _usage_ratio(newest, served, at_ms)
                 values, bound = holding.held(values, usage_ratio, up)
                 words = f"{words}; {bound}" if bound else words
         found = Finding(
@@ -213,6 +211,14 @@ def _differs(known: FleetFacts, now: FleetFacts) -> bool:
     if abs(now.capacity_rps - known.capacity_rps) > NOTED_CHANGE * known.capacity_rps:
         return True
     return abs(now.startup_s - known.startup_s) > NOTED_CHANGE * known.startup_s
+
+
+def _usage_ratio(newest: Newest, served: Served | None, at_ms: int) -> float | None:
+    """The KV cache in use: a moment in which little is held says less than the minute before it. A window that ended
+    longer ago than two of its size says nothing of now."""
+    known = served is not None and at_ms - served.end_ms <= 2 * served.size_s * 1000
+    uses = (newest.kv_usage_ratio, served.kv_usage_ratio if served is not None and known else None)
+    return max((use for use in uses if use is not None), default=None)
 
 
 def _age_s(newest: Newest, at_ms: int) -> float:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.performance.core.holding import CALM_RATIO, held, least
-from contracts.events import Finding
-from tests.agents.performance.sizing_desk import LEARNT_S, Sizer
+from contracts.events import Finding, SliValue
+from tests.agents.performance.sizing_desk import LEARNT_S, Sizer, window
 from tests.agents.performance.test_sizing_unsure import unsure
 
 
@@ -47,6 +47,18 @@ def test_where_no_forecast_says_how_many_there_should_be_memory_does() -> None:
     assert "replicas_wanted" not in sizer.goes_on(1500, 3.0)[-1].values
     told = sizer.goes_on(60, 3.0, kv_cache_usage_ratio=0.6)[-1]
     assert (told.value("replicas_wanted"), told.value("replicas_spare")) == (4, 0)
+
+
+@pytest.mark.parametrize(("age_s", "spare"), [(60, 0), (120, 0), (135, 3)])
+def test_the_minute_before_counts_where_little_is_held_now_and_what_is_older_does_not(age_s: int, spare: int) -> None:
+    sizer = Sizer()
+    sizer.goes_on(LEARNT_S)
+    sizer.goes_on(1500, 1.0, kv_cache_usage_ratio=0.05)
+    minute = window(sizer.at_s, 1.0)
+    used = minute.values | {"kv_cache_usage_ratio": SliValue(value=0.9, samples=1)}
+    sizer.send(minute.model_copy(update={"values": used}))
+    told = sizer.goes_on(age_s, 1.0, kv_cache_usage_ratio=0.05)[-1]
+    assert told.value("replicas_spare") == spare
 
 
 @given(
