@@ -106,8 +106,8 @@ def plan(action: Action, seen: Observation) -> Plan:
     Replicas are given up that hold the fewest requests, of equal ones the newest: all are drained, which can be taken
     back, before the first is removed. Of those to be set anew, those that have the settings already, or do not serve,
     are passed over. Where all that serve have the same settings after it, or new ones start with those that are taken
-    back, these get them too, as the last step. Raises ConfigError when none would be left in service, or nothing is to
-    be done.
+    back, these get them too, as the last step. Raises ConfigError when none would be left in service, nothing is to be
+    done, or it takes more steps than a plan may have: none of them is left out unsaid.
     """
     count, kind = action.spec.replicas, action.spec.kind
     serving = seen.serving
@@ -150,7 +150,7 @@ def _retunes(action: Action, seen: Observation) -> list[PlanStep]:
         why = "have these settings already" if named else "do not serve"
         what = f"{', '.join(named or action.spec.by_replica)} {why}"
         raise ConfigError(what, where=action.target, fix="Wait for the next finding.")
-    subjects = [*chosen, ""] if new and len(chosen) < _MAX_STEPS else chosen
+    subjects = [*chosen, ""] if new else chosen
     return [PlanStep(kind=StepKind.RETUNE, subject=name, settings=settings) for name in subjects]
 
 

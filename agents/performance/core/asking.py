@@ -12,6 +12,8 @@ ONE, REST, BACK = 1.0, 2.0, 3.0
 """Stages that a finding asks for: try on one replica, give to the rest, take back."""
 TENFOLD = 10
 """What the stage of a trial of KV tiers is told as, among those of engine settings."""
+ROOM = 0.8
+"""Share of the batches of the others that may be full when a replica is taken out to be set anew."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,9 @@ def numbers(state: TuningState) -> dict[str, float]:
     """How many trials there were."""
     broken = sum(not each.kept for each in state.past)
     return {"trials_made": float(len(state.past)), "trials_broken": float(broken)}
+
+
+def crowded(present: Setting, answering: Mapping[str, float]) -> str:
+    """Why no replica can be spared while it restarts; empty where one can."""
+    held, room = sum(answering.values()), ROOM * present.max_num_seqs * (len(answering) - 1)
+    return f"{held:.0f} requests, and one replica fewer has room for {room:.0f}" if held > room else ""

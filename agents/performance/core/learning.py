@@ -6,7 +6,7 @@ from agents.performance.core.steering_state import Declared, Learnt, TuningState
 from agents.performance.core.trials import Setting
 
 DAY_MS = 86_400_000
-PAST_LIMIT = 20
+PAST_LIMIT, WORDS_LIMIT = 20, 1000
 FOREVER_MS = 1 << 53
 """KV tiers that were taken back are not tried again, until others are declared: then they are forgotten."""
 

@@ -54,7 +54,8 @@ class Steering(Watcher[SteeringState]):
 
     def left(self, state: SteeringState, at_ms: int) -> SteeringState | None:
         """Replicas may have another setting than they were launched with, whether somebody looks or not."""
-        if state.tuning.trial is None and state.tuning.present is None:
+        tuning = state.tuning
+        if tuning.trial is None and tuning.present is None and tuning.parked is None:
             return None
         return SteeringState(workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, tuning=state.tuning)
 
@@ -95,11 +96,15 @@ class Steering(Watcher[SteeringState]):
             at_ms,
             {name: up[name].now for name in sorted(up, key=lambda name: (up[name].now, name))},
             whole=whole or state.whole.listed == state.whole.up + len(hanging) == len(up) + len(hanging),
+            silent=known.keys() - up.keys(),
+            hanging=hanging,
         )
         if asked.mark != tuning.told or at_ms - tuning.told_ms >= TUNING_MS:
             tuning = tuning.model_copy(update={"told": asked.mark, "told_ms": at_ms})
             values, shares = dict(asked.values), dict.fromkeys(asked.replicas, 1.0)
             aside = f"; not waited for, silent for more than {for_s:g} s: {', '.join(hanging)}" if hanging else ""
+            if (parked := tuning.parked) is not None:
+                aside += f"; to be set back when they answer: {', '.join((parked.canary, *parked.reached))}"
             words = f"{asked.words}{aside}"[:WORDS_LIMIT]
             told.append(Finding(kind="tuning", values=values, words=words, by_replica=shares, **facts))
         rested = {n: each.model_copy(update={"load": 0.0, "waiting": 0.0, "scrapes": 0}) for n, each in known.items()}

@@ -107,7 +107,8 @@ class Phase(StrEnum):
 
 
 class Trial(_Part):
-    """A canary, whom a roll-out has `reached` beside it (True: surely), and what was seen of it since `since_ms`: its
+    """A canary, whom a roll-out has `reached` beside it (True: surely), who was `there` since the roll-out began (None:
+    there was none; who comes later may have been launched with it), and what was seen of it since `since_ms`: its
     `requests` beside those of the rest, minutes that were `telling`, and in those the requests that it finished and
     that a replica of the rest did (`paced`), with the variance that chance gives to their difference (`spread`);
     minutes in a row in which nothing came of its requests (`silent`). `effect`: of a trial of KV tiers, what those do.
@@ -118,6 +119,7 @@ class Trial(_Part):
     setting: Setting
     canary: str
     reached: dict[str, bool] = {}
+    there: tuple[str, ...] | None = None
     why: Why
     since_ms: int
     requests: Canary
@@ -137,14 +139,18 @@ class Trial(_Part):
 
 class TuningState(_Part):
     """`present`: the setting that was given to all (None: the one that they were launched with), and `given`: the
-    replicas that were given it, or that nobody could give it; a new one starts as it is launched. `busy`: the action
+    replicas that were given it, or that nobody could give it; a new one starts as it is launched. `launched`: of one a
+    controller said that it has it already. `parked`: a trial that is over, of which replicas that hang may still have
+    the setting; they lose it when they answer. `busy`: the action
     under way, and until when it is waited for, `restart_s`: the seconds that the newest was given a replica; `ended`:
     those that have, newest last. `told`: what was told last, with the time of it."""
 
     phase: Phase = Phase.IDLE
     present: Setting | None = None
     given: tuple[str, ...] = ()
+    launched: bool = False
     trial: Trial | None = None
+    parked: Trial | None = None
     usage: Usage = Usage()
     capacity: CapacityModel = CapacityModel()
     past: tuple[Learnt, ...] = ()

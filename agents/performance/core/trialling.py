@@ -11,15 +11,16 @@ an outcome says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from agents.core.allowed import PHASES
+from agents.core.moves import Why as Ended
 from agents.performance.core import learning, returning
-from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, numbers, wanted
+from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, crowded, numbers, wanted
 from agents.performance.core.canary import Canary
 from agents.performance.core.comparing import Effect
 from agents.performance.core.judging import HOUR_MS, gain, judged, so_far, verdict_of, watched, withdrawn
-from agents.performance.core.learning import DAY_MS
+from agents.performance.core.learning import DAY_MS, WORDS_LIMIT
 from agents.performance.core.minutes import Minute, replica_seen
 from agents.performance.core.proposing import UNKNOWN, measured_of, propose
 from agents.performance.core.steering_state import Declared, Learnt, Phase, SteeringSettings, Trial, TuningState
@@ -29,14 +30,14 @@ from contracts.events import Action, ActionKind, EndState, Outcome, Refusal
 
 LOST_MS = 900_000
 """An action of which nothing is heard so long after its time is waited for no longer."""
-ROOM = 0.8
-"""Share of the batches of the others that may be full when a replica is taken out to be set anew."""
-IDS_LIMIT, WORDS_LIMIT = 50, 1000
+IDS_LIMIT = 50
 AT_ONCE = 50
 """Replicas that are named at once: what a controller does in one action has an end. The others come after them."""
 AGAIN_MS, AGAIN_MOST_MS, NEEDLESS = 60_000, 480_000, 3
 """After a refusal it is asked again, each time after twice as long, for every action begun counts against the limit of
 the fleet. Refused so often in a row since there is nothing to do, it counts as done."""
+STUCK = frozenset({Ended.GUARD_BROKEN, Ended.STEP_FAILED, Ended.UNVERIFIED, Ended.UNDO_FAILED})
+"""Reasons of a change that was to be taken back and could not be: it was not good, however many steps were done."""
 SEQS, TOKENS, HOST, DISK = "max_num_seqs", "max_num_batched_tokens", "kv_offloading_size", "kv_disk_gb"
 
 
@@ -77,10 +78,12 @@ class Tuning:
         )
         names = tuple(sorted(spec.by_replica))
         held = outcome.end_state is EndState.HELD_UNVERIFIED and state.trial is not None
-        if outcome.end_state is EndState.VERIFIED or (held and outcome.steps_applied >= len(names)):
+        stuck = held and (outcome.steps_undone > 0 or not STUCK.isdisjoint(outcome.reasons))
+        if outcome.end_state is EndState.VERIFIED or (held and not stuck and outcome.steps_applied >= len(names)):
             return self._verified(state, outcome, present, to, names)
         if state.trial is None and to == present:
-            return _given(state, names)  # not insisted on
+            state = state.model_copy(update={"launched": Refusal.DRY_RUN_FAILED in outcome.reasons or state.launched})
+            return returning.given(state, names)  # not insisted on
         undone = outcome.end_state is EndState.UNDONE
         died = outcome.end_state is EndState.FAILED and outcome.steps_applied > 0 and to.tiers != present.tiers
         if state.phase is Phase.IDLE and to != present:
@@ -90,9 +93,9 @@ class Tuning:
             until_ms = learning.barred_ms(present, to, outcome.at_ms) if undone or died else outcome.at_ms + HOUR_MS
             words = f"{outcome.end_state} as it was set: {outcome.detail or ', '.join(outcome.reasons)}"[:WORDS_LIMIT]
             return learning.with_learnt(state, Learnt(setting=to, kept=False, until_ms=until_ms, words=words))
-        if held and state.trial is not None and to == state.trial.setting and outcome.steps_applied:
+        if held and state.trial is not None and to == state.trial.setting and (stuck or outcome.steps_applied):
             state = state.model_copy(update={"trial": returning.reached(state.trial, names, surely=False)})
-        if state.phase is Phase.ROLLING and (undone or outcome.end_state is EndState.FAILED):
+        if state.phase is Phase.ROLLING and (undone or stuck or outcome.end_state is EndState.FAILED):
             return judged(state, Phase.BACK, "what had to hold while the rest was set did not, or it could not be set")
         return self._put_off(state, outcome, present, to, names)
 
@@ -113,13 +116,14 @@ class Tuning:
     def _verified(
         self, state: TuningState, outcome: Outcome, present: Setting, to: Setting, names: Sequence[str]
     ) -> TuningState:
-        trial, until_ms = state.trial, outcome.at_ms + DAY_MS
+        trial = state.trial
         if trial is None:
             if to == present:
-                return _given(state, names)
+                return returning.given(state.model_copy(update={"launched": False}), names)
             if len(names) == 1:
                 return self._begun(state, outcome, present, to, names[0])
-            return TuningState(present=to, given=tuple(names), past=state.past, ended=state.ended)
+            given = tuple(names)
+            return TuningState(present=to, given=given, past=state.past, parked=state.parked, ended=state.ended)
         if to == trial.setting and any(name != trial.canary for name in names):
             trial = returning.reached(trial, names, surely=True)
             if state.phase is Phase.BACK or len(names) >= AT_ONCE:
@@ -129,14 +133,18 @@ class Tuning:
             left = returning.without(trial, names)
             if left is not None:
                 return state.model_copy(update={"trial": left})
-            objectives = self._settings.objectives_of(outcome.key)
-            measured = measured_of(trial.usage, trial.capacity.estimate(), objectives)
-            bar_ms, words = learning.barred_ms(present, trial.setting, outcome.at_ms), trial.verdict[:WORDS_LIMIT]
-            until_ms = bar_ms if trial.bar_ms is None else outcome.at_ms + trial.bar_ms
-            learnt = Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms, words=words)
-            state = learning.with_learnt(state, learnt)
-            return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
+            return self._over(state, trial, outcome.key, present, outcome.at_ms)
+        if state.phase is Phase.BACK and to not in (present, trial.setting):  # asked for before the trial was resumed
+            return state.model_copy(update={"trial": returning.reached(trial, names, surely=False)})
         return state
+
+    def _over(self, state: TuningState, trial: Trial, workload: str, present: Setting, at_ms: int) -> TuningState:
+        """Nobody who could be set back has the setting of the trial any more."""
+        measured = measured_of(trial.usage, trial.capacity.estimate(), self._settings.objectives_of(workload))
+        bar_ms, words = learning.barred_ms(present, trial.setting, at_ms), trial.verdict[:WORDS_LIMIT]
+        until_ms = bar_ms if trial.bar_ms is None else at_ms + trial.bar_ms
+        learnt = Learnt(setting=trial.setting, measured=measured, kept=False, until_ms=until_ms, words=words)
+        return learning.with_learnt(state, learnt).model_copy(update={"phase": Phase.IDLE, "trial": None})
 
     def _kept(self, state: TuningState, trial: Trial, workload: str, present: Setting, at_ms: int) -> TuningState:
         """All have the setting of the trial: from now on it is the present one."""
@@ -148,6 +156,7 @@ class Tuning:
                 "phase": Phase.IDLE,
                 "present": trial.setting,
                 "given": tuple(sorted(returning.have(trial))),
+                "launched": False,
                 "trial": None,
                 "usage": trial.usage,
                 "capacity": trial.capacity,
@@ -194,19 +203,29 @@ class Tuning:
         return state.model_copy(update={"trial": watched(trial, end_ms, parts[canary], rest, present, target)})
 
     def look(
-        self, state: TuningState, workload: str, at_ms: int, answering: Mapping[str, float], *, whole: bool
+        self,
+        state: TuningState,
+        workload: str,
+        at_ms: int,
+        answering: Mapping[str, float],
+        *,
+        whole: bool,
+        silent: Collection[str] = (),
+        hanging: Collection[str] = (),
     ) -> tuple[TuningState, Asked]:
-        """What to ask for now. `answering`: requests of each replica, least first; `whole`: they are all there are."""
+        """What to ask for now. `answering`: requests of each replica, least first; `silent`: the others that are there,
+        `hanging`: those of them that are waited for no more; `whole`: there are no others."""
         declared = self._settings.tiers.get(workload)
         state = learning.without_past(state, self.present(state, workload), declared, at_ms)
         if state.busy and at_ms > state.busy_until_ms:
             state = state.model_copy(update={"busy": ""})
+        state = returning.resumed(state, answering)
         present, trial = self.present(state, workload), state.trial
         if present is None:
             return state, Asked({}, (), UNKNOWN)
         if trial is not None and state.phase is Phase.TRYING:
             state = verdict_of(state, trial, at_ms)
-        state = withdrawn(state, declared)
+        state = returning.with_new(withdrawn(state, declared), {*answering, *silent})
         trial = state.trial
         if trial is None:
             return state, self._idle(state, workload, present, answering, whole=whole)
@@ -223,13 +242,16 @@ class Tuning:
         tiers = trial.effect is not None
         if state.phase is Phase.BACK:
             name = returning.next_of(trial, answering)
+            if name is None and {trial.canary, *trial.reached} <= set(hanging):
+                state = returning.parked(self._over(state, trial, workload, present, at_ms), trial)
+                return state, self._idle(state, workload, present, answering, whole=whole)
             if name is None:
                 return state, Asked(values, (), f"{trial.canary} does not answer; {trial.verdict}")
             return state, Asked(values | wanted(BACK, present, tiers=tiers), (name,), trial.verdict)
         words = f"{trial.setting} for the rest: {trial.verdict}"
         if not whole:
             return state, Asked(values, (), f"not now: not all replicas that are listed answer; {words}")
-        if crowd := _crowd(present, answering):
+        if crowd := crowded(present, answering):
             return state, Asked(values, (), f"not now: {crowd}; {words}")
         rest = tuple(sorted(answering.keys() - returning.have(trial)))[:AT_ONCE]
         if not rest and len(returning.have(trial)) > 1:
@@ -238,23 +260,9 @@ class Tuning:
         return state, Asked(values | (wanted(REST, trial.setting, tiers=tiers) if rest else {}), rest, words)
 
     def gone(self, state: TuningState, known: Sequence[str]) -> TuningState:
-        """Without a trial whose canary is not there any more; what it showed until then settled nothing. `known`: all
-        replicas that there are. To be called only when it is known who is there: one that nobody heard of may be."""
-        trial = state.trial
-        if any(name not in known for name in state.given):
-            state = state.model_copy(update={"given": tuple(name for name in state.given if name in known)})
-        if trial is None or trial.canary in known or state.phase is Phase.ROLLING:
-            return state
-        left = returning.without(trial, {trial.canary, *trial.reached} - set(known))
-        if left is not None:
-            return state.model_copy(update={"trial": left})
-        until_ms = trial.since_ms + HOUR_MS
-        if state.phase is Phase.BACK:
-            usual_ms = learning.FOREVER_MS if trial.effect is not None else trial.since_ms + DAY_MS
-            until_ms = usual_ms if trial.bar_ms is None else trial.since_ms + trial.bar_ms
-        words = trial.verdict[:WORDS_LIMIT] or f"{trial.canary} is gone"
-        state = learning.with_learnt(state, Learnt(setting=trial.setting, kept=False, until_ms=until_ms, words=words))
-        return state.model_copy(update={"phase": Phase.IDLE, "trial": None})
+        """Without what is not there any more. `known`: all replicas that there are. To be called only when it is known
+        who is there: one that nobody heard of may be."""
+        return returning.gone(state, known)
 
     def _idle(
         self, state: TuningState, workload: str, present: Setting, answering: Mapping[str, float], *, whole: bool
@@ -271,9 +279,11 @@ class Tuning:
         if tiers and (declared is None or declared.tiers != present.tiers):
             # Nobody wants these tiers any more: a new replica keeps those that it was launched with.
             strays, tiers = () if Declared(launched.tiers).on(present) == launched else strays, False
-        strays, crowd = strays[:AT_ONCE], _crowd(present, answering)
+        # Of the first that had it already all are taken to be launched with it, until others are given to all.
+        strays, crowd = () if state.launched else strays[:AT_ONCE], crowded(present, answering)
         if strays and whole and not state.busy and not crowd:
-            words = f"{present} for {', '.join(strays)}, launched since it was given to the others: launch with it"
+            since = "launched since it was given to the others, and may have been launched with others"
+            words = f"{present} for {', '.join(strays)}, {since}: launch with it"
             return Asked(values | wanted(REST, present, tiers=tiers), strays, words)
         if found.reason is None or state.busy:
             return Asked(values, (), found.words)
@@ -286,15 +296,3 @@ class Tuning:
         canary = named[0] if same else next(iter(answering))
         tiers = found.reason.setting.tiers != present.tiers
         return Asked(values | wanted(ONE, found.reason.setting, tiers=tiers), (canary,), found.words)
-
-
-def _crowd(present: Setting, answering: Mapping[str, float]) -> str:
-    """Why no replica can be spared while it restarts; empty where one can."""
-    held, room = sum(answering.values()), ROOM * present.max_num_seqs * (len(answering) - 1)
-    return f"{held:.0f} requests, and one replica fewer has room for {room:.0f}" if held > room else ""
-
-
-def _given(state: TuningState, names: Sequence[str]) -> TuningState:
-    if state.present is None or set(names) <= set(state.given):
-        return state
-    return state.model_copy(update={"given": tuple(sorted({*state.given, *names}))})

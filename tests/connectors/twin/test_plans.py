@@ -126,6 +126,20 @@ def test_the_first_replica_that_a_bad_setting_is_taken_from_frees_new_ones_of_it
     assert (plan(asked, there).steps[-1] == NEW_ONES) == new_ones
 
 
+@pytest.mark.parametrize(("many", "launched_with", "steps"), [(99, OLD, 100), (100, None, 100), (100, OLD, None)])
+def test_new_replicas_are_never_left_out_for_want_of_a_step(
+    many: int, launched_with: dict[str, float] | None, steps: int | None
+) -> None:
+    names = [f"chat-{number}" for number in range(many)]
+    there = seen(*names, settings=dict.fromkeys(names, OLD), launched_with=launched_with)
+    asked = named(ActionKind.TUNE, **dict.fromkeys(names, 1.0))
+    if steps is None:
+        with pytest.raises(ConfigError, match="100 replicas take 101 steps, more than 100"):
+            plan(asked, there)
+    else:
+        assert len(plan(asked, there).steps) == steps
+
+
 def test_a_flag_for_tiers_that_is_not_told_is_none_of_them() -> None:
     there = seen("chat-0", "chat-1", settings={"chat-0": OLD, "chat-1": OLD}, launched_with=OLD)
     asked = named(ActionKind.TUNE, chat_0=1)
