@@ -135,6 +135,7 @@ class RedisLedger(Ledger):
             NARROW[action.mode] if by_mode else -1,
             _flag(action.spec.stacks),
             _flag(action.spec.kind is ActionKind.TUNE),
+            limits.at_gateways or 0,
             lease_of=action.target,
         )
         if word == "refused":

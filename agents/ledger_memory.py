@@ -11,7 +11,16 @@ from typing import Final
 
 from agents.audit import chained, unplaced
 from agents.ledger_store import Lease, LedgerStore
-from agents.ledger_values import LEDGER_LOST, NARROW, KeptRecord, KeptSwitch, fields_of, switches_of, told
+from agents.ledger_values import (
+    GATEWAY_PARTS,
+    LEDGER_LOST,
+    NARROW,
+    KeptRecord,
+    KeptSwitch,
+    fields_of,
+    switches_of,
+    told,
+)
 from contracts.errors import LedgerLost
 from contracts.events import Action, ActionKind, AuditEntry, Control, ControlKind, Refusal
 from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
@@ -238,9 +247,12 @@ class MemoryLedger(Ledger):
 
     def _full(self, limits: ClaimLimits, now_ms: int) -> Claim | None:
         """Why the fleet takes no further action now; None when it does."""
-        busy = len(self._store.targets)
-        if busy >= limits.in_flight:
+        if (busy := len(self._store.targets)) >= limits.in_flight:
             detail = f"{busy} actions are under way in the fleet, the limit is {limits.in_flight}"
+            return Claim(refusal=Refusal.FLEET_LIMIT, detail=detail)
+        at_gateways = sum(target.rpartition("/")[2] in GATEWAY_PARTS for target in self._store.targets)
+        if limits.at_gateways is not None and at_gateways >= limits.at_gateways:
+            detail = f"{at_gateways} actions are under way at gateways, the limit is {limits.at_gateways}"
             return Claim(refusal=Refusal.FLEET_LIMIT, detail=detail)
         begun = sum(ms > now_ms - _HOUR_MS for ms in self._store.begun.values())
         if begun >= limits.per_hour:

@@ -60,7 +60,7 @@ CLAIM = (
 local id, target, workload, owner = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, in_flight, per_hour = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local wall_ms, mode_rank, stacks = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11] == '1'
-local one_by_one = ARGV[12] == '1'
+local one_by_one, at_gateways = ARGV[12] == '1', tonumber(ARGV[13])
 local function refused(code, detail) return {'refused', code, detail} end
 
 local stands = redis.call('HGET', RECORDS, id)
@@ -120,6 +120,13 @@ if is_new then
   if busy >= in_flight then
     return refused('fleet_limit', busy .. ' actions are under way in the fleet, the limit is ' .. in_flight)
   end
+  if at_gateways > 0 then
+    local there, parts = 0, {queue = 1, context = 1, breaker = 1}
+    for _, each in ipairs(redis.call('HKEYS', TARGETS)) do there = there + (parts[each:match('[^/]*$')] or 0) end
+    if there >= at_gateways then
+      return refused('fleet_limit', there .. ' actions are under way at gateways, the limit is ' .. at_gateways)
+    end
+  end
   local hour_ago = string.format('(%.0f', wall_ms - 3600000)
   local begun = redis.call('ZCOUNT', BEGUN, hour_ago, '+inf')
   if begun >= per_hour then
@@ -149,7 +156,8 @@ return {'ok', fence, code, detail}
 """
 )
 """Action id, target, workload, owner; lease in ms; limits: in flight, an hour; wall ms; how narrow the action's mode is
-(-1: a person approved it); whether it stacks; whether its orders go out one by one, so that a mode bars the next."""
+(-1: a person approved it); whether it stacks; whether its orders go out one by one, so that a mode bars the next;
+how many may be under way at gateways (0: any)."""
 
 RELEASE = OPENED + "if redis.call('HGET', LEASE, 'owner') == ARGV[2] then redis.call('DEL', LEASE) end return {'ok'}"
 """Owner."""

@@ -6,12 +6,14 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import Control, ControlKind, Mode, Refusal
+from contracts.events import ActionKind, Control, ControlKind, Mode, Refusal
 from contracts.ledger import ActionRecord, Mark, Switches
 
 LEDGER_LOST: Final = Refusal.LEDGER_LOST.value
 """Why the fleet is stopped after a loss: `Switches.killed_why`, until a person resumes the fleet."""
 
+GATEWAY_PARTS: Final = frozenset(kind.part for kind in ActionKind if kind.gateway_setting)
+"""Ends of the targets of what is done at gateways."""
 NARROW: Final = {Mode.AUTONOMOUS: 0, Mode.SEMI_AUTONOMOUS: 1, Mode.ADVISORY: 2}
 """How narrow each mode is: the higher, the less is done without people."""
 

@@ -103,5 +103,8 @@ class ClaimLimits(_Part):
     """What the ledger checks when an action is to begin, for the whole fleet in one script; wall seconds."""
 
     in_flight: int = Field(default=4, ge=1, description="actions in the whole fleet that hold a target")
+    at_gateways: int | None = Field(
+        default=None, ge=1, description="of those, at gateways; None: as many as there may be"
+    )
     per_hour: int = Field(default=60, ge=1, description="actions begun in the last hour of wall time, whole fleet")
     lease_s: float = Field(default=10.0, gt=0)

@@ -54,6 +54,7 @@ def _gateways(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
     from connectors.gateway.client import check_url
 
     errors: list[str] = []
+    workloads = _workloads(settings)
     for name, gateway in settings.gateways.items():
         where, what = origins.get(("gateways", name, "url"), "settings"), f"gateways.{name}.url"
         try:
@@ -64,4 +65,20 @@ def _gateways(settings: Settings, origins: Mapping[Place, str]) -> list[str]:
             errors.append(
                 f"{where}: {what}: the simulated fleet has a gateway of its own. Leave it out, or set targets."
             )
+        elif workloads and name not in workloads:
+            names = ", ".join(sorted(workloads)[:10])
+            errors.append(
+                f"{where}: gateways.{name}: no target has the workload {name!r}, so nothing would be done there. "
+                f"Name the gateway as its targets name their workload: {names}."
+            )
     return errors
+
+
+def _workloads(settings: Settings) -> set[str]:
+    """Those of all targets; none where they cannot be read, which is told when they are scraped."""
+    from connectors.vllm.targets import load_targets
+
+    try:
+        return {target.workload for target in load_targets(settings.targets)}
+    except ConfigError:
+        return set()

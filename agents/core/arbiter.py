@@ -169,7 +169,7 @@ class Arbiter:
                 reviewer=review.reviewer if review else "",
                 at_ms=state.now_ms,
                 cause_ms=found.cause_ms,
-                expires_wall_ms=settings.expires_wall_ms(state.now_ms) if asks else None,
+                expires_wall_ms=settings.expires_wall_ms(state.now_ms, kind) if asks else None,
             ),
             given,
         )

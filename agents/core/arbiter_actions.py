@@ -60,7 +60,9 @@ def acted(
     flight = Flight(action=action, overdue_ms=overdue_ms, found=state.replicas or 0)
     adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
     ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else state.ordered
-    return state.model_copy(update={"flights": (*state.flights, flight), "ordered": ordered}), action
+    own = {name: (state.gateway.get(name, 0), round(value)) for name, value in action.gateway_limits.items()}
+    update = {"flights": (*state.flights, flight), "ordered": ordered, "gateway_own": state.gateway_own | own}
+    return state.model_copy(update=update), action
 
 
 def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
@@ -85,6 +87,9 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     if Refusal.MANUAL_CHANGE in outcome.reasons and (state.manual_ms is None or at_ms > state.manual_ms):
         # The executor saw a person's hand on the fleet; the event that tells of it may still be on its way.
         state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})
+    if outcome.end_state in (EndState.VERIFIED, EndState.HELD_UNVERIFIED):  # it sets back no more what it found
+        own = {name: (round(value),) for name, value in action.gateway_limits.items()}
+        state = state.model_copy(update={"gateway_own": state.gateway_own | own})
     if outcome.end_state not in DID_SOMETHING:
         return state
     kind = action.spec.kind

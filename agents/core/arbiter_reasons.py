@@ -211,11 +211,19 @@ def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettin
 
 def of_hand(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
     """The platform yields to a change by hand. It may still ask to add capacity, since users may be suffering; to take
-    some away while a person is at work is refused."""
-    if cooling(state.manual_ms, settings.manual_hold_s, state.now_ms) and state.manual_ms is not None:
-        past_s = (state.now_ms - state.manual_ms) / 1000
-        words = f"changed by hand {past_s:g} s ago, {settings.manual_hold_s:g} s are left to people: {state.manual}"
-        weight = Weight.REFUSES if candidate.spec.kind.takes_capacity else Weight.ASKS
+    some away while a person is at work is refused. What a person sets at a gateway holds back no capacity."""
+    kind = candidate.spec.kind
+    changes = [(state.manual_ms, state.manual)]
+    if kind is not ActionKind.SCALE_UP:
+        changes.append((state.gateway_hand_ms, state.gateway_hand))
+    recent = [
+        (ms, words) for ms, words in changes if ms is not None and cooling(ms, settings.manual_hold_s, state.now_ms)
+    ]
+    if recent:
+        last_ms, what = max(recent)
+        past_s = (state.now_ms - last_ms) / 1000
+        words = f"changed by hand {past_s:g} s ago, {settings.manual_hold_s:g} s are left to people: {what}"
+        weight = Weight.REFUSES if kind.takes_capacity else Weight.ASKS
         yield Reason(Refusal.MANUAL_CHANGE, words, weight)
 
 

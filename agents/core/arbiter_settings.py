@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from contracts.clock import AHEAD_S, ClockAnchor
 from contracts.events import ActionKind, Mode
 
+BREAKER_TTL_WALL_S = 300.0
+"""Whoever approves a breaker later than this refuses requests of engines that came back long ago."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -70,9 +73,12 @@ class ArbiterSettings:
         """The workload's own limits, or those that hold where it has none."""
         return self.limits.get(workload, self.default_limits)
 
-    def expires_wall_ms(self, at_ms: int) -> int:
-        """When a case that is opened at event time `at_ms` expires, wall ms."""
-        return self.wall_ms(at_ms) + round(self.approval_ttl_wall_s * 1000)
+    def expires_wall_ms(self, at_ms: int, kind: ActionKind) -> int:
+        """When a case of this kind that is opened at event time `at_ms` expires, wall ms."""
+        ttl_s = self.approval_ttl_wall_s
+        if kind is ActionKind.BREAKER:
+            ttl_s = min(ttl_s, BREAKER_TTL_WALL_S)
+        return self.wall_ms(at_ms) + round(ttl_s * 1000)
 
     def wall_ms(self, at_ms: int) -> int:
         """Wall time at event time `at_ms`."""

@@ -108,6 +108,8 @@ class Seen(_Part):
 class ArbiterState(_Part):
     """Per workload; event times in ms. `killed` says who stopped all action and why; None while it goes on.
     `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`;
+    `gateway` is what a gateway let through at `gateway_ms`, `gateway_own` the limits there that our actions account
+    for, `gateway_hand` what somebody else set there last;
     `ordered` how many there are to be once the scale-ups under way have ended, None where there are none.
 
     What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
@@ -123,6 +125,11 @@ class ArbiterState(_Part):
     killed_at_wall_ms: int | None = None
     manual_ms: int | None = None
     manual: str = ""
+    gateway: dict[str, int] = {}
+    gateway_ms: int | None = None
+    gateway_own: dict[str, tuple[int, ...]] = {}
+    gateway_hand_ms: int | None = None
+    gateway_hand: str = ""
     last_ms: dict[ActionKind, int] = {}
     replicas: int | None = None
     replicas_ms: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.core.arbiter_state import ArbiterState
-from contracts.events import MANUAL_CHANGE, Alert, Control, ControlKind, FleetEvent, Message, Severity
+from contracts.events import GATEWAY_CHANGE, MANUAL_CHANGE, Alert, Control, ControlKind, FleetEvent, Message, Severity
 
 
 def on_control(state: ArbiterState, control: Control) -> tuple[ArbiterState, list[Message]]:
@@ -30,6 +30,8 @@ def on_control(state: ArbiterState, control: Control) -> tuple[ArbiterState, lis
 def on_event(state: ArbiterState, event: FleetEvent) -> ArbiterState:
     """Note a change by hand; the newest one counts. Older ones are not even remembered: whoever follows a fleet tells
     anew, when it starts, of all that the fleet remembers."""
+    if event.name == GATEWAY_CHANGE:
+        return _on_gateway(state, event)
     if event.name != MANUAL_CHANGE or event.id in state.events.ids:
         return state
     at_ms = min(event.at_ms, state.now_ms)
@@ -38,6 +40,27 @@ def on_event(state: ArbiterState, event: FleetEvent) -> ArbiterState:
     events = state.events.add([event.id], at_ms, state.now_ms)
     summary = event.summary or f"change {event.number}"
     return state.model_copy(update={"events": events, "manual_ms": at_ms, "manual": summary})
+
+
+def _on_gateway(state: ArbiterState, event: FleetEvent) -> ArbiterState:
+    """Note what a gateway lets through; what no action of ours accounts for was set by hand."""
+    at_ms = min(event.at_ms, state.now_ms)
+    if state.gateway_ms is not None and at_ms < state.gateway_ms:
+        return state
+    known = state.gateway
+    strange = [
+        f"{name} {value}"
+        for name, value in sorted(event.limits.items())
+        if value != known.get(name, 0) and value not in state.gateway_own.get(name, ())
+    ]
+    if known == event.limits and not strange:
+        return state
+    state = state.model_copy(update={"gateway": dict(event.limits), "gateway_ms": at_ms})
+    if not strange:
+        return state
+    return state.model_copy(
+        update={"gateway_hand_ms": at_ms, "gateway_hand": f"at the gateway, {', '.join(strange)}"[:2000]}
+    )
 
 
 def _ignored(state: ArbiterState, control: Control, before_ms: int) -> Alert:

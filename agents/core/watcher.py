@@ -90,6 +90,10 @@ class Watcher(ABC, Generic[State]):
         """After the first tick, which is no look."""
         return state
 
+    def anew(self, state: State, at_ms: int) -> State:
+        """After the clock of the scraper that spoke first turned out to be wrong: nothing that it told counts."""
+        return self._kind(workload=state.workload, heard_ms=at_ms)
+
     def left(self, state: State, at_ms: int) -> State | None:
         """What is kept of a workload of which nobody has spoken for long: by default, nothing."""
         return None
@@ -113,8 +117,7 @@ class Watcher(ABC, Generic[State]):
         if at_ms - state.heard_ms > self._patience.forget_s * 1000:
             return self.left(state, at_ms), []
         if last_ms is None and state.heard_ms > at_ms + self._patience.ahead_s * 1000:
-            # The clock of the scraper that spoke first is wrong: nothing it told counts.
-            state = self._kind(workload=state.workload, heard_ms=at_ms)
+            state = self.anew(state, at_ms)
         state = state.model_copy(update={"tick_ms": at_ms})
         return (self.began(state), []) if last_ms is None else self.look(state, last_ms, at_ms)
 

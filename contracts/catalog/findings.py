@@ -96,10 +96,12 @@ _ALL = (
         "in_flight_wanted",
         "pressure",
         "requests",
-        "Requests at the replicas at once that fill four fifths of the cache.",
+        "Requests at once that fill four fifths of the cache; never more than the gateway lets through.",
     ),
-    FindingDef("gateway_in_flight", "pressure", "requests", "Most at once that the gateway lets through; 0: any."),
-    FindingDef("gateway_context_tokens", "pressure", "tokens", "Longest that the gateway lets through; 0: any."),
+    FindingDef("gateway_in_flight", "pressure", "requests", "Most at once at the replicas, by a rule; 0: none set it."),
+    FindingDef("in_flight_before", "pressure", "requests", "What that rule found at the gateway; 0: no limit."),
+    FindingDef("gateway_context_tokens", "pressure", "tokens", "Longest that is taken, by a rule; 0: none set it."),
+    FindingDef("context_tokens_before", "pressure", "tokens", "What that rule found at the gateway; 0: no limit."),
     FindingDef(
         "oom_prevented", "pressure", "cases", "Memory forecast to fill in ten minutes; our rules acted; it did not."
     ),

@@ -10,12 +10,15 @@ from agents.core.plans import flaw
 from agents.core.review import judge
 from agents.core.saga import next_move
 from contracts.events import (
+    GATEWAY_CHANGE,
     Action,
     ActionKind,
     ActionSpec,
     Answer,
     Candidate,
     Effect,
+    EndState,
+    FleetEvent,
     Plan,
     PlanStep,
     Refusal,
@@ -26,7 +29,7 @@ from contracts.events import (
 from contracts.laws.bounds import Bound, Comparator
 from contracts.ledger import ActionRecord, Mark, Phase
 from contracts.ports import Observation, StepState
-from tests.agents.arbiter_desk import Desk, ended, found, judged, settings, up
+from tests.agents.arbiter_desk import AT_MS, Desk, down, ended, found, judged, settings, tick, up, wall_ms
 from tests.agents.review_sets import a_fact, a_set
 from tests.agents.saga_help import NOW, action, check, look, record, reports, sli, told
 from tests.agents.test_arbiter_kinds import tune
@@ -65,6 +68,57 @@ def test_a_gateway_may_be_all_that_can_be_acted_on() -> None:
     alone = desk(has_controller=False)
     assert alone.decide(judged(found(up()))).reasons == (Refusal.NO_CONTROLLER,)
     assert alone.begin(candidate(QUEUE), at_s=5).target == "chat/queue"
+
+
+def at_gateway(at_s: float, in_flight: int, breaker_until_ms: int = 0) -> FleetEvent:
+    limits = {"max_in_flight": in_flight, "max_context_tokens": 0, "breaker_until_ms": breaker_until_ms}
+    at_ms = AT_MS + round(at_s * 1000)
+    return FleetEvent(workload="chat", name=GATEWAY_CHANGE, number=round(at_s), at_ms=at_ms, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [(candidate(QUEUE), Answer.NEEDS_APPROVAL), (up(), Answer.APPROVED), (down(), Answer.REFUSED)],
+    ids=["queue", "up", "down"],
+)
+def test_what_people_set_at_the_gateway_is_left_to_them_and_holds_back_no_capacity(
+    asked: Candidate, answer: Answer
+) -> None:
+    manned = desk()
+    manned.send(tick(0), at_gateway(0, 50))
+    decision = manned.decide(judged(found(asked, at_s=5)))
+    assert decision.answer is answer
+    assert (Refusal.MANUAL_CHANGE in decision.reasons) is (answer is not Answer.APPROVED)
+    later = desk()
+    later.send(tick(0), at_gateway(0, 50), tick(601))
+    assert later.decide(judged(found(asked, at_s=601))).answer is Answer.APPROVED
+
+
+@pytest.mark.parametrize("state", [EndState.VERIFIED, EndState.UNDONE])
+def test_what_our_own_actions_set_there_is_no_change_by_hand(state: EndState) -> None:
+    own = desk()
+    begun = own.begin(candidate(QUEUE))
+    own.send(tick(5), at_gateway(5, 96), at_gateway(7, 96))
+    own.send(*([at_gateway(60, 0)] if state is EndState.UNDONE else []), ended(begun, state, at_s=61))
+    if state is EndState.UNDONE:
+        own.send(at_gateway(65, 0))
+    own.begin(candidate(CONTEXT), at_s=70)
+    own.send(tick(80), at_gateway(80, 40))
+    assert Refusal.MANUAL_CHANGE in own.decide(judged(found(candidate(BREAKER), at_s=85))).reasons
+
+
+def test_what_people_lift_after_our_action_is_their_doing() -> None:
+    lifted = desk()
+    begun = lifted.begin(candidate(QUEUE))
+    lifted.send(tick(5), at_gateway(5, 96), ended(begun, at_s=90), tick(100), at_gateway(100, 0))
+    decision = lifted.decide(judged(found(candidate(CONTEXT), at_s=105)))
+    assert "at the gateway, max_in_flight 0" in " ".join(decision.detail)
+
+
+def test_a_breaker_is_asked_for_no_longer_than_five_minutes() -> None:
+    decision = desk().ask(candidate(BREAKER))
+    assert decision.expires_wall_ms == wall_ms(0) + 300_000
+    assert desk().ask(candidate(QUEUE)).expires_wall_ms == wall_ms(0) + 86_400_000
 
 
 def test_they_wait_for_nothing_but_their_own() -> None:

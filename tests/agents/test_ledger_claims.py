@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agents.ledger import RedisLedger
-from contracts.events import ControlKind, EndState, Mode, Refusal
+from contracts.events import Action, ControlKind, EndState, Mode, Refusal
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim
 from tests.agents.ledger_help import LIMITS, WALL_S, Wall, action, begun, control, ended, later
@@ -100,6 +100,19 @@ async def test_the_fleet_takes_so_many_actions_at_a_time(ledger: RedisLedger) ->
     assert (await ledger.claim(first, "anna", limits, at_ms=1)) == got, "one that was let in is not counted twice"
     assert await ledger.advance(ended(first), owner="anna", fence=got.fence, actor="anna", at_ms=1)
     assert (await ledger.claim(third, "anna", limits, at_ms=1)).refusal is None
+
+
+@pytest.mark.parametrize("part", ["queue", "context", "breaker"])
+async def test_gateways_take_so_many_of_them(ledger: RedisLedger, part: str) -> None:
+    def at_gateway(number: int) -> Action:
+        return action(number).model_copy(update={"target": f"chat-{number}/{part}"})
+
+    limits = ClaimLimits(in_flight=4, at_gateways=1)
+    await claim(ledger, 1)
+    first, second = [await ledger.record(at_gateway(number), at_ms=1) for number in (2, 3)]
+    assert (await ledger.claim(first, "anna", limits, at_ms=1)).refusal is None
+    refused = await ledger.claim(second, "anna", limits, at_ms=1)
+    assert (refused.refusal, "1 actions are under way at gateways" in refused.detail) == (Refusal.FLEET_LIMIT, True)
 
 
 async def test_the_hourly_limit_slides_with_the_wall_clock(

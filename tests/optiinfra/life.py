@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from agents.reviewer.deterministic import DeterministicReviewer
 from connectors.gateway.controller import GatewayController
+from connectors.gateway.watching import event_of
 from connectors.twin.actuation import Actuation
 from connectors.twin.controller import plan
 from connectors.twin.fleet import Fleet, WorkloadSpec, default_workloads
@@ -137,6 +138,7 @@ class Life:
     def __init__(self, shape: Shape, seed: int = 1) -> None:
         self.shape, self.heard, self.now_s = shape, list[Message](), 0
         self.fleet = Fleet((shape.workload(),), seed=seed, start_ms=BEGIN_MS)
+        self._gate = self.fleet.gates["chat"].state
         self.actuation = Actuation(self.fleet)
         known, clock, orders = default_map(), VirtualClock(), shape.orders()
         self._pages, self._translator = PageReader(known.wanted, prefix=known.prefix), Translator(known)
@@ -182,6 +184,10 @@ class Life:
             self.actuation.progress()
             for replica in self.fleet.discoverable():
                 self.driver.put((self._scrape(replica.replica_id),))
+            state = self.fleet.gates["chat"].state
+            if state != self._gate:
+                self.driver.put((event_of("chat", state, self.now_ms),))
+            self._gate = state
             self.driver.put((Tick(at_ms=self.now_ms, partition=0),))
             self.driver.run(self.now_ms)
 

@@ -94,19 +94,20 @@ def test_where_memory_fills_at_once_long_requests_are_refused_too_and_taken_agai
 
 def test_while_engines_die_every_request_is_refused_for_two_minutes() -> None:
     with Life(shape(replicas=3)) as life:
-        life.goes_on(60, 0.1)
+        life.goes_on(60, 0.4)
+        life.goes_on(75, 1.0)
         for name in ("chat-0", "chat-1", "chat-2"):
             life.fleet.reset(name, 5.0)
         life.goes_on(75, 0.1)
-        (action,) = life.told(Action)
+        action = life.told(Action)[-1]
         assert (action.rule, action.spec.kind) == ("break-circuit-on-restarts", ActionKind.BREAKER)
         gate = life.fleet.gates["chat"]
         assert gate.state.limits["breaker_until_ms"] == action.at_ms + 120_000
         life.goes_on(180, 0.1)
-        assert ended(life) == [("break-circuit-on-restarts", EndState.VERIFIED)]
+        assert ("break-circuit-on-restarts", EndState.VERIFIED) in ended(life)
         refused = gate.counts.broken
         assert refused > 20
         life.goes_on(30, 0.1)
         assert gate.counts.broken == refused, "it ends by itself"
-        answers = [each.answer for each in life.told(Decision)]
-        assert answers == [Answer.APPROVED]
+        breakers = [each for each in life.told(Decision) if each.candidate.spec.kind is ActionKind.BREAKER]
+        assert [each.answer for each in breakers] == [Answer.APPROVED]

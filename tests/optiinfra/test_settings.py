@@ -107,6 +107,15 @@ def test_a_gateway_that_nobody_could_ask_is_refused_with_its_line(place: Path, t
     assert "hush" not in str(caught.value)
 
 
+def test_a_gateway_for_a_workload_that_no_target_has_is_refused_with_the_fix(place: Path) -> None:
+    targets = place / "fleet.yaml"
+    targets.write_text("targets: [{url: 'http://10.0.0.7:8000', workload: chat}]\n")
+    text = f"targets: ['{targets}']\ngateways: {{NAME: {{url: 'http://router:9000'}}}}\n"
+    assert "chat" in read(place, text.replace("NAME", "chat")).settings.gateways
+    with pytest.raises(ConfigError, match=r"no target has the workload 'chats'.*: chat\."):
+        read(place, text.replace("NAME", "chats"))
+
+
 def test_a_webhook_needs_a_secret(place: Path) -> None:
     with pytest.raises(ConfigError, match=r"alerts\.secret"):
         read(place, "alerts: {webhook: 'https://example.org/hook'}\n")

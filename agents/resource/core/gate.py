@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.events import GATEWAY_CHANGE, EndState, FleetEvent, Outcome
-from contracts.ports import GATEWAY_LIMITS
+from contracts.events import GATEWAY_CHANGE, Action, EndState, FleetEvent, Outcome
 
 QUEUE_TO = 0.80
 KNOWN_FROM = 0.50
@@ -18,38 +17,131 @@ KNOWN_FROM = 0.50
 LEAST_CONTEXT_TOKENS = 4096
 """Requests of up to so many tokens are refused by none of our rules, where the operator names no other number."""
 
+STANDS_MS = 900_000
+"""A queue of ours that stands for so long hides a load for which the fleet is too small: people are told."""
+_NAMES = ("max_in_flight", "max_context_tokens")
+_THEIRS = " (not set by a rule, none lifts it)"
+
+
+class Ours(BaseModel):
+    """A limit of ours: what a verified action set, what stood before any of ours, 0 for none, since when one of ours
+    has, and whether people were told that it stands for long."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: int
+    before: int
+    since_ms: int
+    told: bool = False
+
 
 class Gate(BaseModel):
-    """What stands there, 0 for no limit; `at_ms` is when that was told last."""
+    """What stands there, 0 for no limit; `at_ms` is when that was told last, `heard_ms` when the gateway itself did.
+
+    `was` is what stood there before each limit changed last, and when it did. `ours` are the limits that we set,
+    `asked` what actions of ours that have not ended want to set. What people set is theirs: no rule of ours lifts or
+    loosens it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     max_in_flight: int = 0
     max_context_tokens: int = 0
     at_ms: int = 0
+    heard_ms: int = 0
+    was: dict[str, tuple[int, int]] = {}
+    ours: dict[str, Ours] = {}
+    asked: dict[str, int] = {}
 
     @property
     def holds(self) -> bool:
         """Whether it keeps anything from the replicas."""
         return bool(self.max_in_flight or self.max_context_tokens)
 
+    def own(self, name: str) -> Ours | None:
+        """The limit of this name that stands by our doing, None where none does."""
+        ours = self.ours.get(name)
+        return ours if ours is not None and ours.value == getattr(self, name) else None
+
+    def acted(self, action: Action) -> Gate:
+        """After an action was approved: what it sets will be told by the gateway, and is no change by hand."""
+        told = _limits_of(action)
+        return self.model_copy(update={"asked": self.asked | told}) if told else self
+
     def ended(self, outcome: Outcome) -> Gate:
-        """After an action. What was verified stands. Of one that was left as it is nobody knows: what it set may stand,
-        and what it lifted may not be lifted."""
-        settings, state = outcome.action.spec.settings, outcome.end_state
-        told = {name: round(value) for name, value in settings.items() if name in GATEWAY_LIMITS}
-        if not outcome.action.spec.kind.gateway_setting or not told or outcome.at_ms < self.at_ms:
-            return self
-        if state is EndState.VERIFIED or (state is EndState.HELD_UNVERIFIED and all(told.values())):
-            return self.model_copy(update=told | {"at_ms": outcome.at_ms})
-        return self
+        """After an action. What was verified stands, and is ours, unless the gateway has told of something else since
+        the action began. Of one that was left as it is nobody knows: what it set may stand, and is nobody's; what it
+        lifted may not be lifted."""
+        action, state = outcome.action, outcome.end_state
+        began_ms = action.at_ms if outcome.began_ms is None else outcome.began_ms
+        gate, heard = self, self.heard_ms > began_ms
+        for name, value in _limits_of(action).items():
+            asked = {each: wanted for each, wanted in gate.asked.items() if each != name}
+            gate, ours = gate.model_copy(update={"asked": asked}), gate.own(name)
+            if state is EndState.VERIFIED:
+                gate = gate._verified(name, value, heard=heard, began_ms=began_ms, at_ms=outcome.at_ms)
+            elif state is EndState.HELD_UNVERIFIED and heard:
+                gate = gate if ours else gate._not_ours(name)
+            elif state is EndState.HELD_UNVERIFIED and value and not (ours and value == ours.before):
+                gate = gate._set(name, value, outcome.at_ms)._not_ours(name)
+        return gate
+
+    def _verified(self, name: str, value: int, *, heard: bool, began_ms: int, at_ms: int) -> Gate:
+        """With a limit that was verified; `heard`: the gateway has told what stands since the action began."""
+        stands, known = getattr(self, name), self.ours.get(name)
+        was, changed_ms = self.was.get(name, (0, 0))
+        if heard and stands != value:
+            return self._not_ours(name)
+        found = was if heard and changed_ms >= began_ms else stands
+        goes_on = known is not None and found in (known.value, value)
+        if value == (known.before if known is not None and goes_on else found):
+            return (self if heard else self._set(name, value, at_ms))._not_ours(name)
+        if known is not None and goes_on:
+            ours = known.model_copy(update={"value": value})
+        else:
+            ours = Ours(value=value, before=found, since_ms=at_ms)
+        gate = self if heard else self._set(name, value, at_ms)
+        return gate.model_copy(update={"ours": gate.ours | {name: ours}})
+
+    def known_by(self, at_ms: int) -> Gate:
+        """What stands, told at `at_ms` at the latest: where clocks disagree, what comes next must not seem older."""
+        was = {name: (value, min(ms, at_ms)) for name, (value, ms) in self.was.items()}
+        ours = {
+            name: each.model_copy(update={"since_ms": min(each.since_ms, at_ms)}) for name, each in self.ours.items()
+        }
+        times = {"at_ms": min(self.at_ms, at_ms), "heard_ms": min(self.heard_ms, at_ms)}
+        return self.model_copy(update=times | {"was": was, "ours": ours})
+
+    def stands_long(self, at_ms: int) -> bool:
+        """Whether a queue of ours has stood for long, and nobody was told."""
+        queue = self.own("max_in_flight")
+        return queue is not None and not queue.told and at_ms - queue.since_ms >= STANDS_MS
+
+    def said(self) -> Gate:
+        """After people were told that the queue stands."""
+        queue = self.ours["max_in_flight"].model_copy(update={"told": True})
+        return self.model_copy(update={"ours": self.ours | {"max_in_flight": queue}})
 
     def heard(self, event: FleetEvent) -> Gate:
-        """After the gateway was read: whoever set it, that is what stands."""
+        """After the gateway was read: whoever set it, that is what stands. What we neither set nor are about to is not
+        ours any more."""
         if event.name != GATEWAY_CHANGE or event.at_ms < self.at_ms:
             return self
-        queue, context = (event.limits.get(name, 0) for name in ("max_in_flight", "max_context_tokens"))
-        return Gate(max_in_flight=queue, max_context_tokens=context, at_ms=event.at_ms)
+        gate = self.model_copy(update={"at_ms": event.at_ms, "heard_ms": event.at_ms})
+        for name in _NAMES:
+            value, ours = event.limits.get(name, 0), gate.ours.get(name)
+            if value != getattr(gate, name):
+                gate = gate._set(name, value, event.at_ms)
+            if ours is not None and value != ours.value and value != gate.asked.get(name):
+                gate = gate._not_ours(name)
+        return gate
+
+    def _set(self, name: str, value: int, at_ms: int) -> Gate:
+        was = self.was | {name: (getattr(self, name), at_ms)}
+        return self.model_copy(update={name: value, "at_ms": max(at_ms, self.at_ms), "was": was})
+
+    def _not_ours(self, name: str) -> Gate:
+        return self.model_copy(update={"ours": {each: ours for each, ours in self.ours.items() if each != name}})
 
     def present(self, context_tokens: int | None) -> int | None:
         """The longest requests that are taken now; None where that is not known. `context_tokens`: `max_model_len`."""
@@ -57,20 +149,34 @@ class Gate(BaseModel):
         return min(limits) if limits else None
 
     def values(self, kv: float | None, running: float | None) -> dict[str, float]:
-        """Numbers of a finding. `kv`: share of KV blocks in use, `running`: requests in the batches of all replicas."""
+        """Numbers of a finding. `kv`: share of KV blocks in use, `running`: requests in the batches of all replicas,
+        None where one of them did not tell. What is wanted is never looser than what stands."""
+        queue, context = self.own("max_in_flight"), self.own("max_context_tokens")
         told = {
-            "gateway_in_flight": float(self.max_in_flight),
-            "gateway_context_tokens": float(self.max_context_tokens),
+            "gateway_in_flight": float(queue.value if queue else 0),
+            "gateway_context_tokens": float(context.value if context else 0),
         }
+        told |= {"in_flight_before": float(queue.before)} if queue else {}
+        told |= {"context_tokens_before": float(context.before)} if context else {}
         if kv is not None and kv >= KNOWN_FROM and running is not None and running >= 1:
-            told["in_flight_wanted"] = float(max(1, int(running * QUEUE_TO / kv)))
+            wanted = max(1, int(running * QUEUE_TO / kv))
+            if not self.max_in_flight or wanted < self.max_in_flight:
+                told["in_flight_wanted"] = float(wanted)
         return told
 
     def explain(self) -> str:
         """What stands there, in words; empty where nothing does."""
         told = []
         if self.max_in_flight:
-            told.append(f"the gateway lets {self.max_in_flight} requests at once through")
+            whose = "" if self.own("max_in_flight") else _THEIRS
+            told.append(f"the gateway lets {self.max_in_flight} requests at once through{whose}")
         if self.max_context_tokens:
-            told.append(f"the gateway refuses requests of more than {self.max_context_tokens} tokens")
+            whose = "" if self.own("max_context_tokens") else _THEIRS
+            told.append(f"the gateway refuses requests of more than {self.max_context_tokens} tokens{whose}")
         return "; ".join(told)
+
+
+def _limits_of(action: Action) -> dict[str, int]:
+    """What an action sets there for longer than a breaker is open; empty for one on something else."""
+    settings = action.spec.settings if action.spec.kind.gateway_setting else {}
+    return {name: round(value) for name, value in settings.items() if name in _NAMES}

@@ -26,7 +26,7 @@ from agents.resource.core.readings import (
     rise_per_s,
     signs_of,
 )
-from agents.resource.core.valves import MANY, Valves
+from agents.resource.core.valves import MANY, SHORT, Valves, of_memory
 from contracts.catalog.findings import KINDS
 from contracts.events import Action, ActionKind, Alert, Finding, FleetEvent, Message, Outcome, Severity, Sli
 from contracts.events.findings import WORDS_LIMIT
@@ -82,7 +82,8 @@ class Memory(Watcher[ResourceState]):
         account, planned_ms = state.account.acted(action), state.planned_ms
         if action.spec.kind is ActionKind.TUNE:
             planned_ms = max(planned_ms, until_ms(action))
-        return state.model_copy(update={"account": account, "planned_ms": planned_ms})
+        acted = {"account": account, "gate": state.gate.acted(action)}
+        return state.model_copy(update=acted | {"planned_ms": planned_ms})
 
     def ended(self, state: ResourceState, outcome: Outcome) -> ResourceState:
         """What was prevented is counted; engines that begin anew from now on are soon no longer our doing."""
@@ -101,6 +102,11 @@ class Memory(Watcher[ResourceState]):
             workload=state.workload, heard_ms=state.heard_ms, tick_ms=at_ms, account=account, gate=gate
         )
 
+    def anew(self, state: ResourceState, at_ms: int) -> ResourceState:
+        """What the gateway told came by another clock than the SLIs, and stands."""
+        gate = state.gate.known_by(at_ms)
+        return ResourceState(workload=state.workload, heard_ms=at_ms, gate=gate)
+
     def look(self, state: ResourceState, last_ms: int, at_ms: int) -> tuple[ResourceState, list[Message]]:
         """Each kind of finding at its own time."""
         told: list[Message] = []
@@ -108,6 +114,9 @@ class Memory(Watcher[ResourceState]):
             gone_ms = at_ms - self._settings.gone_s * 1000
             known = {name: ms for name, ms in state.replicas.items() if ms >= gone_ms}
             state, told = self._look(state.model_copy(update={"replicas": known}), at_ms)
+            if state.gate.stands_long(at_ms):
+                told = [*told, _stands(state, at_ms)]
+                state = state.model_copy(update={"gate": state.gate.said()})
         if due(TIERS_MS, last_ms, at_ms):
             told += self._tiers(state, at_ms)
         if due(CONTEXT_MS, last_ms, at_ms):
@@ -125,7 +134,8 @@ class Memory(Watcher[ResourceState]):
         rise, restarts = rise_per_s(recent), sum(each.restarts for each in recent)
         full_s = full_in_s(rise)
         account = state.account.looked(at_ms, kept, full_s, held=state.gate.holds)
-        anew = sum(each.restarts for each in recent if each.end_ms > state.valves.tripped_ms)
+        since_ms = max(recent[0].end_ms - 1, state.valves.tripped_ms)
+        anew = sum(each.restarts for each in of_memory(kept) if each.end_ms > since_ms)
         valves = state.valves.looked(at_ms, recent[-1].kv, anew, len(state.replicas))
         if not any(each.kv is not None and each.end_ms >= from_ms for each in recent):
             valves = valves.lost()
@@ -133,7 +143,8 @@ class Memory(Watcher[ResourceState]):
         pressure, context_tokens = pressure_of(signs), self._settings.context_tokens.get(state.workload)
         longest, least = state.gate.present(context_tokens), self._settings.least_tokens(state.workload)
         values = account.values() | valves.values(at_ms, longest, least) | {"restarts_seen": restarts}
-        values |= state.gate.values(recent[-1].kv, recent[-1].running)
+        running = recent[-1].running if recent[-1].up >= len(state.replicas) else None
+        values |= state.gate.values(recent[-1].kv, running)
         values |= pressure.values() if pressure is not None else {}
         values |= _precursors(signs, recent, kept, rise)
         parts = (_words(pressure, recent, full_s), valves.explain(at_ms), state.gate.explain(), account.explain())
@@ -213,6 +224,20 @@ def _words(pressure: Pressure | None, recent: Sequence[Reading], full_s: float |
     return f"{pressure.explain()}; {now}{held}{rises}"
 
 
+def _stands(state: ResourceState, at_ms: int) -> Alert:
+    queue = state.gate.ours["max_in_flight"]
+    return Alert(
+        workload=state.workload,
+        name="gateway_queue_stands",
+        severity=Severity.WARNING,
+        subject=state.workload,
+        at_ms=at_ms,
+        summary=f"our queue at the gateway has stood for {(at_ms - queue.since_ms) // 60_000} min, {queue.value} "
+        "requests are let through at once: users wait before the gateway; the SLIs do not count them",
+        fix="Add replicas, or look at prompt lengths: the fleet is too small. See the gateway's own metrics.",
+    )
+
+
 def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None, gateway: bool) -> list[Message]:
     """What a gateway should begin or cease to do, told once; `gateway`: whether rules of ours do it. `kv`: share of KV
     blocks in use, None where it is not told."""
@@ -228,7 +253,7 @@ def _alerts(state: ResourceState, valves: Valves, at_ms: int, kv: float | None, 
         summary = f"{use}: the gateway need not hold requests on its account"
         told.append(Alert(name="gateway_queue_ended", severity=Severity.INFO, summary=summary, **facts))
     if valves.breaker_until_ms > state.valves.breaker_until_ms:
-        summary = f"{MANY} began anew within five minutes, unordered: answer 503 for 2 min"
+        summary = f"{MANY} began anew within five minutes {SHORT}: answer 503 for 2 min"
         fix = "See the logs of the engines for out-of-memory errors; lower gpu_memory_utilization or max_num_seqs."
         told.append(Alert(name="breaker_advised", severity=Severity.CRITICAL, summary=summary, fix=fix, **facts))
     return told

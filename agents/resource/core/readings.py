@@ -31,7 +31,8 @@ FULL_RATIO = 0.995
 class Reading(BaseModel):
     """One window of a workload. `kv` and `kv_max`: share of KV blocks in use, mean of replicas and fullest scrape;
     `preempted`, `finished`: requests in it; `failures_per_s`, `truncated`: as SLIs have them; None where not told.
-    `restarts`: engines that began anew and were not told to; `running`: requests in all batches."""
+    `restarts`: engines that began anew and were not told to; `running`: requests in the batches of the `up`
+    replicas that answered, None where one of them did not tell."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,6 +47,7 @@ class Reading(BaseModel):
     truncated: float | None = None
     restarts: float = 0.0
     running: float | None = None
+    up: int = 0
 
     @property
     def filled(self) -> bool:
@@ -70,8 +72,15 @@ def reading_of(sli: Sli, *, planned: bool) -> Reading | None:
         failures_per_s=sli.value("kv_allocation_failures_per_s"),
         truncated=sli.value("truncated_ratio"),
         restarts=0.0 if planned else sli.value("restarts") or 0.0,
-        running=sli.value("requests_running"),
+        running=sli.value("requests_running") if _all_told("requests_running", sli) else None,
+        up=sli.instances_up,
     )
+
+
+def _all_told(name: str, sli: Sli) -> bool:
+    """Whether each scrape of the workload told it: a sum of some replicas is too small."""
+    told, scrapes = sli.values.get(name), sli.values.get("replicas_up")
+    return scrapes is None or (told is not None and told.samples >= scrapes.samples)
 
 
 class Readings(BaseModel):

@@ -6,15 +6,33 @@ Each is advice, on from one threshold until another (requirements, Resource); wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from pydantic import BaseModel, ConfigDict
+
+from agents.resource.core.readings import Reading
 
 QUEUE_ABOVE, QUEUE_UNTIL = 0.85, 0.75
 CUT_ABOVE, CUT_UNTIL, CUT_TO = 0.90, 0.85, 0.8
 """Contexts are cut to this share above the one share of KV blocks in use, until it is back below the other."""
 BREAKER_RESTARTS, BREAKER_SHARE, BREAKER_MS = 3, 0.1, 120_000
-"""So many engines that began anew in five minutes, and that share of the replicas at least, refuse requests for two:
-metrics do not tell an OOM from another crash, and of a large fleet a few always begin anew."""
+"""So many engines that began anew in five minutes while memory was short, and that share of the replicas at least,
+refuse requests for two: metrics do not tell an OOM from another crash, and of a large fleet a few always begin anew."""
 MANY = f"{BREAKER_RESTARTS} engines or more, a tenth of all at least,"
+SHORT = "after memory was short"
+SHORT_RATIO, SHORT_MS = 0.9, 300_000
+"""A restart is put down to memory where so much of the KV cache of the workload was in use, or requests were pushed
+out, within so long before it: others, as a rolling restart by hand, trip no breaker."""
+
+
+def of_memory(readings: Sequence[Reading]) -> Iterator[Reading]:
+    """Those of the `readings`, oldest first, in which engines began anew after memory was short."""
+    short_ms: int | None = None
+    for each in readings:
+        if (each.kv or 0.0) >= SHORT_RATIO or (each.preempted or 0.0) > 0:
+            short_ms = each.end_ms
+        if each.restarts and short_ms is not None and each.end_ms - short_ms <= SHORT_MS:
+            yield each
 
 
 class Valves(BaseModel):
@@ -33,8 +51,8 @@ class Valves(BaseModel):
 
     def looked(self, at_ms: int, kv: float | None, restarts: float, replicas: int = 0) -> Valves:
         """After a look. `kv`: share of KV blocks in use by the newest reading; unknown leaves all as it is. `restarts`:
-        those of the last five minutes that nobody ordered, since the breaker was tripped last, among so many
-        `replicas`."""
+        those of the last five minutes that nobody ordered, of engines whose memory was short before, since the breaker
+        was tripped last, among so many `replicas`."""
         breaker_ms = self.breaker_until_ms
         if restarts >= max(BREAKER_RESTARTS, BREAKER_SHARE * replicas) and at_ms >= breaker_ms:
             breaker_ms = at_ms + BREAKER_MS
@@ -66,5 +84,5 @@ class Valves(BaseModel):
             told.append(f"take no request longer than {CUT_TO:.0%} of max_model_len until it is below {CUT_UNTIL:.0%}")
         if at_ms < self.breaker_until_ms:
             left_s = (self.breaker_until_ms - at_ms) / 1000
-            told.append(f"answer 503 for {left_s:.0f} s: {MANY} began anew within five minutes")
+            told.append(f"answer 503 for {left_s:.0f} s: {MANY} began anew within five minutes {SHORT}")
         return "; ".join(told)

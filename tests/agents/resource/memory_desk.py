@@ -49,6 +49,15 @@ def action(at_s: float, *, rule: str = OURS, kind: ActionKind = ActionKind.SCALE
     return one.model_copy(update={"rule": rule})
 
 
+def sets(
+    value: float, kind: ActionKind = ActionKind.QUEUE, at_s: float = 130, rule: str = "queue-at-gateway"
+) -> Action:
+    """A limit at the gateway, by this rule."""
+    told = action(at_s, rule=rule)
+    spec = told.spec.model_copy(update={"kind": kind, "settings": {kind.gateway_setting: value}})
+    return told.model_copy(update={"spec": spec, "target": f"chat/{kind.part}"})
+
+
 def random_log(seed: int, seconds: int = 1500) -> list[Message]:
     """Memory that fills and empties, with windows missing, late, told again and of wrong clocks, engines that begin
     anew, and actions of which some are never heard again."""

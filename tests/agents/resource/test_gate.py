@@ -19,20 +19,13 @@ from contracts.events import (
     Finding,
     FleetEvent,
     Message,
+    Sli,
 )
-from tests.agents.resource.memory_desk import action, findings, use
+from tests.agents.resource.memory_desk import action, findings, sets, use, window
 from tests.agents.resource.test_prevented import END_S, case, counts, seen
 from tests.agents.watching_desk import ms, outcome
 
 CUT = ActionKind.CONTEXT
-
-
-def sets(
-    value: float, kind: ActionKind = ActionKind.QUEUE, at_s: float = 130, rule: str = "queue-at-gateway"
-) -> Action:
-    told = action(at_s, rule=rule)
-    spec = told.spec.model_copy(update={"kind": kind, "settings": {kind.gateway_setting: value}})
-    return told.model_copy(update={"spec": spec, "target": f"chat/{kind.part}"})
 
 
 def after(gate: Gate, told: Action, state: EndState) -> Gate:
@@ -150,4 +143,91 @@ def test_what_the_gateway_itself_tells_stands_whoever_set_it_and_what_is_older_d
 
 def test_a_stage_that_begins_anew_knows_what_stands_from_the_gateway() -> None:
     (found, *_) = findings([told(-5, 70), *use([0.5] * 10)])
-    assert found.value("gateway_in_flight") == 70
+    assert "the gateway lets 70 requests at once through (not set by a rule, none lifts it)" in found.words
+    assert found.value("gateway_in_flight") == 0
+
+
+OURS = {"gateway_in_flight": 96, "in_flight_before": 0}
+"""What a finding tells of a queue that we set where none was."""
+
+
+def queue_of(gate: Gate) -> dict[str, float]:
+    return {name: value for name, value in gate.values(None, None).items() if "in_flight" in name}
+
+
+def set_to(gate: Gate, value: float, at_s: float, *heard: FleetEvent, state: EndState = EndState.VERIFIED) -> Gate:
+    """After an action of ours that began at `at_s` and ended 100 s later, the gateway being heard in between."""
+    acts = sets(value, at_s=at_s)
+    gate = gate.acted(acts)
+    for event in heard:
+        gate = gate.heard(event)
+    return gate.ended(outcome(acts, at_s + 100, state))
+
+
+@pytest.mark.parametrize("heard", [(), (told(135, 96),)], ids=["outcome", "gateway"])
+def test_what_we_set_is_ours_and_what_people_set_is_not(heard: tuple[FleetEvent, ...]) -> None:
+    assert queue_of(Gate().heard(told(10, 50))) == {"gateway_in_flight": 0}
+    gate = set_to(Gate(), 96, 130, *heard)
+    assert queue_of(gate) == OURS
+    assert queue_of(gate.heard(told(240, 96))) == OURS
+    for value in (0, 50, 200):
+        assert queue_of(gate.heard(told(300, value))) == {"gateway_in_flight": 0}
+    assert queue_of(gate.heard(told(300, 50)).heard(told(400, 96))) == {"gateway_in_flight": 0}, "set by hand again"
+
+
+@pytest.mark.parametrize("state", [EndState.HELD_UNVERIFIED, EndState.UNDONE, EndState.REFUSED, EndState.FAILED])
+def test_only_what_was_verified_is_ours(state: EndState) -> None:
+    assert queue_of(set_to(Gate(), 96, 130, state=state)) == {"gateway_in_flight": 0}
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["outcomes", "gateway"])
+def test_a_release_goes_back_to_what_people_had_set_before_the_first_of_ours(heard: bool) -> None:
+    gate = Gate().heard(told(10, 200))
+    for at_s, value in ((130, 96), (330, 80)):
+        gate = set_to(gate, value, at_s, *([told(at_s + 5, value)] if heard else []))
+        assert queue_of(gate) == {"gateway_in_flight": value, "in_flight_before": 200}
+    undone = set_to(gate, 200, 530, told(535, 200), told(560, 80), state=EndState.UNDONE)
+    assert queue_of(undone) == {"gateway_in_flight": 80, "in_flight_before": 200}
+    released = set_to(gate, 200, 530, *([told(535, 200)] if heard else []))
+    assert queue_of(released) == {"gateway_in_flight": 0}
+    assert released.max_in_flight == 200
+
+
+def test_an_outcome_changes_nothing_that_the_gateway_told_since_the_action_began() -> None:
+    gate = set_to(Gate(), 96, 130, told(135, 96), told(200, 40))
+    assert (gate.max_in_flight, queue_of(gate)) == (40, {"gateway_in_flight": 0})
+    gate = set_to(Gate().heard(told(10, 96)), 96, 130, told(135, 96))
+    assert queue_of(gate) == {"gateway_in_flight": 0}, "a person had set the same"
+
+
+@pytest.mark.parametrize(("standing", "wanted"), [(0, 160), (161, 160), (160, None), (70, None)])
+def test_what_is_wanted_is_never_looser_than_what_stands(standing: int, wanted: int | None) -> None:
+    assert Gate(max_in_flight=standing).values(0.9, 180.0).get("in_flight_wanted") == wanted
+
+
+def test_a_cut_is_never_looser_than_what_stands() -> None:
+    gate = Gate(max_context_tokens=3000)
+    assert "context_cut_tokens" not in Valves(cut=True).values(0, gate.present(16_384), 4096)
+
+
+def test_first_slis_of_a_wrong_clock_leave_what_is_known_of_the_gateway() -> None:
+    log = [told(-5, 70), window(5000), *use([0.5] * 10)]
+    (found, *_) = findings(log)
+    assert "the gateway lets 70 requests at once through" in found.words
+
+
+def test_a_queue_of_ours_that_stands_for_long_is_told_once() -> None:
+    log = [*use([0.8] * 4), sets(96, at_s=41), outcome(sets(96, at_s=41), 60), *use([0.8] * 200, from_s=40)]
+    _, outputs = resource_stage(ResourceSettings(gateways=None)).step(None, log)
+    (alert,) = [each for each in outputs if isinstance(each, Alert)]
+    assert (alert.name, alert.at_ms) == ("gateway_queue_stands", ms(990))
+    assert "users wait before the gateway; the SLIs do not count them" in alert.summary
+
+
+@pytest.mark.parametrize(("up", "scrapes", "wanted"), [(2, 4, True), (1, 4, False), (2, 5, False)])
+def test_how_many_fit_is_not_told_where_a_replica_did_not_say_how_many_run(up: int, scrapes: int, wanted: bool) -> None:
+    minutes = [window(0, size_s=60, name=f"chat-{each}") for each in range(2)]
+    told = use([0.9] * 5, requests_running=(100.0, 4), replicas_up=(float(up), scrapes))
+    few = [each.model_copy(update={"instances_up": up}) if isinstance(each, Sli) else each for each in told]
+    (found,) = findings([*minutes, *few])
+    assert ("in_flight_wanted" in found.values) is wanted

@@ -12,7 +12,7 @@ from contracts.catalog.findings import FINDINGS, KINDS
 from contracts.events import Action, ActionKind, Alert, Finding, Message
 from contracts.topics import ACTIONS, ALERTS, EVENTS, OUTCOMES, SLIS, TICKS
 from contracts.topics import FINDINGS as FINDINGS_TOPIC
-from tests.agents.resource.memory_desk import STAGE, action, findings, run, use, window
+from tests.agents.resource.memory_desk import STAGE, action, findings, run, sets, use, window
 from tests.agents.watching_desk import ms, outcome, tick
 
 RISE = [0.5 + 0.01 * place for place in range(40)]
@@ -39,6 +39,8 @@ def test_a_rising_cache_is_scored_timed_and_forecast() -> None:
 
 def test_every_number_of_the_catalogue_is_told_where_all_is_known() -> None:
     log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01, requests_running=90.0)
+    for each in (sets(96, at_s=15), sets(9000, ActionKind.CONTEXT, at_s=15)):
+        log[2:2] = [each, outcome(each, 60)]
     assert findings(log)[-1].values.keys() == {name for name, each in FINDINGS.items() if each.kind == "pressure"}
 
 
@@ -127,8 +129,16 @@ def test_silence_ends_the_advice() -> None:
 
 
 def test_three_engines_that_begin_anew_advise_a_breaker_once() -> None:
-    log = use([0.5] * 3, restarts=1.0) + use([0.5] * 40, from_s=30)
+    log = use([0.5] * 3, restarts=1.0, preemptions_per_s=0.1) + use([0.5] * 40, from_s=30)
     assert [each.name for each in alerts(log)] == ["breaker_advised"]
+
+
+def test_a_rolling_restart_by_hand_with_memory_to_spare_advises_no_breaker() -> None:
+    log = use([0.02] * 6)
+    for at_s in (60, 120, 180):
+        log += [*use([0.02], from_s=at_s, restarts=1.0), *use([0.02] * 5, from_s=at_s + 10)]
+    assert alerts(log + use([0.02] * 20, from_s=240)) == []
+    assert max(each.values["restarts_seen"] for each in findings(log)) == 3
 
 
 def test_restarts_that_were_ordered_advise_nothing() -> None:
@@ -164,7 +174,8 @@ def test_of_a_large_fleet_a_few_engines_that_begin_anew_advise_no_breaker() -> N
         told: list[Message] = []
         for at_s in range(0, 360, 60):
             told += [window(at_s, size_s=60, name=f"chat-{each}") for each in range(40)]
-            told += use([0.5] * 6, from_s=at_s, restarts=restarts if at_s == 0 else 0.0)
+            first: dict[str, float] = {"restarts": restarts, "preemptions_per_s": 0.1} if at_s == 0 else {}
+            told += use([0.5] * 6, from_s=at_s, **first)
         return told
 
     assert alerts(log(0.5)) == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agents.resource.core.valves import BREAKER_MS, Valves
+from agents.resource.core.readings import Reading
+from agents.resource.core.valves import BREAKER_MS, Valves, of_memory
 
 
 def after(levels: list[float | None]) -> Valves:
@@ -43,6 +44,26 @@ def test_three_restarts_trip_the_breaker_for_two_minutes() -> None:
     assert told == [1.0, 0.0]
 
 
+def reading(end_s: int, kv: float | None, restarts: float = 0.0, preempted: float = 0.0) -> Reading:
+    return Reading(end_ms=end_s * 1000, size_s=10, cause_ms=0, kv=kv, restarts=restarts, preempted=preempted)
+
+
+@pytest.mark.parametrize(
+    ("before", "counts"),
+    [
+        (reading(0, 0.02), False),
+        (reading(0, 0.89), False),
+        (reading(0, 0.90), True),
+        (reading(0, None, preempted=0.2), True),
+        (reading(-10, 0.95), False),
+    ],
+    ids=str,
+)
+def test_a_restart_counts_where_memory_was_short_in_the_five_minutes_before(before: Reading, counts: bool) -> None:
+    died = reading(300, 0.1, restarts=1.0)
+    assert list(of_memory([before, died])) == ([died] if counts else [])
+
+
 def test_of_a_large_fleet_a_tenth_trips_the_breaker() -> None:
     assert Valves().looked(1_000_000, 0.5, 3, 31).breaker_until_ms == 0
     assert Valves().looked(1_000_000, 0.5, 4, 40).breaker_until_ms == 1_000_000 + BREAKER_MS
@@ -64,5 +85,5 @@ def test_all_that_is_advised_is_said_in_words_and_nothing_else() -> None:
     assert words == (
         "let requests queue at the gateway until KV use is below 75%; take no request longer than 80% of max_model_len "
         "until it is below 85%; answer 503 for 120 s: 3 engines or more, a tenth of all at least, began anew within "
-        "five minutes"
+        "five minutes after memory was short"
     )
