@@ -131,13 +131,13 @@ class Carrier:
     def _limits_of(self, record: ActionRecord) -> ClaimLimits:
         """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is
         needed meanwhile, or a gateway that is to hold requests back, finds the other half. Gateways together take half
-        of what may be under way at once, and never the last of it."""
+        of what may be under way at once, and never the last of it, and leave a quarter of the hour to capacity."""
         kind, limits = record.action.spec.kind, self._limits
         if kind.scales:
             return limits
         if kind.gateway_setting:
             most = {"in_flight": max(1, limits.in_flight - 1), "at_gateways": max(1, limits.in_flight // 2)}
-            return limits.model_copy(update=most)
+            return limits.model_copy(update=most | {"per_hour": max(1, limits.per_hour * 3 // 4)})
         half = {"in_flight": max(1, limits.in_flight // 2), "per_hour": max(1, limits.per_hour // 2)}
         return limits.model_copy(update=half)
 

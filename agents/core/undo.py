@@ -137,14 +137,19 @@ def _stays(record: ActionRecord, view: View, number: int) -> Move | None:
 
 
 def _stands(record: ActionRecord, view: View, number: int) -> Move | None:
-    """Why a limit that keeps requests from the replicas is left as it is; None where it is set back, and for any other
-    step. One that others have changed, or that never came, is not set back but called off: that loosens nothing."""
+    """Why a limit at a gateway is left as it is; None where it is set back, and for any other step. One that others
+    have changed, or that never came, is not set back but called off: that changes nothing. What people have a hand in
+    is left to them; beyond that, only what keeps requests from the replicas needs a reason to be set back."""
     step = record.plan.steps[number] if record.plan is not None else None
-    if step is None or not any(looser(name, value, step.settings[name]) for name, value in step.before.items()):
+    if step is None or step.kind is not StepKind.LIMIT:
         return None
     if _serves_nobody(record, view, number) or (view.seen is not None and not _seen_set(step, view.seen)):
         return None
     halt = halted(record, view)
+    by_hand = Refusal.MANUAL_CHANGE.value in record.reasons or (halt and halt[0] is Refusal.MANUAL_CHANGE)
+    loosens = any(looser(name, value, step.settings[name]) for name, value in step.before.items())
+    if not loosens and not by_hand:
+        return None
     if halt and halt[0] is not Refusal.PREEMPTED:
         return held(record, view, halt[0], detail=f"not set back: {halt[1]}")
     if any(code.value in record.reasons for code in BY_PEOPLE):

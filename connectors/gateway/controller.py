@@ -22,13 +22,10 @@ TRIES = 3
 """Writes that others came before; each time it is looked at anew."""
 ITSELF = "gateway"
 """The name under which an observation has the limits of the gateway."""
-FOUND = "gateway before ours"
-"""The name under which it has the limits that stood there before the first of ours."""
 
 
 class _Note(BaseModel):
-    """What was left at `version`: the newest tokens, the highest fence by limit, how often others had changed it; by
-    limit what we set last, and what others had there before."""
+    """What was left at `version`: the newest tokens, the highest fence by limit, how often others had changed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,8 +33,6 @@ class _Note(BaseModel):
     tokens: tuple[str, ...] = ()
     fences: dict[str, int] = {}
     by_hand: int = 0
-    ours: dict[str, int] = {}
-    found: dict[str, int] = {}
 
 
 Made = Callable[[GatewayState], dict[str, int]]
@@ -55,22 +50,21 @@ class GatewayController(Controller):
     async def observe(self, workload: str) -> Observation:
         state = await self._gateway.read(self._workload)
         limits = {name: float(value) for name, value in state.limits.items()}
-        note = _note(state)
-        settings = {ITSELF: limits, FOUND: {name: float(value) for name, value in note.found.items()}}
-        return Observation(at_ms=self._clock_ms(), serving=(), manual_changes=note.by_hand, settings=settings)
+        by_hand = _note(state).by_hand
+        return Observation(at_ms=self._clock_ms(), serving=(), manual_changes=by_hand, settings={ITSELF: limits})
 
     async def plan(self, action: Action, seen: Observation) -> Plan:
         """One step, even where the limits are so already: then it is verified, and nothing changes. A limit is loosened
-        by lifting it, or by setting it to what others had there before ours; by no other number."""
+        only by an action that restores."""
         wanted = action.gateway_limits
         if not wanted:
             what = f"a gateway does no {action.spec.kind}"
             raise ConfigError(what, where=action.target, fix="Give it to the fleet's controller.")
         before = {name: seen.settings[ITSELF][name] for name in wanted}
         for name, value in wanted.items():
-            if value and looser(name, value, before[name]) and value != seen.settings[FOUND].get(name):
+            if looser(name, value, before[name]) and not action.spec.restores:
                 what = f"needless: {name} stands at {before[name]:.0f} already, which is tighter than {value:.0f}"
-                raise ConfigError(what, where=action.target, fix="Nothing needs to be done; 0 lifts it.")
+                raise ConfigError(what, where=action.target, fix="Nothing needs to be done.")
         step = PlanStep(kind=StepKind.LIMIT, settings=wanted, before=before)
         return Plan(steps=(step,), replicas_before=0, manual_changes=seen.manual_changes)
 
@@ -117,14 +111,11 @@ class GatewayController(Controller):
             if tokens[-1] in note.tokens:
                 return
             limits = made(state)
-            theirs = {name: state.limits[name] for name in limits if state.limits[name] != note.ours.get(name)}
             left = _Note(
                 version=state.version + 1,
                 tokens=(*(each for each in note.tokens if each not in tokens), *tokens)[-TOKENS_KEPT:],
                 fences=note.fences | dict.fromkeys(step.settings, fence),
                 by_hand=note.by_hand,
-                ours=note.ours | limits,
-                found=note.found | theirs,
             )
             try:
                 await self._gateway.write(self._workload, limits, if_version=state.version, note=left.model_dump_json())

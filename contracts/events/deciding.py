@@ -43,7 +43,8 @@ class ActionSpec(_Part):
     A TUNE has `settings`, engine flags by their names in vLLM (`max_num_seqs`), and names the replicas that are to have
     them in `by_replica`, each with 1. One that `restores` gives back settings under which users waited less. A ROUTE
     has the share of requests of every replica in `by_replica`, one in sum. What is done at the gateway has its one
-    setting in `settings`, and counts as one of `replicas`.
+    setting in `settings`, and counts as one of `replicas`; one that `restores` lifts a limit of ours, and no other
+    loosens one.
     """
 
     kind: ActionKind
@@ -59,14 +60,14 @@ class ActionSpec(_Part):
     def frees_one(self) -> bool:
         """Whether it takes a bad setting from one replica: that need not wait until the fleet stands still, since what
         hurts under load makes the fleet grow for as long as it stands."""
-        return self.restores and self.replicas == 1
+        return self.restores and self.replicas == 1 and self.kind is ActionKind.TUNE
 
     @model_validator(mode="after")
     def _what_its_kind_needs(self) -> Self:
         if self.stacks and self.kind is not ActionKind.SCALE_UP:
             raise ValueError(f"a {self.kind} does not stack: only scale-ups begin while others are under way")
-        if self.restores and self.kind is not ActionKind.TUNE:
-            raise ValueError(f"a {self.kind} restores no settings: only a tune does")
+        if self.restores and not (self.kind is ActionKind.TUNE or self.kind.gateway_setting):
+            raise ValueError(f"a {self.kind} restores no settings: a tune does, and what is done at a gateway")
         if at_gateway := self.kind.gateway_setting:
             if set(self.settings) != {at_gateway} or self.by_replica or self.replicas != 1:
                 raise ValueError(f"a {self.kind} sets {at_gateway} at one gateway, and nothing else")

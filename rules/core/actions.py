@@ -79,7 +79,7 @@ class ActionClause(Clause):
     `queue`, `context` and `breaker`: the one setting of a gateway that each is about (`ActionKind.gateway_setting`).
 
     A scale-up whose number leaves out what is ordered already may say that it `stacks`; a tune that gives back settings
-    under which users waited less, that it `restores`.
+    under which users waited less, that it `restores`, and what loosens a limit at a gateway too.
     """
 
     kind: ActionKind
@@ -94,8 +94,9 @@ class ActionClause(Clause):
     def _of_its_kind(self) -> Self:
         if self.stacks and self.kind is not ActionKind.SCALE_UP:
             raise wrong(f"a {self.kind} does not stack", fix="Leave `stacks` out: it is for scale-ups.")
-        if self.restores and self.kind is not ActionKind.TUNE:
-            raise wrong(f"a {self.kind} restores no settings", fix="Leave `restores` out: it is for a tune.")
+        if self.restores and not (self.kind is ActionKind.TUNE or self.kind.gateway_setting):
+            fix = "Leave `restores` out: it is for a tune, and for what is done at a gateway."
+            raise wrong(f"a {self.kind} restores no settings", fix=fix)
         at_gateway = self.kind.gateway_setting
         if at_gateway and self.settings is not None and set(self.settings) != {at_gateway}:
             raise wrong(f"a {self.kind} sets {at_gateway} alone", fix=f"As `settings: {{{at_gateway}: 0}}`.")

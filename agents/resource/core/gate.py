@@ -76,23 +76,24 @@ class Gate(BaseModel):
         began_ms = action.at_ms if outcome.began_ms is None else outcome.began_ms
         gate, heard = self, self.heard_ms > began_ms
         for name, value in _limits_of(action).items():
-            asked = {each: wanted for each, wanted in gate.asked.items() if each != name}
+            asked = {each: wanted for each, wanted in gate.asked.items() if (each, wanted) != (name, value)}
             gate, ours = gate.model_copy(update={"asked": asked}), gate.own(name)
             if state is EndState.VERIFIED:
-                gate = gate._verified(name, value, heard=heard, began_ms=began_ms, at_ms=outcome.at_ms)
+                gate = gate._verified(name, value, heard=heard, seen_ms=action.at_ms, at_ms=outcome.at_ms)
             elif state is EndState.HELD_UNVERIFIED and heard:
                 gate = gate if ours else gate._not_ours(name)
             elif state is EndState.HELD_UNVERIFIED and value and not (ours and value == ours.before):
                 gate = gate._set(name, value, outcome.at_ms)._not_ours(name)
         return gate
 
-    def _verified(self, name: str, value: int, *, heard: bool, began_ms: int, at_ms: int) -> Gate:
-        """With a limit that was verified; `heard`: the gateway has told what stands since the action began."""
+    def _verified(self, name: str, value: int, *, heard: bool, seen_ms: int, at_ms: int) -> Gate:
+        """With a limit that was verified; `heard`: the gateway has told what stands since the action began. Since
+        clocks may differ by seconds, what changed after the data of the action (`seen_ms`) was changed by it."""
         stands, known = getattr(self, name), self.ours.get(name)
         was, changed_ms = self.was.get(name, (0, 0))
         if heard and stands != value:
             return self._not_ours(name)
-        found = was if heard and changed_ms >= began_ms else stands
+        found = was if heard and changed_ms >= seen_ms else stands
         goes_on = known is not None and found in (known.value, value)
         if value == (known.before if known is not None and goes_on else found):
             return (self if heard else self._set(name, value, at_ms))._not_ours(name)

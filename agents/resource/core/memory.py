@@ -35,6 +35,8 @@ LOOK_MS, TIERS_MS, CONTEXT_MS = (KINDS[kind] * 1000 for kind in ("pressure", "ti
 MINUTE_S, LENGTHS_S = 60, 300
 """Windows that tell which replicas there are, and those from which lengths and reuse are read."""
 REPLICAS_LIMIT = 1000
+NEWEST = 20
+"""So many of the actions and outcomes that were heard of are remembered: one that is read again changes nothing."""
 SETTLED_MS = 60_000
 """So long after a restart of our own an engine that began anew is put down to it."""
 
@@ -68,7 +70,7 @@ class Memory(Watcher[ResourceState]):
                 newest_ms = max(sli.end_ms, state.replicas.get(sli.instance_id, 0))
                 changes["replicas"] = state.replicas | {sli.instance_id: newest_ms}
         elif sli.size_s in SIZES_S:
-            reading = reading_of(sli, planned=sli.end_ms <= state.planned_ms)
+            reading = reading_of(sli, planned=sli.end_ms <= max(state.planned.values(), default=0))
             if reading is not None:
                 changes["readings"] = state.readings.heard(reading)
         elif sli.size_s == LENGTHS_S:
@@ -79,19 +81,21 @@ class Memory(Watcher[ResourceState]):
         """An action that is known changes nothing; one that sets engines anew restarts them."""
         if action.id in state.account.known:
             return state
-        account, planned_ms = state.account.acted(action), state.planned_ms
+        planned = state.planned
         if action.spec.kind is ActionKind.TUNE:
-            planned_ms = max(planned_ms, until_ms(action))
-        acted = {"account": account, "gate": state.gate.acted(action)}
-        return state.model_copy(update=acted | {"planned_ms": planned_ms})
+            planned = dict([*planned.items(), (action.id, until_ms(action))][-NEWEST:])
+        changes = {"account": state.account.acted(action), "gate": state.gate.acted(action), "planned": planned}
+        return state.model_copy(update=changes)
 
     def ended(self, state: ResourceState, outcome: Outcome) -> ResourceState:
         """What was prevented is counted; engines that begin anew from now on are soon no longer our doing."""
-        planned_ms = state.planned_ms
-        if outcome.action.spec.kind is ActionKind.TUNE:
-            planned_ms = min(planned_ms, outcome.at_ms + SETTLED_MS)
-        ended = {"account": state.account.ended(outcome), "gate": state.gate.ended(outcome)}
-        return state.model_copy(update=ended | {"planned_ms": planned_ms})
+        if outcome.id in state.over:
+            return state
+        planned, ident = state.planned, outcome.action.id
+        if ident in planned:
+            planned = planned | {ident: min(planned[ident], outcome.at_ms + SETTLED_MS)}
+        changes = {"account": state.account.ended(outcome), "gate": state.gate.ended(outcome), "planned": planned}
+        return state.model_copy(update=changes | {"over": (*state.over, outcome.id)[-NEWEST:]})
 
     def left(self, state: ResourceState, at_ms: int) -> ResourceState | None:
         """Of a workload of which nobody speaks, what was counted, and what stands at its gateway."""

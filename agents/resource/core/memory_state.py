@@ -42,8 +42,8 @@ class ResourceSettings(Patience):
 
 
 class ResourceState(BaseModel):
-    """Per workload, beside what every watcher knows: `replicas` is when each last told a minute, `planned_ms` until
-    when restarts are our own; then what each part knows."""
+    """Per workload, beside what every watcher knows: `replicas` is when each last told a minute, `planned` until when
+    restarts are our own, by action, `over` the newest outcomes that were heard of; then what each part knows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,7 +51,8 @@ class ResourceState(BaseModel):
     heard_ms: int
     tick_ms: int | None = None
     replicas: dict[str, int] = {}
-    planned_ms: int = 0
+    planned: dict[str, int] = {}
+    over: tuple[str, ...] = ()
     readings: Readings = Readings()
     account: Account = Account()
     valves: Valves = Valves()

@@ -21,15 +21,16 @@ refuse requests for two: metrics do not tell an OOM from another crash, and of a
 MANY = f"{BREAKER_RESTARTS} engines or more, a tenth of all at least,"
 SHORT = "after memory was short"
 SHORT_RATIO, SHORT_MS = 0.9, 300_000
-"""A restart is put down to memory where so much of the KV cache of the workload was in use, or requests were pushed
-out, within so long before it: others, as a rolling restart by hand, trip no breaker."""
+"""A restart is put down to memory where so much of the KV cache of the workload was in use within so long before it:
+others, as a rolling restart by hand, trip no breaker. That a request was pushed out says too little: replicas that go
+one by one do that to the others."""
 
 
 def of_memory(readings: Sequence[Reading]) -> Iterator[Reading]:
     """Those of the `readings`, oldest first, in which engines began anew after memory was short."""
     short_ms: int | None = None
     for each in readings:
-        if (each.kv or 0.0) >= SHORT_RATIO or (each.preempted or 0.0) > 0:
+        if (each.kv or 0.0) >= SHORT_RATIO:
             short_ms = each.end_ms
         if each.restarts and short_ms is not None and each.end_ms - short_ms <= SHORT_MS:
             yield each

@@ -8,8 +8,8 @@ from typing import Any
 
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
 from agents.resource.stages import resource_stage
-from contracts.events import Action, ActionKind, EndState, Finding, Message, Sli, SliValue
-from tests.agents.watching_desk import ordered, outcome, tick, told
+from contracts.events import GATEWAY_CHANGE, Action, ActionKind, EndState, Finding, FleetEvent, Message, Sli, SliValue
+from tests.agents.watching_desk import ms, ordered, outcome, tick, told
 
 SETTINGS = ResourceSettings(context_tokens={"chat": 16_384})
 STAGE = resource_stage(SETTINGS)
@@ -58,6 +58,12 @@ def sets(
     return told.model_copy(update={"spec": spec, "target": f"chat/{kind.part}"})
 
 
+def stands(at_s: float, in_flight: int) -> FleetEvent:
+    """The gateway tells how many requests it lets through at once."""
+    limits = {"max_in_flight": in_flight, "max_context_tokens": 0}
+    return FleetEvent(workload="chat", name=GATEWAY_CHANGE, number=1, at_ms=ms(at_s), limits=limits)
+
+
 def random_log(seed: int, seconds: int = 1500) -> list[Message]:
     """Memory that fills and empties, with windows missing, late, told again and of wrong clocks, engines that begin
     anew, and actions of which some are never heard again."""
@@ -88,6 +94,11 @@ def random_log(seed: int, seconds: int = 1500) -> list[Message]:
             rule = rng.choice(["scale-up-on-kv-pressure", "scale-up-to-forecast"])
             actions.append(action(at_s, rule=rule, kind=rng.choice([ActionKind.SCALE_UP, ActionKind.TUNE])))
             log.append(actions[-1])
+        if rng.random() < 0.05:
+            actions.append(sets(rng.choice((0.0, 80.0, 96.0)), at_s=at_s))
+            log.append(actions[-1])
+        if rng.random() < 0.03:
+            log.append(stands(at_s, rng.choice((0, 80, 96, 150))))
         if actions and rng.random() < 0.05:
             log.append(outcome(rng.choice(actions), at_s, rng.choice(list(EndState))))
         if log and rng.random() < 0.1:

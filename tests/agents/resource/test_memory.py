@@ -129,8 +129,8 @@ def test_silence_ends_the_advice() -> None:
 
 
 def test_three_engines_that_begin_anew_advise_a_breaker_once() -> None:
-    log = use([0.5] * 3, restarts=1.0, preemptions_per_s=0.1) + use([0.5] * 40, from_s=30)
-    assert [each.name for each in alerts(log)] == ["breaker_advised"]
+    log = use([0.95]) + use([0.5] * 3, from_s=10, restarts=1.0) + use([0.5] * 40, from_s=40)
+    assert [each.name for each in alerts(log)].count("breaker_advised") == 1
 
 
 def test_a_rolling_restart_by_hand_with_memory_to_spare_advises_no_breaker() -> None:
@@ -174,12 +174,12 @@ def test_of_a_large_fleet_a_few_engines_that_begin_anew_advise_no_breaker() -> N
         told: list[Message] = []
         for at_s in range(0, 360, 60):
             told += [window(at_s, size_s=60, name=f"chat-{each}") for each in range(40)]
-            first: dict[str, float] = {"restarts": restarts, "preemptions_per_s": 0.1} if at_s == 0 else {}
-            told += use([0.5] * 6, from_s=at_s, **first)
+            first: dict[str, float] = {"restarts": restarts} if at_s == 0 else {}
+            told += use([0.95 if at_s == 0 else 0.5] * 6, from_s=at_s, **first)
         return told
 
-    assert alerts(log(0.5)) == []
-    assert [each.name for each in alerts(log(1.0))] == ["breaker_advised"]
+    assert "breaker_advised" not in [each.name for each in alerts(log(0.5))]
+    assert [each.name for each in alerts(log(1.0))].count("breaker_advised") == 1
 
 
 def test_replicas_are_named_only_where_a_setting_is_asked_for() -> None:

@@ -54,7 +54,7 @@ def reading(end_s: int, kv: float | None, restarts: float = 0.0, preempted: floa
         (reading(0, 0.02), False),
         (reading(0, 0.89), False),
         (reading(0, 0.90), True),
-        (reading(0, None, preempted=0.2), True),
+        (reading(0, 0.5, preempted=0.2), False),
         (reading(-10, 0.95), False),
     ],
     ids=str,

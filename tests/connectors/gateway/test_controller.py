@@ -57,7 +57,7 @@ async def test_an_order_that_was_taken_is_not_refused_for_what_people_did_after_
         (QUEUE, 40, 60.0, True),
         (QUEUE, 40, 40.0, False),
         (QUEUE, 40, 20.0, False),
-        (QUEUE, 40, 0.0, False),
+        (QUEUE, 40, 0.0, True),
         (CONTEXT, 4096, 8192.0, True),
         (CONTEXT, 8192, 4096.0, False),
         (BREAKER, 900_000, 120.0, True),
@@ -76,17 +76,17 @@ async def test_a_limit_is_not_loosened_by_setting_it(
         await planned(controller, action(kind, wanted))
 
 
-async def test_a_limit_may_be_set_back_to_what_people_had_there_before_ours(
-    controller: GatewayController, proxy: Proxy
-) -> None:
-    await by_hand(proxy.url, {"max_in_flight": 166})
+async def test_only_what_restores_loosens_a_limit(controller: GatewayController, proxy: Proxy) -> None:
     for token, value in (("t1", 96.0), ("t2", 80.0)):
         await controller.apply("chat", await planned(controller, action(value=value)), token, 1)
-    with pytest.raises(ConfigError, match="needless"):
-        await planned(controller, action(value=165.0))
-    await controller.apply("chat", await planned(controller, action(value=166.0)), "t3", 1)
+    for value in (0.0, 96.0):
+        with pytest.raises(ConfigError, match="needless"):
+            await planned(controller, action(value=value))
+    loosened = action(value=96.0)
+    restoring = loosened.model_copy(update={"spec": loosened.spec.model_copy(update={"restores": True})})
+    await controller.apply("chat", await planned(controller, restoring), "t3", 1)
     seen = await controller.observe("chat")
-    assert (seen.settings[ITSELF]["max_in_flight"], seen.manual_changes) == (166, 1)
+    assert (seen.settings[ITSELF]["max_in_flight"], seen.manual_changes) == (96, 0)
 
 
 async def test_a_gateway_that_forgot_knows_no_token(controller: GatewayController, proxy: Proxy) -> None:
