@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from faust.types import TP
+
 from contracts.codec import Record
 from contracts.errors import ConfigError, OptiInfraError
 from contracts.stage import Stage
@@ -115,16 +117,15 @@ class StageClient:
         return end
 
     async def earliest(self, topic: str, partition: int) -> int:
-        """The first offset that the broker still has."""
-        place = next(tp for tp in self._app.consumer.assignment() if tp == (topic, partition))
+        """The first offset that the broker still has; of any partition, since a rebalance may take it meanwhile."""
+        place = TP(topic, partition)
         found: int = (await self._app.consumer.earliest_offsets(place))[place]
         return found
 
     async def committed(self, topic: str, partition: int) -> int | None:
         """Where the group stands, asked of the broker: Faust's own note of it may not have been taken yet."""
         thread = self._app.consumer._thread
-        place = next(tp for tp in self._app.consumer.assignment() if tp == (topic, partition))
-        found: int | None = await thread.call_thread(thread._consumer.committed, place)
+        found: int | None = await thread.call_thread(thread._consumer.committed, TP(topic, partition))
         return found
 
     def forget_copies(self) -> None:
