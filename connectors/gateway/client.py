@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
-from contracts.errors import ConfigError, Conflict, Unavailable
+from connectors.session import HttpSession
+from contracts.errors import ConfigError, Conflict
 from contracts.ports import GATEWAY_LIMITS, Gateway, GatewayState
 
 MOST_BYTES = 64 * 1024
@@ -38,7 +37,7 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-class HttpGateway(Gateway):
+class HttpGateway(HttpSession, Gateway):
     """A session with a gateway; an async context manager. `timeout_s` is wall seconds a request.
 
     Refused connections, late, torn or endless answers, HTTP 408, 429 and 5xx are Unavailable, and so is every answer to
@@ -47,21 +46,8 @@ class HttpGateway(Gateway):
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
-        self._url, self._timeout_s = check_url(url), timeout_s
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> HttpGateway:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        fix = "Does it run, and is its address right (gateways)?"
+        super().__init__(check_url(url), name="gateway", timeout_s=timeout_s, most_bytes=MOST_BYTES, fix=fix)
 
     async def read(self, workload: str) -> GatewayState:
         return await self._ask("GET", workload)
@@ -71,22 +57,13 @@ class HttpGateway(Gateway):
         return await self._ask("PUT", workload, body)
 
     async def _ask(self, method: str, workload: str, body: dict[str, Any] | None = None) -> GatewayState:
-        if self._session is None:
-            raise ConfigError("the gateway is not open", where="gateway", fix="Use it in `async with`.")
-        path = f"{self._url}/limits/{quote(workload, safe='')}"
-        try:
-            async with self._session.request(method, path, json=body, allow_redirects=False) as response:
-                status, raw = response.status, await self._body(response)
-        except TimeoutError as error:
-            raise self._away(f"no answer within {self._timeout_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._away(type(error).__name__) from error
+        status, raw = await self.exchange(method, f"/limits/{quote(workload, safe='')}", body)
         if status == 409:
             raise Conflict("it has another version", where=f"gateway of {workload}", fix="Read it again.")
         if status != 200:
             unknown = status in (408, 429) or status >= 500 or (method == "PUT" and status not in REFUSALS)
             if unknown:
-                raise self._away(f"HTTP {status} to {method}")
+                raise self.away(f"HTTP {status} to {method}")
             fix = "GET and PUT /limits/{workload} are what it must answer (docs/gateway.md)."
             raise ConfigError(f"it answers HTTP {status} to {method}", where=f"gateway of {workload}", fix=fix)
         try:
@@ -94,22 +71,10 @@ class HttpGateway(Gateway):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "its answer"
-            raise self._away(f"it answered with something else: {place}: {first['msg']}") from error
+            raise self.away(f"it answered with something else: {place}: {first['msg']}") from error
         if lacks := [name for name in GATEWAY_LIMITS if name not in told.limits]:
             if method == "PUT":
-                raise self._away(f"its answer to PUT has no {', '.join(lacks)}")
+                raise self.away(f"its answer to PUT has no {', '.join(lacks)}")
             fix = f"Its answer must have {', '.join(GATEWAY_LIMITS)} (docs/gateway.md)."
             raise ConfigError(f"it knows no {', '.join(lacks)}", where=f"gateway of {workload}", fix=fix)
         return GatewayState(told.version, {name: told.limits[name] for name in GATEWAY_LIMITS}, told.note)
-
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """All of an answer, in however many pieces it comes."""
-        raw = bytearray()
-        async for piece in response.content.iter_any():
-            raw += piece
-            if len(raw) > MOST_BYTES:
-                raise self._away(f"an answer of more than {MOST_BYTES} bytes")
-        return bytes(raw)
-
-    def _away(self, what: str) -> Unavailable:
-        return Unavailable(what, where="gateway", fix="Does it run, and is its address right (gateways)?")

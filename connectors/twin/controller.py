@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from contracts.errors import ConfigError, Conflict, Unavailable
+from connectors.session import HttpSession
+from contracts.errors import ConfigError, Conflict
 from contracts.events import Action, ActionKind, Plan, PlanStep, StepKind
 from contracts.ports import Controller, Observation, StepReport
 
 _MAX_STEPS = 100
 """The steps that a Plan may have."""
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""More than an observation of the largest fleet has."""
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ class _Check(BaseModel):
     problem: str
 
 
-class TwinController(Controller):
+class TwinController(HttpSession, Controller):
     """A session with the twin's control port; an async context manager. `timeout_s` is wall seconds a request.
 
     Refused connections, late or torn answers and HTTP 5xx are Unavailable: an order may or may not have arrived. HTTP
@@ -36,21 +38,8 @@ class TwinController(Controller):
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"{url!r} is no address", where="twin controller", fix="Give http://host:port.")
-        self._url, self._timeout_s = url.rstrip("/"), timeout_s
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> TwinController:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        fix = "Ask again: a twin that died is started anew."
+        super().__init__(url.rstrip("/"), name="twin", timeout_s=timeout_s, most_bytes=_MOST_BYTES, fix=fix)
 
     async def observe(self, workload: str) -> Observation:
         return await self._ask("GET", f"/actuation/{_part(workload)}", Observation)
@@ -77,27 +66,16 @@ class TwinController(Controller):
 
     async def _ask(self, method: str, path: str, answer: type[T], body: dict[str, Any] | None = None) -> T:
         """One request; its answer as `answer`."""
-        if self._session is None:
-            raise ConfigError("the controller is not open", where="twin controller", fix="Use it in `async with`.")
-        try:
-            async with self._session.request(method, self._url + path, json=body) as response:
-                status, raw = response.status, await response.read()
-        except TimeoutError as error:
-            raise self._away(f"no answer within {self._timeout_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._away(f"{type(error).__name__}: {error}") from error
+        status, raw = await self.exchange(method, path, body)
         if status >= 500:
-            raise self._away(f"HTTP {status}: {_refusal(raw)[0]}")
+            raise self.away(f"HTTP {status}: {_refusal(raw)[0]}")
         if status >= 400:
             message, fix = _refusal(raw)
             raise (Conflict if status == 409 else ConfigError)(message, where="twin", fix=fix)
         try:
             return TypeAdapter(answer).validate_json(raw)
         except ValidationError as error:
-            raise self._away(f"it answered with something else: {error.errors()[0]['msg']}") from error
-
-    def _away(self, what: str) -> Unavailable:
-        return Unavailable(what, where=f"twin at {self._url}", fix="Ask again: a twin that died is started anew.")
+            raise self.away(f"it answered with something else: {error.errors()[0]['msg']}") from error
 
 
 def plan(action: Action, seen: Observation) -> Plan:
