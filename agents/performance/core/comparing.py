@@ -178,10 +178,12 @@ class Effect(BaseModel):
         if served.requests and other.requests:
             share, theirs = (1 - arm.good / arm.requests for arm in (served, other))
             failed = f"{share:.2%} of {served.requests} requests failed, theirs {theirs:.2%} of {other.requests}"
+        enough = self.ttft.count >= LEAST_PAIRS
+        by = f"{self.ttft.by_errors():+.1f} standard errors" if enough else "too few to tell it from chance"
         return (
             f"of its prompt tokens its tiers gave {_share(own.of_tiers)} and its GPUs {_share(own.of_device)}, "
             f"those of the rest {_share(rest.of_tiers)} and {_share(rest.of_device)}; in {self.ttft.count} minutes its "
-            f"mean TTFT was {self.ttft.ratio:.2f} times theirs ({self.ttft.by_errors():+.1f} standard errors); {failed}"
+            f"mean TTFT was {self.ttft.ratio:.2f} times theirs ({by}); {failed}"
         )
 
     def numbers(self) -> dict[str, float]:
