@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agents.core.arbiter_settings import Limits
 from contracts.events import (
     Answer,
     ControlKind,
@@ -18,16 +17,11 @@ from tests.agents.arbiter_desk import (
     ended,
     found,
     judged,
-    settings,
     tick,
     up,
 )
 
 R = Refusal
-SEMI = settings(default_mode=Mode.SEMI_AUTONOMOUS)
-ADVISORY = settings(default_mode=Mode.ADVISORY)
-ALONE = settings(has_controller=False)
-UNBOUND = settings(default_limits=Limits())
 
 
 def test_a_set_without_a_review_is_refused_at_its_deadline_and_a_late_review_changes_nothing() -> None:

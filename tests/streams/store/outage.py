@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts.errors import Unavailable
 from contracts.events import Sli
 from contracts.ports import Row, Scalar
+from streams.reader import GroupReader
 from tests.streams.store.children import START_MS, sli
 
 
@@ -42,6 +43,19 @@ class Watched(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka publishes no 
         super().__init__(**settings)
         self.handed = 0
         self.made.append(self)
+
+    def subscribe(self, topics: Sequence[str], *, listener: GroupReader) -> None:
+        super().subscribe(topics, listener=listener)
+        self._reader = listener
+
+    @property
+    def joins(self) -> int:
+        """How often it was given partitions: more than once where a busy machine let its session end."""
+        return self._reader._generation
+
+    async def idle(self) -> bool:
+        """Whether it has partitions and reads none of them; those that a rebalance brings it pauses a moment later."""
+        return bool(self.assignment()) and self.paused() == self.assignment()
 
     async def getmany(self, **wanted: object) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = await super().getmany(**wanted)
