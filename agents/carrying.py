@@ -18,7 +18,7 @@ from agents.core.undo import taken_back
 from agents.together import Together, at_once
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
-from contracts.events import Action, Plan, Refusal
+from contracts.events import Action, ActionKind, Plan, Refusal
 from contracts.laws.bounds import Evidence
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim, Controller, Ledger, Observation, StepReport
@@ -131,9 +131,10 @@ class Carrier:
     def _limits_of(self, record: ActionRecord) -> ClaimLimits:
         """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is
         needed meanwhile, or a gateway that is to hold requests back, finds the other half. Gateways together take half
-        of what may be under way at once, and never the last of it, and leave a quarter of the hour to capacity."""
+        of what may be under way at once, and never the last of it, and leave a quarter of the hour to capacity; but a
+        breaker waits for no other limit that is still to show what it does: engines die by then."""
         kind, limits = record.action.spec.kind, self._limits
-        if kind.scales:
+        if kind.scales or kind is ActionKind.BREAKER:
             return limits
         if kind.gateway_setting:
             most = {"in_flight": max(1, limits.in_flight - 1), "at_gateways": max(1, limits.in_flight // 2)}

@@ -74,14 +74,18 @@ class GatewayController(Controller):
         return ""
 
     async def apply(self, workload: str, step: PlanStep, token: str, fence: int) -> None:
-        """Set them, where those that the plan found still stand; else somebody has changed them meanwhile."""
+        """Set them, where those that the plan found still stand; else somebody has changed them meanwhile. Where they
+        stand as ordered this order came, and its note was lost: it is noted anew."""
 
         def forth(state: GatewayState) -> dict[str, int]:
+            wanted = _whole(step.settings)
+            if all(state.limits[name] == value for name, value in wanted.items()):
+                return wanted
             for name, value in _whole(step.before).items():
                 if state.limits[name] != value:
                     what = f"changed meanwhile: {name} is {state.limits[name]}, and was {value} when it was planned"
                     raise ConfigError(what, where=f"gateway of {self._workload}", fix="What was set by hand stays.")
-            return _whole(step.settings)
+            return wanted
 
         await self._write(step, (token,), fence, forth)
 

@@ -82,9 +82,14 @@ QUEUE, CONTEXT, BREAKER = (
 
 async def test_gateways_take_half_of_what_may_be_under_way_and_never_the_last_of_it() -> None:
     limits = ClaimLimits(in_flight=4)
-    assert await begun([QUEUE, CONTEXT, BREAKER, UP, UP], limits) == [True, True, False, True, True]
-    assert await begun([DOWN, DOWN, QUEUE, BREAKER, UP], limits) == [True, True, True, False, True]
-    assert await begun([BREAKER, QUEUE], ClaimLimits(in_flight=1)) == [True, False]
+    assert await begun([QUEUE, CONTEXT, QUEUE, UP, UP], limits) == [True, True, False, True, True]
+    assert await begun([DOWN, DOWN, QUEUE, CONTEXT, UP], limits) == [True, True, True, False, True]
+    assert await begun([CONTEXT, QUEUE], ClaimLimits(in_flight=1)) == [True, False]
+
+
+async def test_a_breaker_begins_beside_other_limits_that_are_not_verified_yet() -> None:
+    assert await begun([QUEUE, CONTEXT, BREAKER], ClaimLimits(in_flight=4)) == [True, True, True]
+    assert await begun([QUEUE, BREAKER, UP], ClaimLimits(in_flight=2)) == [True, True, False]
 
 
 async def test_they_wait_where_half_is_taken_and_capacity_does_not() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from agents.core.allowed import PHASES
+from agents.core.allowed import allowed_s
 from agents.core.moves import Why as Ended
 from agents.performance.core import learning, returning
 from agents.performance.core.asking import BACK, ONE, REST, TENFOLD, Asked, crowded, numbers, wanted
@@ -55,9 +55,9 @@ class Tuning:
         """An action that sets engines anew was approved: until it has ended nothing else is asked for."""
         if action.spec.kind is not ActionKind.TUNE or action.id in state.ended or action.id == state.busy:
             return state
-        effect, times = action.spec.effect, PHASES * len(action.spec.by_replica)
-        until_ms = action.start_by_ms + round(1000 * times * (effect.settle_s + effect.by_s)) + LOST_MS
-        return state.model_copy(update={"busy": action.id, "busy_until_ms": until_ms, "restart_s": effect.by_s})
+        until_ms = action.start_by_ms + round(1000 * allowed_s(action.spec)) + LOST_MS
+        restart_s = action.spec.effect.by_s
+        return state.model_copy(update={"busy": action.id, "busy_until_ms": until_ms, "restart_s": restart_s})
 
     def ended(self, state: TuningState, outcome: Outcome) -> TuningState:
         """An action is over."""

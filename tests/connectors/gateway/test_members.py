@@ -136,6 +136,21 @@ async def test_a_change_by_hand_is_counted_and_not_taken_back(controller: Gatewa
     assert (seen.settings[ITSELF]["max_in_flight"], seen.manual_changes) == (77, 1)
 
 
+async def test_an_order_whose_note_was_written_over_is_noted_anew_and_the_hand_is_counted(
+    controller: GatewayController, gateway: Gateway
+) -> None:
+    step = await planned(controller, action())
+    await controller.apply("chat", step, "t1", 3)
+    stands = await gateway.read("chat")
+    await gateway.write("chat", {"max_context_tokens": 9000}, if_version=stands.version, note="theirs")
+    assert (await controller.inspect("t1")).state is StepState.UNKNOWN
+    await controller.apply("chat", step, "t1", 3)
+    assert (await controller.inspect("t1")).state is StepState.DONE
+    seen = await controller.observe("chat")
+    assert seen.settings[ITSELF] == NONE | {"max_in_flight": 40, "max_context_tokens": 9000}
+    assert seen.manual_changes > 0
+
+
 async def test_an_old_fence_is_refused_on_its_limit_alone(controller: GatewayController) -> None:
     step = await planned(controller, action())
     await controller.apply("chat", step, "t1", 5)
