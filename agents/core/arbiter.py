@@ -143,6 +143,7 @@ class Arbiter:
             *why.of_evidence(found, candidate, state, settings),
             *_outranked(state, found, candidate, higher),
             *why.of_target(candidate, state, settings),
+            *why.of_gateway(candidate, state, settings),
             *why.of_hand(candidate, state, settings),
             *why.of_setting(candidate),
             *why.of_mode(kind, state, mode, judgement, settings),

@@ -89,12 +89,18 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
         state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})
     if outcome.end_state in (EndState.VERIFIED, EndState.HELD_UNVERIFIED):  # it sets back no more what it found
         own = {name: (round(value),) for name, value in action.gateway_limits.items()}
-        state = state.model_copy(update={"gateway_own": state.gateway_own | own})
+        limits = state.gateway_set | {name: value for name, (value,) in own.items()}
+        if action.spec.restores:  # left unverified, it may not have restored anything: the gateway tells
+            lifted = own if outcome.end_state is EndState.VERIFIED else {}
+            limits = {name: value for name, value in state.gateway_set.items() if name not in lifted}
+        state = state.model_copy(update={"gateway_own": state.gateway_own | own, "gateway_set": limits})
     if outcome.end_state not in DID_SOMETHING:
         return state
     kind = action.spec.kind
-    last_ms = state.last_ms | {kind: max(at_ms, state.last_ms.get(kind, at_ms))}
-    state = state.model_copy(update={"last_ms": last_ms})
+    loosened = bool(kind.gateway_setting) and action.spec.restores
+    times = state.loosened_ms if loosened else state.last_ms
+    times = times | {kind: max(at_ms, times.get(kind, at_ms))}
+    state = state.model_copy(update={"loosened_ms" if loosened else "last_ms": times})
     seen = outcome.after.get("replicas_up")
     return state if seen is None else state.with_replicas(round(seen), at_ms)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from agents.core.arbiter_actions import acted
 from agents.core.arbiter_limits import grant, granted_spec
-from agents.core.arbiter_reasons import Reason, of_count, of_grant, of_switch, of_target, ranked
+from agents.core.arbiter_reasons import Reason, of_count, of_gateway, of_grant, of_switch, of_target, ranked
 from agents.core.arbiter_settings import ArbiterSettings
 from agents.core.arbiter_state import OPEN_LIMIT, ArbiterState, Case
 from contracts.events import Alert, Answer, Approval, CandidateSet, Decision, Message, Mode, Refusal, Severity
@@ -118,8 +118,8 @@ def _approve(
     state: ArbiterState, case: Case, approval: Approval, why: str, settings: ArbiterSettings
 ) -> tuple[ArbiterState, list[Message]]:
     """A yes to a case that can be acted on. What may have changed since it was proposed is looked at again: the target,
-    its rest, its limits and the count of replicas they are held against. The age of the case, mode and a hold for
-    people are not: a person decides now."""
+    its rest, its limits, the count of replicas they are held against, and what the gateway holds back. The age of the
+    case, mode and a hold for people are not: a person decides now."""
     spec = case.decision.candidate.spec
     replicas = case.replicas if state.replicas is None else state.replicas
     limits = settings.limits_of(state.workload)
@@ -127,6 +127,7 @@ def _approve(
     found = [
         *of_count(state, settings),
         *of_target(case.decision.candidate, state, settings),
+        *of_gateway(case.decision.candidate, state, settings),
         *of_grant(spec.kind, given),
     ]
     if reasons := ranked(found):

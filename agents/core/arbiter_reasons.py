@@ -153,22 +153,26 @@ def preempted(candidate: Candidate, state: ArbiterState) -> Flight | None:
 def waits_for(spec: ActionSpec, other: ActionKind) -> bool:
     """Whether an action waits while another is under way: on its own part always. Settings are changed on a fleet that
     stands still, but where a bad one is taken back from a fleet that grows; none is made smaller, and no shares are
-    set, while some of it restarts. More capacity waits for neither, nor does the gateway."""
+    set, while some of it restarts; nor is one made smaller while something is done at its gateway. More capacity waits
+    for none of these, nor does the gateway."""
     kind = spec.kind
     if spec.frees_one and other is ActionKind.SCALE_UP:
         return False
     if kind.part == other.part or kind is ActionKind.TUNE:
+        return True
+    if kind is ActionKind.SCALE_DOWN and other.gateway_setting:
         return True
     return other is ActionKind.TUNE and kind is not ActionKind.SCALE_UP and not kind.gateway_setting
 
 
 _RESTS_AFTER = {
     ActionKind.SCALE_UP: (ActionKind.SCALE_UP,),
-    ActionKind.SCALE_DOWN: (ActionKind.SCALE_UP, ActionKind.SCALE_DOWN, ActionKind.TUNE),
+    ActionKind.SCALE_DOWN: tuple(kind for kind in ActionKind if kind is not ActionKind.ROUTE),
     ActionKind.TUNE: (ActionKind.SCALE_DOWN, ActionKind.TUNE),
 }
 """After which kinds an action of a kind waits for its cooldown; all others after their own. Settings do not wait for
-capacity that came: a canary that hurts makes more come again and again, and was never taken back."""
+capacity that came: a canary that hurts makes more come again and again, and was never taken back. After what was done
+at a gateway the SLIs of the minutes before show less demand than there is."""
 
 
 def stacked(candidate: Candidate, state: ArbiterState) -> bool:
@@ -190,7 +194,8 @@ def of_count(state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]
 
 def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
     """The target is taken, or has to rest. Capacity may be added soon after some was taken, never the other way. What
-    is put on top of scale-ups that are under way rests by its rule's own cooldown alone."""
+    is put on top of scale-ups that are under way rests by its rule's own cooldown alone. A limit of a gateway may be
+    tightened soon after one was loosened, never the other way."""
     limits, kind, aside = settings.limits_of(state.workload), candidate.spec.kind, preempted(candidate, state)
     on_top = stacked(candidate, state)
     ahead = [each for each in state.flights if each is not aside and waits_for(candidate.spec, each.kind)]
@@ -201,12 +206,24 @@ def of_target(candidate: Candidate, state: ArbiterState, settings: ArbiterSettin
         yield Reason(Refusal.IN_FLIGHT, words)
     cooldown_s = limits.down_cooldown_s if kind.takes_capacity else limits.up_cooldown_s
     rests_after = _RESTS_AFTER.get(kind, (kind,))
-    lasts = {each: state.last_ms[each] for each in rests_after if each in state.last_ms and not on_top}
+    tightens = bool(kind.gateway_setting) and not candidate.spec.restores
+    known = (state.last_ms,) if tightens else (state.last_ms, state.loosened_ms)
+    lasts = [(times[each], each) for times in known for each in rests_after if each in times and not on_top]
     if lasts:
-        last = max(lasts, key=lambda each: (lasts[each], each))
-        if cooling(lasts[last], cooldown_s, state.now_ms):
-            past_s = (state.now_ms - lasts[last]) / 1000
+        last_ms, last = max(lasts)
+        if cooling(last_ms, cooldown_s, state.now_ms):
+            past_s = (state.now_ms - last_ms) / 1000
             yield Reason(Refusal.COOLDOWN, f"{past_s:g} s of {cooldown_s:g} s have passed since the last {last}")
+
+
+def of_gateway(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:
+    """A limit of ours stands at the gateway: who waits or is refused there is in no SLI, so what looks spare is not."""
+    there = not settings.lacks(ActionKind.QUEUE, state.workload)
+    if candidate.spec.kind is ActionKind.SCALE_DOWN and there and (limits := state.holding_back):
+        told = ", ".join(f"{name} {value}" for name, value in limits.items())
+        yield Reason(
+            Refusal.MISSING_EVIDENCE, f"nobody sees the demand that our limit at the gateway holds back: {told}"
+        )
 
 
 def of_hand(candidate: Candidate, state: ArbiterState, settings: ArbiterSettings) -> Iterator[Reason]:

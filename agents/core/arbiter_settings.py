@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from contracts.clock import AHEAD_S, ClockAnchor
 from contracts.events import ActionKind, Mode
 
-BREAKER_TTL_WALL_S = 300.0
-"""Whoever approves a breaker later than this refuses requests of engines that came back long ago."""
+GATEWAY_TTL_WALL_S = 300.0
+"""The number for a gateway is of the minute in which it was asked for: approved later, it would hold back requests of a
+load that is gone, or let them in to one that came back."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ArbiterSettings:
     approves, the replicas may have been counted `count_age_s` ago: people need longer, and the executor counts again.
     An action starts within `start_within_s`; one whose outcome is `overdue_s` late is said again, and as long after
     that it is told of. `manual_hold_s`: how long the platform yields to a change by hand. Approvals expire after
-    `approval_ttl_wall_s`: people live by the clock on the wall, and `anchor` turns event time into it.
+    `approval_ttl_wall_s`: people live by the clock on the wall, and `anchor` turns event time into it. Those of what is
+    done at a gateway expire after `GATEWAY_TTL_WALL_S`, if that is sooner.
     """
 
     anchor: ClockAnchor
@@ -76,8 +78,8 @@ class ArbiterSettings:
     def expires_wall_ms(self, at_ms: int, kind: ActionKind) -> int:
         """When a case of this kind that is opened at event time `at_ms` expires, wall ms."""
         ttl_s = self.approval_ttl_wall_s
-        if kind is ActionKind.BREAKER:
-            ttl_s = min(ttl_s, BREAKER_TTL_WALL_S)
+        if kind.gateway_setting:
+            ttl_s = min(ttl_s, GATEWAY_TTL_WALL_S)
         return self.wall_ms(at_ms) + round(ttl_s * 1000)
 
     def wall_ms(self, at_ms: int) -> int:

@@ -107,9 +107,10 @@ class Seen(_Part):
 
 class ArbiterState(_Part):
     """Per workload; event times in ms. `killed` says who stopped all action and why; None while it goes on.
-    `last_ms` is when an action of each kind last did something; `replicas` how many answered at `replicas_ms`;
+    `last_ms` is when an action of each kind last did something, but for those that restored a limit of a gateway, which
+    have `loosened_ms`; `replicas` how many answered at `replicas_ms`;
     `gateway` is what a gateway let through at `gateway_ms`, `gateway_own` the limits there that our actions account
-    for, `gateway_hand` what somebody else set there last;
+    for, `gateway_set` those that they set and did not restore, `gateway_hand` what somebody else set there last;
     `ordered` how many there are to be once the scale-ups under way have ended, None where there are none.
 
     What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
@@ -128,9 +129,11 @@ class ArbiterState(_Part):
     gateway: dict[str, int] = {}
     gateway_ms: int | None = None
     gateway_own: dict[str, tuple[int, ...]] = {}
+    gateway_set: dict[str, int] = {}
     gateway_hand_ms: int | None = None
     gateway_hand: str = ""
     last_ms: dict[ActionKind, int] = {}
+    loosened_ms: dict[ActionKind, int] = {}
     replicas: int | None = None
     replicas_ms: int | None = None
     ordered: int | None = None
@@ -158,6 +161,16 @@ class ArbiterState(_Part):
         """The most replicas that a scale-up under way, or awaited, found when it was approved, 0 where none is."""
         found = [flight.found for flight in self.flights if flight.kind is ActionKind.SCALE_UP]
         return max([*found, *(each.found for each in self.awaited)], default=0)
+
+    @property
+    def holding_back(self) -> dict[str, int]:
+        """The limits that actions of ours set at the gateway and that stand there still, as far as it has told; a
+        breaker until its time."""
+        return {
+            name: value
+            for name, value in sorted(self.gateway_set.items())
+            if value > (self.now_ms if name == "breaker_until_ms" else 0) and self.gateway.get(name, value) == value
+        }
 
     def case(self, decision_id: str) -> Case | None:
         """The case of a decision, open or closed."""

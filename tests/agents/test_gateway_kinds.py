@@ -115,10 +115,12 @@ def test_what_people_lift_after_our_action_is_their_doing() -> None:
     assert "at the gateway, max_in_flight 0" in " ".join(decision.detail)
 
 
-def test_a_breaker_is_asked_for_no_longer_than_five_minutes() -> None:
-    decision = desk().ask(candidate(BREAKER))
-    assert decision.expires_wall_ms == wall_ms(0) + 300_000
-    assert desk().ask(candidate(QUEUE)).expires_wall_ms == wall_ms(0) + 86_400_000
+@pytest.mark.parametrize("kind", [QUEUE, CONTEXT, BREAKER])
+def test_people_are_asked_for_no_longer_than_five_minutes_for_the_number_is_of_the_minute(kind: ActionKind) -> None:
+    assert desk().ask(candidate(kind)).expires_wall_ms == wall_ms(0) + 300_000
+    assert desk().ask(up()).expires_wall_ms == wall_ms(0) + 86_400_000
+    hurried = desk(approval_ttl_wall_s=60.0)
+    assert hurried.ask(candidate(kind)).expires_wall_ms == wall_ms(0) + 60_000
 
 
 def test_they_wait_for_nothing_but_their_own() -> None:

@@ -3,7 +3,8 @@
 SLIs, actions and outcomes are folded into what is known; a tick that reaches a multiple of 15 s of event time is a
 look, for then all that was told until then is in. A look asks the scaler (`scaler.py`), which is told what arrived,
 what waits, and which replicas serve or were ordered; of the replicas themselves it is told what was learnt so far.
-Where evidence is old, or too few instances told theirs, nothing is called spare.
+Where evidence is old, or too few instances told theirs, nothing is called spare. Nor is it while a breaker of ours at
+the gateway refuses all requests: what engines truly tell then is no demand.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from agents.performance.core.capacity import Capacity, CapacityModel
 from agents.performance.core.scaler import Decision, PredictiveScaler
 from agents.performance.core.sizing_state import Mind, Newest, Served, SizingSettings, SizingState
 from contracts.catalog.findings import KINDS
-from contracts.events import Action, Finding, Message, Outcome, Sli
+from contracts.events import Action, ActionKind, Finding, Message, Outcome, Sli
 from contracts.events.findings import WORDS_LIMIT
 from contracts.scaling import FleetFacts, LoadSeen
 
 KIND = "sizing"
 LOOK_MS = KINDS[KIND] * 1000
 COVERAGE_FLOOR = 0.5
+REOPENS_MS = 2 * LOOK_MS
+"""So long after a breaker has closed no arrivals are taken in: users come back within seconds, not at once."""
 _LEAST_RPS = 1e-6
 NOTED_CHANGE = 0.05
 """The scaler is told of capacity and start-up anew when either has changed by more than this share."""
@@ -51,11 +54,17 @@ class Sizing(Watcher[SizingState]):
         )
 
     def acted(self, state: SizingState, action: Action) -> SizingState:
-        """Replicas that are ordered are under way."""
+        """Replicas that are ordered are under way; a breaker refuses all requests until its time."""
+        if action.spec.kind is ActionKind.BREAKER:
+            return state.model_copy(update={"breaker_until_ms": round(action.gateway_limits["breaker_until_ms"])})
         return _moved(state, underway.said(state.underway, action, _up(state)))
 
     def ended(self, state: SizingState, outcome: Outcome) -> SizingState:
-        """Replicas are there, or will not come; and what one bears may be less than was thought."""
+        """Replicas are there, or will not come; and what one bears may be less than was thought. A breaker that was
+        taken back, or never opened, refuses nobody."""
+        until_ms, limits = state.breaker_until_ms, outcome.action.gateway_limits
+        if until_ms == limits.get("breaker_until_ms", -1) and outcome.end_state in underway.TAKEN_BACK:
+            return state.model_copy(update={"breaker_until_ms": min(until_ms, outcome.at_ms)})
         return _moved(evidence.tried(state, outcome), underway.ended(state.underway, outcome))
 
     def began(self, state: SizingState) -> SizingState:
@@ -93,7 +102,8 @@ class Sizing(Watcher[SizingState]):
     ) -> tuple[dict[str, Any], Finding]:
         """What a look changes in the state, and what it finds; `ordered` is what is under way by now."""
         rest, arrived, partial = demand.taken(state.demand, at_ms)
-        if not fresh:
+        broken = state.breaker_until_ms is not None and at_ms < state.breaker_until_ms + REOPENS_MS
+        if not fresh or broken:
             rest, arrived = demand.Demand(until_ms=at_ms), None
         newest, served = state.newest, state.served
         capacity = self._capacity(state)
@@ -127,6 +137,7 @@ class Sizing(Watcher[SizingState]):
                 usage_ratio = _usage_ratio(newest, served, at_ms)
                 values, bound = holding.held(values, usage_ratio, up)
                 words = f"{words}; {bound}" if bound else words
+        words = f"every request is refused at the gateway, or was until just now; {words}" if broken else words
         found = Finding(
             workload=state.workload,
             kind=KIND,

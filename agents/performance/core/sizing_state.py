@@ -107,7 +107,8 @@ class Mind(_Part):
 
 class SizingState(_Part):
     """Per workload, beside what every watcher knows. `looked_ms`: the newest look; `up`: replicas when all that were
-    there last answered, and since when there are so many."""
+    there last answered, and since when there are so many. `breaker_until_ms`: when a breaker of ours at the gateway
+    closes, or closed."""
 
     workload: str
     tick_ms: int | None = None
@@ -121,3 +122,4 @@ class SizingState(_Part):
     underway: Underway = Underway()
     capacity: CapacityModel = CapacityModel()
     mind: Mind | None = None
+    breaker_until_ms: int | None = None
