@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contracts.events import Mode, Severity
+from contracts.laws.gateway_limits import LEAST_CONTEXT_TOKENS
 from contracts.objectives import Objectives
 
 ENV_PREFIX = "OPTIINFRA_"
@@ -116,7 +117,7 @@ class GatewaySettings(_Part):
 
     url: str = Field(repr=False, description="http://host:port, below which /limits/{workload} is asked")
     timeout_s: float = Field(default=5.0, gt=0, le=20, description="wall seconds a request")
-    least_context_tokens: int = Field(default=4096, ge=256, le=100_000_000)
+    least_context_tokens: int = Field(default=LEAST_CONTEXT_TOKENS, ge=256, le=100_000_000)
 
 
 class FleetSettings(_Part):

@@ -103,6 +103,18 @@ _ALL = (
     FindingDef("gateway_context_tokens", "pressure", "tokens", "Longest that is taken, by a rule; 0: none set it."),
     FindingDef("context_tokens_before", "pressure", "tokens", "What that rule found at the gateway; 0: no limit."),
     FindingDef(
+        "in_flight_restored",
+        "pressure",
+        "requests",
+        "What that queue may be set to: 0 or what was before where it holds nobody back, else what fits more.",
+    ),
+    FindingDef(
+        "context_tokens_restored",
+        "pressure",
+        "tokens",
+        "What that limit on length may be set back to; not while engines die, a breaker is open, or was a minute ago.",
+    ),
+    FindingDef(
         "oom_prevented", "pressure", "cases", "Memory forecast to fill in ten minutes; our rules acted; it did not."
     ),
     FindingDef("oom_not_prevented", "pressure", "cases", "The same, and it filled."),

@@ -1,6 +1,11 @@
-"""Which of two values of a gateway's limit lets more through."""
+"""Limits of a gateway: which of two values lets more through, and the numbers that rules and settings share."""
 
 from __future__ import annotations
+
+LEAST_CONTEXT_TOKENS = 4096
+"""Requests of up to so many tokens are refused by none of our rules, where the operator names no other number."""
+BREAKER_S = 120
+"""So long requests are refused after engines died."""
 
 
 def looser(name: str, value: float, than: float) -> bool:

@@ -38,8 +38,10 @@ def rises(life: Life, steps: int, each: float) -> None:
         life.goes_on(30, 0.4 + step * each)
 
 
-def preempted(life: Life) -> int:
-    return sum(replica.engine.meters.preemptions for replica in life.fleet.members("chat") if replica.engine)
+def preempted(life: Life, *of: str) -> int:
+    """Requests pushed out at these replicas, all where none is named, since each began."""
+    members = [each for each in life.fleet.members("chat") if not of or each.replica_id in of]
+    return sum(replica.engine.meters.preemptions for replica in members if replica.engine)
 
 
 def account(life: Life) -> tuple[float, ...]:
@@ -90,6 +92,23 @@ def test_where_memory_fills_at_once_long_requests_are_refused_too_and_taken_agai
         assert life.fleet.gates["chat"].state.limits["max_context_tokens"] == 0
         rules = dict(ended(life))
         assert rules["cut-context-on-kv-pressure"] is rules["restore-context-at-gateway"] is EndState.VERIFIED
+
+
+def test_who_waits_at_the_gateway_is_not_let_in_at_once_when_engines_that_crashed_come_back_empty() -> None:
+    with Life(shape(replicas=4)) as life:
+        life.goes_on(60, 0.4)
+        for step in range(14):
+            life.goes_on(30, 0.8 + step * 0.05)
+        gate = life.fleet.gates["chat"]
+        queue = gate.state.limits["max_in_flight"]
+        assert queue > 0
+        back = ("chat-0", "chat-1", "chat-2")
+        for name in back:
+            life.fleet.reset(name, 5.0)
+        life.goes_on(75, 1.3)
+        assert (gate.state.limits["max_in_flight"], preempted(life, *back)) == (queue, 0)
+        assert gate.waiting > 400
+        assert "release-gateway-queue" not in [each.rule for each in life.told(Action)]
 
 
 def test_while_engines_die_every_request_is_refused_for_two_minutes() -> None:

@@ -172,7 +172,7 @@ def remembered(second: int, rng: random.Random) -> list[Message]:
     if second % 45 == 0:
         told = {"kv_above_s": 90.0, "in_flight_wanted": 96.0, "context_cut_tokens": 13_107.0}
         told |= {"gateway_in_flight": 96.0, "gateway_context_tokens": 13_107.0, "breaker_advised": 1.0}
-        told |= {"in_flight_before": 0.0, "context_tokens_before": 0.0}
+        told |= {"in_flight_restored": 0.0, "context_tokens_restored": 0.0}
         told = {name: value for name, value in told.items() if rng.random() < 0.7}
         found.append(_finding("pressure", second, {}, told))
     if second % 1200 == 0:

@@ -14,18 +14,18 @@ from contracts.events import GATEWAY_CHANGE, Action, EndState, FleetEvent, Outco
 QUEUE_TO = 0.80
 KNOWN_FROM = 0.50
 """Where less of the cache is in use, what many would hold does not follow from what few do."""
-LEAST_CONTEXT_TOKENS = 4096
-"""Requests of up to so many tokens are refused by none of our rules, where the operator names no other number."""
-
 STANDS_MS = 900_000
-"""A queue of ours that stands for so long hides a load for which the fleet is too small: people are told."""
+"""A queue that an action of ours set and that stands for so long hides a load for which the fleet is too small: people
+are told."""
 _NAMES = ("max_in_flight", "max_context_tokens")
 _THEIRS = " (not set by a rule, none lifts it)"
+_LEFT = " (set by an action of ours that was not verified: no rule lifts it)"
 
 
 class Ours(BaseModel):
-    """A limit of ours: what a verified action set, what stood before any of ours, 0 for none, since when one of ours
-    has, and whether people were told that it stands for long."""
+    """A limit that an action of ours set last: its value, what stood before any of ours, 0 for none, since when one of
+    ours has, and whether people were told that it stands for long. Where nobody verified the action no rule of ours
+    `lifts` it: people must."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +33,7 @@ class Ours(BaseModel):
     before: int
     since_ms: int
     told: bool = False
+    lifts: bool = True
 
 
 class Gate(BaseModel):
@@ -40,13 +41,14 @@ class Gate(BaseModel):
 
     `was` is what stood there before each limit changed last, and when it did. `ours` are the limits that we set,
     `asked` what actions of ours that have not ended want to set. What people set is theirs: no rule of ours lifts or
-    loosens it.
+    loosens it. A breaker is open until `breaker_until_ms`, whoever opened it.
     """
 
     model_config = ConfigDict(frozen=True)
 
     max_in_flight: int = 0
     max_context_tokens: int = 0
+    breaker_until_ms: int = 0
     at_ms: int = 0
     heard_ms: int = 0
     was: dict[str, tuple[int, int]] = {}
@@ -59,7 +61,11 @@ class Gate(BaseModel):
         return bool(self.max_in_flight or self.max_context_tokens)
 
     def own(self, name: str) -> Ours | None:
-        """The limit of this name that stands by our doing, None where none does."""
+        """The limit of this name that stands by our doing and is ours to lift, None where none is."""
+        ours = self._set_last(name)
+        return ours if ours is not None and ours.lifts else None
+
+    def _set_last(self, name: str) -> Ours | None:
         ours = self.ours.get(name)
         return ours if ours is not None and ours.value == getattr(self, name) else None
 
@@ -70,8 +76,8 @@ class Gate(BaseModel):
 
     def ended(self, outcome: Outcome) -> Gate:
         """After an action. What was verified stands, and is ours, unless the gateway has told of something else since
-        the action began. Of one that was left as it is nobody knows: what it set may stand, and is nobody's; what it
-        lifted may not be lifted."""
+        the action began. Of one that was left as it is nobody knows: what it set may stand, and people must lift it;
+        what it lifted may not be lifted."""
         action, state = outcome.action, outcome.end_state
         began_ms = action.at_ms if outcome.began_ms is None else outcome.began_ms
         gate, heard = self, self.heard_ms > began_ms
@@ -81,15 +87,25 @@ class Gate(BaseModel):
             if state is EndState.VERIFIED:
                 gate = gate._verified(name, value, heard=heard, seen_ms=action.at_ms, at_ms=outcome.at_ms)
             elif state is EndState.HELD_UNVERIFIED and heard:
-                gate = gate if ours else gate._not_ours(name)
+                gate = gate if ours else gate._left(name, value, outcome.at_ms)
             elif state is EndState.HELD_UNVERIFIED and value and not (ours and value == ours.before):
-                gate = gate._set(name, value, outcome.at_ms)._not_ours(name)
+                gate = gate._set(name, value, outcome.at_ms)._left(name, value, outcome.at_ms)
         return gate
+
+    def _left(self, name: str, value: int, at_ms: int) -> Gate:
+        """With a limit that an action set, as it seems, which nobody verified."""
+        if not value or getattr(self, name) != value:
+            return self._not_ours(name)
+        known = self.ours.get(name)
+        since_ms, before = (known.since_ms, known.before) if known else (at_ms, 0)
+        left = Ours(value=value, before=before, since_ms=since_ms, lifts=False)
+        return self.model_copy(update={"ours": self.ours | {name: left}})
 
     def _verified(self, name: str, value: int, *, heard: bool, seen_ms: int, at_ms: int) -> Gate:
         """With a limit that was verified; `heard`: the gateway has told what stands since the action began. Since
         clocks may differ by seconds, what changed after the data of the action (`seen_ms`) was changed by it."""
         stands, known = getattr(self, name), self.ours.get(name)
+        known = known if known is not None and known.lifts else None
         was, changed_ms = self.was.get(name, (0, 0))
         if heard and stands != value:
             return self._not_ours(name)
@@ -114,8 +130,8 @@ class Gate(BaseModel):
         return self.model_copy(update=times | {"was": was, "ours": ours})
 
     def stands_long(self, at_ms: int) -> bool:
-        """Whether a queue of ours has stood for long, and nobody was told."""
-        queue = self.own("max_in_flight")
+        """Whether a queue that an action of ours set last has stood for long, and nobody was told."""
+        queue = self._set_last("max_in_flight")
         return queue is not None and not queue.told and at_ms - queue.since_ms >= STANDS_MS
 
     def said(self) -> Gate:
@@ -128,7 +144,8 @@ class Gate(BaseModel):
         ours any more."""
         if event.name != GATEWAY_CHANGE or event.at_ms < self.at_ms:
             return self
-        gate = self.model_copy(update={"at_ms": event.at_ms, "heard_ms": event.at_ms})
+        times = {"at_ms": event.at_ms, "heard_ms": event.at_ms}
+        gate = self.model_copy(update=times | {"breaker_until_ms": event.limits.get("breaker_until_ms", 0)})
         for name in _NAMES:
             value, ours = event.limits.get(name, 0), gate.ours.get(name)
             if value != getattr(gate, name):
@@ -169,12 +186,16 @@ class Gate(BaseModel):
         """What stands there, in words; empty where nothing does."""
         told = []
         if self.max_in_flight:
-            whose = "" if self.own("max_in_flight") else _THEIRS
+            whose = self._whose("max_in_flight")
             told.append(f"the gateway lets {self.max_in_flight} requests at once through{whose}")
         if self.max_context_tokens:
-            whose = "" if self.own("max_context_tokens") else _THEIRS
+            whose = self._whose("max_context_tokens")
             told.append(f"the gateway refuses requests of more than {self.max_context_tokens} tokens{whose}")
         return "; ".join(told)
+
+    def _whose(self, name: str) -> str:
+        last = self._set_last(name)
+        return _THEIRS if last is None else "" if last.lifts else _LEFT
 
 
 def _limits_of(action: Action) -> dict[str, int]:

@@ -12,6 +12,8 @@ from typing import Any
 from agents.core.watcher import Watcher, age_s, due
 from agents.resource.core import context, tiers
 from agents.resource.core.allowed import until_ms
+from agents.resource.core.gate import Gate
+from agents.resource.core.loosening import BUSY_MS, loosened
 from agents.resource.core.memory_state import ResourceSettings, ResourceState
 from agents.resource.core.pressure import Level, Pressure, Signs, pressure_of
 from agents.resource.core.readings import (
@@ -53,7 +55,7 @@ class Memory(Watcher[ResourceState]):
         if not isinstance(message, FleetEvent):
             return super().advance(state, message)
         known = state or ResourceState(workload=message.workload, heard_ms=message.at_ms)
-        return known.model_copy(update={"gate": known.gate.heard(message)}), []
+        return known.model_copy(update={"gate": self._by_now(known, known.gate.heard(message))}), []
 
     def hears(self, state: ResourceState | None, sli: Sli) -> bool:
         """Windows of the workload, and the minutes of its replicas that are not long gone."""
@@ -94,8 +96,19 @@ class Memory(Watcher[ResourceState]):
         planned, ident = state.planned, outcome.action.id
         if ident in planned:
             planned = planned | {ident: min(planned[ident], outcome.at_ms + SETTLED_MS)}
-        changes = {"account": state.account.ended(outcome), "gate": state.gate.ended(outcome), "planned": planned}
+        gate = self._by_now(state, state.gate.ended(outcome))
+        changes = {"account": state.account.ended(outcome), "gate": gate, "planned": planned}
         return state.model_copy(update=changes | {"over": (*state.over, outcome.id)[-NEWEST:]})
+
+    def began(self, state: ResourceState) -> ResourceState:
+        """What the gateway told before may be of a clock that is ahead."""
+        return state.model_copy(update={"gate": self._by_now(state, state.gate)})
+
+    def _by_now(self, state: ResourceState, gate: Gate) -> Gate:
+        """What is told of a gateway by a clock that is ahead makes nobody deaf to what is told next."""
+        if state.tick_ms is None:
+            return gate
+        return gate.known_by(state.tick_ms + round(self._settings.ahead_s * 1000))
 
     def left(self, state: ResourceState, at_ms: int) -> ResourceState | None:
         """Of a workload of which nobody speaks, what was counted, and what stands at its gateway."""
@@ -149,6 +162,9 @@ class Memory(Watcher[ResourceState]):
         values = account.values() | valves.values(at_ms, longest, least) | {"restarts_seen": restarts}
         running = recent[-1].running if recent[-1].up >= len(state.replicas) else None
         values |= state.gate.values(recent[-1].kv, running)
+        if not anew and at_ms >= BUSY_MS + max(valves.breaker_until_ms, state.gate.breaker_until_ms):
+            # A cache that is empty because requests are refused, or engines died, is no relief.
+            values |= loosened(state.gate, recent, len(state.replicas))
         values |= pressure.values() if pressure is not None else {}
         values |= _precursors(signs, recent, kept, rise)
         parts = (_words(pressure, recent, full_s), valves.explain(at_ms), state.gate.explain(), account.explain())
@@ -230,15 +246,19 @@ def _words(pressure: Pressure | None, recent: Sequence[Reading], full_s: float |
 
 def _stands(state: ResourceState, at_ms: int) -> Alert:
     queue = state.gate.ours["max_in_flight"]
+    whose, fix = "our queue at the gateway", "Add replicas, or look at prompt lengths: the fleet is too small. "
+    if not queue.lifts:
+        whose = "a queue at the gateway that an action of ours set, which nobody verified, and no rule lifts,"
+        fix = "Set max_in_flight by hand when it is no longer needed (0: no limit). "
     return Alert(
         workload=state.workload,
         name="gateway_queue_stands",
         severity=Severity.WARNING,
         subject=state.workload,
         at_ms=at_ms,
-        summary=f"our queue at the gateway has stood for {(at_ms - queue.since_ms) // 60_000} min, {queue.value} "
+        summary=f"{whose} has stood for {(at_ms - queue.since_ms) // 60_000} min, {queue.value} "
         "requests are let through at once: users wait before the gateway; the SLIs do not count them",
-        fix="Add replicas, or look at prompt lengths: the fleet is too small. See the gateway's own metrics.",
+        fix=f"{fix}See the gateway's own metrics.",
     )
 
 

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.core.watcher import Patience
 from agents.resource.core.context import Lengths
-from agents.resource.core.gate import LEAST_CONTEXT_TOKENS, Gate
+from agents.resource.core.gate import Gate
 from agents.resource.core.prevented import Account
 from agents.resource.core.readings import Readings
 from agents.resource.core.tiers import Reuse
 from agents.resource.core.valves import Valves
+from contracts.laws.gateway_limits import LEAST_CONTEXT_TOKENS
 
 
 @dataclass(frozen=True)

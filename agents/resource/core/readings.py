@@ -32,7 +32,7 @@ class Reading(BaseModel):
     """One window of a workload. `kv` and `kv_max`: share of KV blocks in use, mean of replicas and fullest scrape;
     `preempted`, `finished`: requests in it; `failures_per_s`, `truncated`: as SLIs have them; None where not told.
     `restarts`: engines that began anew and were not told to; `running`: requests in the batches of the `up`
-    replicas that answered, None where one of them did not tell."""
+    replicas that answered, `waiting`: in their queues, None where one of them did not tell."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,12 +47,25 @@ class Reading(BaseModel):
     truncated: float | None = None
     restarts: float = 0.0
     running: float | None = None
+    waiting: float | None = None
     up: int = 0
 
     @property
     def filled(self) -> bool:
         """Whether memory ran out in it: a full KV cache, requests pushed out, or an engine that began anew."""
         return (self.kv_max or 0.0) >= FULL_RATIO or (self.preempted or 0.0) > 0 or self.restarts > 0
+
+    @property
+    def in_flight(self) -> float | None:
+        """Requests at the replicas, None where one of them did not tell."""
+        return None if self.running is None or self.waiting is None else self.running + self.waiting
+
+    @property
+    def replicas_held(self) -> float | None:
+        """How much of a replica's cache a request in a batch holds, None where none runs or that is not told."""
+        if self.kv is None or self.running is None or self.running < 1:
+            return None
+        return self.kv * self.up / self.running
 
 
 def reading_of(sli: Sli, *, planned: bool) -> Reading | None:
@@ -73,6 +86,7 @@ def reading_of(sli: Sli, *, planned: bool) -> Reading | None:
         truncated=sli.value("truncated_ratio"),
         restarts=0.0 if planned else sli.value("restarts") or 0.0,
         running=sli.value("requests_running") if _all_told("requests_running", sli) else None,
+        waiting=sli.value("requests_waiting") if _all_told("requests_waiting", sli) else None,
         up=sli.instances_up,
     )
 

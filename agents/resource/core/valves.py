@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from agents.resource.core.readings import Reading
+from contracts.laws.gateway_limits import BREAKER_S
 
 QUEUE_ABOVE, QUEUE_UNTIL = 0.85, 0.75
 CUT_ABOVE, CUT_UNTIL, CUT_TO = 0.90, 0.85, 0.8
 """Contexts are cut to this share above the one share of KV blocks in use, until it is back below the other."""
-BREAKER_RESTARTS, BREAKER_SHARE, BREAKER_MS = 3, 0.1, 120_000
+BREAKER_RESTARTS, BREAKER_SHARE, BREAKER_MS = 3, 0.1, BREAKER_S * 1000
 """So many engines that began anew in five minutes while memory was short, and that share of the replicas at least,
 refuse requests for two: metrics do not tell an OOM from another crash, and of a large fleet a few always begin anew."""
 MANY = f"{BREAKER_RESTARTS} engines or more, a tenth of all at least,"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.resource.core.gate import Gate
+from agents.resource.core.gate import STANDS_MS, Gate
 from agents.resource.core.memory_state import ResourceSettings
 from agents.resource.core.valves import Valves
 from agents.resource.stages import resource_stage
@@ -193,6 +193,12 @@ def test_a_release_goes_back_to_what_people_had_set_before_the_first_of_ours(hea
     assert released.max_in_flight == 200
 
 
+def test_a_queue_that_is_raised_is_ours_still_and_a_release_goes_back_to_what_was_found() -> None:
+    gate = set_to(set_to(Gate().heard(told(10, 200)), 96, 130, told(135, 96)), 144, 330, told(335, 144))
+    assert queue_of(gate) == {"gateway_in_flight": 144, "in_flight_before": 200}
+    assert queue_of(set_to(gate, 200, 530, told(535, 200))) == {"gateway_in_flight": 0}
+
+
 def test_an_outcome_changes_nothing_that_the_gateway_told_since_the_action_began() -> None:
     gate = set_to(Gate(), 96, 130, told(135, 96), told(200, 40))
     assert (gate.max_in_flight, queue_of(gate)) == (40, {"gateway_in_flight": 0})
@@ -217,11 +223,36 @@ def test_first_slis_of_a_wrong_clock_leave_what_is_known_of_the_gateway() -> Non
 
 
 def test_a_queue_of_ours_that_stands_for_long_is_told_once() -> None:
-    log = [*use([0.8] * 4), sets(96, at_s=41), outcome(sets(96, at_s=41), 60), *use([0.8] * 200, from_s=40)]
-    _, outputs = resource_stage(ResourceSettings(gateways=None)).step(None, log)
-    (alert,) = [each for each in outputs if isinstance(each, Alert)]
+    (alert,) = stood_long(EndState.VERIFIED)
     assert (alert.name, alert.at_ms) == ("gateway_queue_stands", ms(990))
+    assert alert.summary.startswith("our queue at the gateway has stood for")
     assert "users wait before the gateway; the SLIs do not count them" in alert.summary
+
+
+def stood_long(state: EndState, *heard: FleetEvent) -> list[Alert]:
+    """What people are told of a queue of ours that ended so a quarter of an hour ago."""
+    acts = sets(96, at_s=41)
+    log = [*use([0.8] * 4), acts, *use([0.8] * 2, from_s=40), *heard, outcome(acts, 60, state)]
+    _, outputs = resource_stage(ResourceSettings(gateways=None)).step(None, [*log, *use([0.8] * 200, from_s=60)])
+    return [each for each in outputs if isinstance(each, Alert)]
+
+
+@pytest.mark.parametrize("heard", [(), (told(55, 96),)], ids=["outcome", "gateway"])
+def test_a_queue_that_nobody_verified_is_told_too_and_people_must_lift_it(heard: tuple[FleetEvent, ...]) -> None:
+    (alert,) = stood_long(EndState.HELD_UNVERIFIED, *heard)
+    assert alert.name == "gateway_queue_stands"
+    assert "that an action of ours set, which nobody verified, and no rule lifts" in alert.summary
+    assert alert.fix.startswith("Set max_in_flight by hand")
+    gate = set_to(Gate(), 96, 130, *([told(135, 96)] if heard else []), state=EndState.HELD_UNVERIFIED)
+    assert "(set by an action of ours that was not verified: no rule lifts it)" in gate.explain()
+    assert not gate.stands_long(gate.at_ms + STANDS_MS - 31_000)
+    assert gate.stands_long(gate.at_ms + STANDS_MS + 100_000)
+    assert not gate.heard(told(300, 50)).stands_long(ms(9000)), "people have set another"
+
+
+def test_what_was_not_verified_is_no_rules_to_go_back_from() -> None:
+    held = set_to(Gate().heard(told(10, 200)), 96, 130, told(135, 96), state=EndState.HELD_UNVERIFIED)
+    assert queue_of(set_to(held, 80, 330, told(335, 80))) == {"gateway_in_flight": 80, "in_flight_before": 96}
 
 
 @pytest.mark.parametrize(("up", "scrapes", "wanted"), [(2, 4, True), (1, 4, False), (2, 5, False)])

@@ -15,6 +15,7 @@ from contracts.topics import FINDINGS as FINDINGS_TOPIC
 from tests.agents.resource.memory_desk import STAGE, action, findings, run, sets, use, window
 from tests.agents.watching_desk import ms, outcome, tick
 
+LOAD = {"requests_running": 90.0, "requests_waiting": 0.0}
 RISE = [0.5 + 0.01 * place for place in range(40)]
 
 
@@ -38,8 +39,8 @@ def test_a_rising_cache_is_scored_timed_and_forecast() -> None:
 
 
 def test_every_number_of_the_catalogue_is_told_where_all_is_known() -> None:
-    log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01, requests_running=90.0)
-    for each in (sets(96, at_s=15), sets(9000, ActionKind.CONTEXT, at_s=15)):
+    log = use([0.94 + 0.001 * place for place in range(36)], kv_allocation_failures_per_s=0.01, **LOAD)
+    for each in (sets(196, at_s=15), sets(9000, ActionKind.CONTEXT, at_s=15)):
         log[2:2] = [each, outcome(each, 60)]
     assert findings(log)[-1].values.keys() == {name for name, each in FINDINGS.items() if each.kind == "pressure"}
 
