@@ -61,8 +61,10 @@ def acted(
     adds = spec.kind is ActionKind.SCALE_UP and state.replicas is not None
     ordered = (state.replicas or 0) + state.starting + spec.replicas if adds else state.ordered
     own = {name: (state.gateway.get(name, 0), round(value)) for name, value in action.gateway_limits.items()}
+    # What stood before any limit of ours is no limit of ours when it is set back.
+    found = {name: value for name, (value, _) in own.items() if name not in state.holding_back}
     update = {"flights": (*state.flights, flight), "ordered": ordered, "gateway_own": state.gateway_own | own}
-    return state.model_copy(update=update), action
+    return state.model_copy(update=update | {"gateway_found": state.gateway_found | found}), action
 
 
 def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
@@ -89,11 +91,7 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
         state = state.model_copy(update={"manual_ms": at_ms, "manual": "seen by the executor during an action"})
     if outcome.end_state in (EndState.VERIFIED, EndState.HELD_UNVERIFIED):  # it sets back no more what it found
         own = {name: (round(value),) for name, value in action.gateway_limits.items()}
-        limits = state.gateway_set | {name: value for name, (value,) in own.items()}
-        if action.spec.restores:  # left unverified, it may not have restored anything: the gateway tells
-            lifted = own if outcome.end_state is EndState.VERIFIED else {}
-            limits = {name: value for name, value in state.gateway_set.items() if name not in lifted}
-        state = state.model_copy(update={"gateway_own": state.gateway_own | own, "gateway_set": limits})
+        state = _limited(state, outcome).model_copy(update={"gateway_own": state.gateway_own | own})
     if outcome.end_state not in DID_SOMETHING:
         return state
     kind = action.spec.kind
@@ -103,6 +101,17 @@ def on_outcome(state: ArbiterState, outcome: Outcome) -> ArbiterState:
     state = state.model_copy(update={"loosened_ms" if loosened else "last_ms": times})
     seen = outcome.after.get("replicas_up")
     return state if seen is None else state.with_replicas(round(seen), at_ms)
+
+
+def _limited(state: ArbiterState, outcome: Outcome) -> ArbiterState:
+    """With the limits of ours that may stand at the gateway now. One that restores and was left unverified may not have
+    loosened anything: the gateway tells which of the two it is."""
+    limits, verified = dict(state.gateway_set), outcome.end_state is EndState.VERIFIED
+    for name, value in outcome.action.gateway_limits.items():
+        restored = outcome.action.spec.restores and round(value) == state.gateway_found.get(name, 0)
+        before = limits.pop(name, ()) if outcome.action.spec.restores and not verified else ()
+        limits[name] = (*before, *(() if restored else (round(value),)))
+    return state.model_copy(update={"gateway_set": {name: values for name, values in limits.items() if values}})
 
 
 def overdue(state: ArbiterState, settings: ArbiterSettings) -> tuple[ArbiterState, list[Message]]:

@@ -110,7 +110,8 @@ class ArbiterState(_Part):
     `last_ms` is when an action of each kind last did something, but for those that restored a limit of a gateway, which
     have `loosened_ms`; `replicas` how many answered at `replicas_ms`;
     `gateway` is what a gateway let through at `gateway_ms`, `gateway_own` the limits there that our actions account
-    for, `gateway_set` those that they set and did not restore, `gateway_hand` what somebody else set there last;
+    for, `gateway_set` values of those that they set and that may stand, `gateway_found` what stood before any of them,
+    `gateway_hand` what somebody else set there last;
     `ordered` how many there are to be once the scale-ups under way have ended, None where there are none.
 
     What people say (`heard`) is remembered apart from what happens to the fleet (`events`): many of these must not push
@@ -129,7 +130,8 @@ class ArbiterState(_Part):
     gateway: dict[str, int] = {}
     gateway_ms: int | None = None
     gateway_own: dict[str, tuple[int, ...]] = {}
-    gateway_set: dict[str, int] = {}
+    gateway_set: dict[str, tuple[int, ...]] = {}
+    gateway_found: dict[str, int] = {}
     gateway_hand_ms: int | None = None
     gateway_hand: str = ""
     last_ms: dict[ActionKind, int] = {}
@@ -166,10 +168,11 @@ class ArbiterState(_Part):
     def holding_back(self) -> dict[str, int]:
         """The limits that actions of ours set at the gateway and that stand there still, as far as it has told; a
         breaker until its time."""
+        stand = {name: self.gateway.get(name, values[-1]) for name, values in sorted(self.gateway_set.items())}
         return {
             name: value
-            for name, value in sorted(self.gateway_set.items())
-            if value > (self.now_ms if name == "breaker_until_ms" else 0) and self.gateway.get(name, value) == value
+            for name, value in stand.items()
+            if value in self.gateway_set[name] and value > (self.now_ms if name == "breaker_until_ms" else 0)
         }
 
     def case(self, decision_id: str) -> Case | None:

@@ -162,7 +162,7 @@ def _of_step(candidates: CandidateSet, candidate: Candidate) -> Iterator[_Findin
 
 
 def _of_gateway(kind: ActionKind, value: float) -> Iterator[_Finding]:
-    """Who refuses requests risks more than who lets them wait, and who sets a limit back risks nothing."""
+    """Who refuses requests risks more than who lets them wait, or who sets a limit back a step at a time."""
     if kind is ActionKind.CONTEXT and value:
         yield _Finding(Verdict.APPROVE, 1, f"requests of more than {value:g} tokens are refused")
     if kind is ActionKind.BREAKER and value:

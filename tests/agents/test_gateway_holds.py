@@ -62,6 +62,29 @@ def test_after_a_release_that_nobody_saw_through_the_gateway_tells_whether_the_q
     assert asked(held, down(), 900).answer is said
 
 
+@pytest.mark.parametrize("state", [EndState.VERIFIED, EndState.HELD_UNVERIFIED])
+def test_a_queue_that_was_raised_still_holds_requests_back(state: EndState) -> None:
+    held, _ = queued()
+    raised = held.begin(restoring(QUEUE, 144.0), at_s=400)
+    held.send(at_gateway(410, 144), ended(raised, state, at_s=500))
+    refused = asked(held, down(), 900)
+    assert refused.reasons == (Refusal.MISSING_EVIDENCE,)
+    assert "max_in_flight 144" in refused.detail[0]
+    held.send(ended(held.begin(restoring(QUEUE), at_s=905), at_s=1000), at_gateway(1001, 0))
+    assert asked(held, down(), 1400).answer is Answer.APPROVED
+
+
+def test_what_people_had_set_before_our_queue_is_theirs_again_when_it_is_set_back() -> None:
+    held = desk()
+    held.send(at_gateway(0, 200))
+    queue = held.begin(candidate(QUEUE), at_s=700)
+    held.send(at_gateway(710, 96), ended(queue, at_s=790))
+    assert asked(held, down(), 1200).reasons == (Refusal.MISSING_EVIDENCE,)
+    back = held.begin(restoring(QUEUE, 200.0), at_s=1205)
+    held.send(at_gateway(1210, 200), ended(back, at_s=1300))
+    assert asked(held, down(), 1700).answer is Answer.APPROVED
+
+
 def test_a_queue_that_was_set_back_or_that_people_lifted_holds_nothing_back() -> None:
     undone, _ = queued(EndState.UNDONE)
     undone.send(at_gateway(91, 0))
