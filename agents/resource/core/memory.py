@@ -55,7 +55,10 @@ class Memory(Watcher[ResourceState]):
         if not isinstance(message, FleetEvent):
             return super().advance(state, message)
         known = state or ResourceState(workload=message.workload, heard_ms=message.at_ms)
-        return known.model_copy(update={"gate": self._by_now(known, known.gate.heard(message))}), []
+        if message.id in known.events:  # heard again, it would be of a time that a later tick allows
+            return known, []
+        gate, events = self._by_now(known, known.gate.heard(message)), (*known.events, message.id)[-NEWEST:]
+        return known.model_copy(update={"gate": gate, "events": events}), []
 
     def hears(self, state: ResourceState | None, sli: Sli) -> bool:
         """Windows of the workload, and the minutes of its replicas that are not long gone."""

@@ -44,7 +44,8 @@ class ResourceSettings(Patience):
 
 class ResourceState(BaseModel):
     """Per workload, beside what every watcher knows: `replicas` is when each last told a minute, `planned` until when
-    restarts are our own, by action, `over` the newest outcomes that were heard of; then what each part knows."""
+    restarts are our own, by action, `over` the newest outcomes that were heard of and `events` the newest words of its
+    gateway; then what each part knows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,6 +55,7 @@ class ResourceState(BaseModel):
     replicas: dict[str, int] = {}
     planned: dict[str, int] = {}
     over: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
     readings: Readings = Readings()
     account: Account = Account()
     valves: Valves = Valves()
