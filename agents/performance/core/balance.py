@@ -113,10 +113,11 @@ def imbalance(loads: Sequence[float]) -> float:
     >>> round(imbalance([1.78, 0.22]), 2)
     0.76
     """
-    total, squares, count = sum(loads), sum(each * each for each in loads), len(loads)
-    if count < 2 or squares <= 0:
+    count, most = len(loads), max(loads, default=0.0)
+    if count < 2 or most <= 0:
         return 0.0
-    fair = total * total / (count * squares)
+    shares = [each / most for each in loads]  # of loads next to nothing the squares would be nothing
+    fair = sum(shares) ** 2 / (count * sum(each * each for each in shares))
     return min(1.0, max(0.0, (1 - fair) / (1 - 1 / count)))
 
 

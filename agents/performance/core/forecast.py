@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.performance.core.regression import Guess, Guesser
-from agents.performance.core.series import Array, Marks, Past, Series, twin
+from agents.performance.core.series import Array, Fading, Marks, Past, Series, twin
 
 SLACK_S = 1.0
 """A request may wait this long before its slot needs more capacity: half of a two-second objective."""
@@ -31,11 +31,21 @@ PEAK_S, PEAK_STARTUPS = 600.0, 1.5
 """How far the peak is looked for, at least and in start-ups: what is let go costs a start-up to have back."""
 _LEAST_COLD_HOLD_S, _COLD_HOLD_S, _COLD_HOLD_PER_ERROR_S = 300.0, 900.0, 1000.0
 """Until the peak can be guessed, it is the highest need of the past: the further off guesses are, the longer a past."""
-_SHAPE, _UNREST = len(_SCALES_S) + 5 + len(_LAGS_S), 9
-_LEVEL = _SHAPE + _UNREST
+_LONG_S = (3600, 14_400)
+"""Over these spans the unrest is averaged too, for the guess ahead: a restless hour often comes again."""
+_RECENT_S = (60, 600, 3600, 14_400)
+"""Spans over which the last errors of the guess ahead are averaged, of those that came due."""
+_GATE_S, _GATE_UNIT, _MOST_GATE = 120, 0.1, 3.0
+"""How far a slope goes on depends on how restless these last seconds were, so slopes are told again, times that.
+These spans were chosen on fortnights made of days 1 to 7 of m-large (`docs/scaler.md`)."""
+_ONE = 2 * (len(_SCALES_S) - 1) + 5 + len(_LAGS_S)
+_SHAPE, _UNREST = slice(_ONE + 1), slice(_ONE, _ONE + 9)
+_LEVEL = _UNREST.stop + 3 * len(_LONG_S) + len(_RECENT_S)
+_FELT = (slice(_ONE, _LEVEL), _UNREST)
 _SAID, _CAME = (_LEVEL + 1, _LEVEL + 2), (_LEVEL + 3, _LEVEL + 4)
 """Columns of a row: what a slot was like, what was then guessed, and what came of it once that is known; all of them in
-single precision, which halves what is packed."""
+single precision, which halves what is packed. The shape ends and the unrest begins with a one. `_FELT`: by what the
+error of each guess is guessed."""
 
 
 class Outlook(NamedTuple):
@@ -77,10 +87,16 @@ class Forecaster:
         self._rate, self._need = Series(hour + minute), Series(self._scales[4])
         self._minutes = Marks(self._lags[-1] // minute + 2, minute)
         self._steps = [Series(self._scales[each]) for each in (6, 6, 5)]
+        self._long = Fading([each / slot_s for each in _LONG_S] * 3)
         self._tail: list[int] = []
-        self._refit, self._seen, self._unbroken = self._slots(REFIT_S), 0, 0
+        self._refit, self._gate = self._slots(REFIT_S), self._slots(_GATE_S)
+        self._seen = self._unbroken = 0
         life = self._slots(HALF_LIFE_S)
-        self._guessers = [Guesser(0, hour, life, _SHAPE, _UNREST) for _ in _SAID]
+        recents: list[list[float]] = [[each / slot_s for each in _RECENT_S], []]
+        self._guessers = [
+            Guesser(hour, life, _ONE + 1, felt.stop - felt.start, recent)
+            for felt, recent in zip(_FELT, recents, strict=True)
+        ]
         self._needs: list[float] = []
         self._smooth: list[float] = []
         self._rows = Past(1, _CAME[-1] + 1)
@@ -88,11 +104,17 @@ class Forecaster:
         self.look_ahead(lead_s)
 
     def look_ahead(self, lead_s: float) -> None:
-        """From now on it guesses so far ahead; what it has learnt of another start-up is where it begins."""
+        """From now on it guesses so far ahead; what it has learnt of another start-up is where it begins. What was
+        guessed for other moments is judged by nothing, and teaches nothing."""
+        before = [each.due for each in self._guessers]
         self._lead = math.ceil(lead_s / self._slot_s) + 1
         self._ahead, self._within = self._slots(_AHEAD_S), self._slots(max(PEAK_S, PEAK_STARTUPS * lead_s))
         self._guessers[0].due, self._guessers[1].due = self._lead + self._ahead - 1, self._within
-        self._rows = self._rows.copy(self._refit + max(each.due for each in self._guessers))
+        due = [each.due for each in self._guessers]
+        self._rows = self._rows.copy(self._refit + max(due))
+        if due != before:
+            self._unbroken = 0
+            self._rows.rows(self._rows.keep)[:, list(_CAME)] = math.nan
 
     def _slots(self, seconds: float) -> int:
         return max(1, round(seconds / self._slot_s))
@@ -110,10 +132,13 @@ class Forecaster:
         smooth = math.log(self._need.mean(self._ahead))
         _remember(self._smooth, smooth, max(self._within, self._slots(_COLD_HOLD_S)))
         rates = self._rate.means(self._scales)
+        squares = []
         for series, scale in zip(self._steps, (0, 2, 3), strict=True):
             slots = self._scales[scale]
             step = math.log(rates[scale] / self._rate.mean(slots, slots))
+            squares.append(step * step)
             series.push(step * step)
+        self._long = self._long.seen([each for each in squares for _ in _LONG_S])
         self._settle((smooth, max(self._smooth[-self._within :])))
         means = [math.log(each) for each in rates]
         self._minutes.push(means[2])
@@ -128,15 +153,17 @@ class Forecaster:
                 row[column] = np.float32(value)
         self._seen += 1
         if self._seen % self._refit == 0:
-            for guesser, said, column in zip(self._guessers, _SAID, _CAME, strict=True):
+            for guesser, felt, said, column in zip(self._guessers, _FELT, _SAID, _CAME, strict=True):
                 rows = self._rows.rows(self._refit, guesser.due - 1)
-                guesser.learn(rows[:, :_SHAPE], rows[:, _SHAPE:_LEVEL], rows[:, _LEVEL], rows[:, said], rows[:, column])
+                guesser.learn(rows[:, _SHAPE], rows[:, felt], rows[:, _LEVEL], rows[:, said], rows[:, column])
 
     def _guess(self, means: list[float], need: float, now_rps: float) -> Outlook:
         level = means[2]
-        row = np.array([*self._shape(means, need), *self._unrest(means), level, 0.0, 0.0, math.nan, math.nan])
-        shape, unrest = row[:_SHAPE], row[_SHAPE:_LEVEL]
-        ahead, peak = (guesser.guess(shape, unrest, level) for guesser in self._guessers)
+        gate = min(math.sqrt(self._steps[0].mean(self._gate)) / _GATE_UNIT, _MOST_GATE)
+        row = np.array([*self._shape(means, need, gate), *self._unrest(means), level, 0.0, 0.0, math.nan, math.nan])
+        ahead, peak = (
+            guesser.guess(row[_SHAPE], row[felt], level) for guesser, felt in zip(self._guessers, _FELT, strict=True)
+        )
         row[_SAID[0]], row[_SAID[1]] = ahead.log_rps, peak.log_rps
         self._rows.push(row.astype(np.float32))
         self._unbroken += 1
@@ -150,9 +177,11 @@ class Forecaster:
         self._unbroken = 0
         self._tail = []
 
-    def _shape(self, means: list[float], need: float) -> list[float]:
-        """How the load leans: differences of logarithms between time scales, bursts above them, and past days."""
-        row = [short - longer for short, longer in pairwise(means)]
+    def _shape(self, means: list[float], need: float, gate: float) -> list[float]:
+        """How the load leans: differences of logarithms between time scales, these by the unrest, bursts above them,
+        and past days."""
+        slopes = [short - longer for short, longer in pairwise(means)]
+        row = [*slopes, *[gate * slope for slope in slopes]]
         minute, five = self._need.means((self._scales[2], self._scales[4]))
         row += [math.log(need) - means[0], math.log(minute) - means[2], math.log(five) - means[4]]
         row.append(math.log(max(self._needs[-self._scales[4] :])) - means[4])
@@ -162,12 +191,14 @@ class Forecaster:
         return row
 
     def _unrest(self, means: list[float]) -> list[float]:
-        """How much the load moved of late, at three time scales and over two to three spans each."""
+        """How much the load moved of late, at three time scales and over two to three spans each, and over hours; how
+        far off the guess ahead was of late."""
         fast, minute, slow = self._steps
         spans = self._scales
         squares = fast.means((spans[2], spans[4], spans[6])) + minute.means((spans[4], spans[6]))
         squares.append(slow.mean(spans[5]))
-        return [*map(math.sqrt, squares), abs(means[2] - means[6]), abs(means[2] - means[4]), 1.0]
+        row = [*map(math.sqrt, squares), abs(means[2] - means[6]), abs(means[2] - means[4])]
+        return [*row, *map(math.sqrt, self._long.means), *self._guessers[0].recent]
 
     def copy(self) -> Forecaster:
         """One that goes on by itself."""
@@ -187,6 +218,7 @@ class Forecaster:
             "need": self._need.state(),
             "minutes": self._minutes.state(),
             **{f"step{number}": each.state() for number, each in enumerate(self._steps)},
+            "long": self._long.state(),
             "tail": np.array(self._tail, dtype=np.float64),
             "needs": np.array(self._needs),
             "smooth": np.array(self._smooth),
@@ -203,6 +235,7 @@ class Forecaster:
         self._minutes.restore(state["minutes"])
         for number, each in enumerate(self._steps):
             each.restore(state[f"step{number}"])
+        self._long = self._long.restored(state["long"])
         self._tail = [int(each) for each in state["tail"]]
         self._needs, self._smooth = state["needs"].tolist(), state["smooth"].tolist()
         self._rows.restore(state["rows"])

@@ -5,20 +5,20 @@ Arrays here are replaced, never written to, so copies may share them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from agents.performance.core.series import Array, twin
+from agents.performance.core.series import Array, Fading, twin
 
-MIX = 0.4
+MIX = 0.5
 """Share of the expected error that follows the unrest of the moment; the rest is the usual error of all times."""
 _PRIOR_SPREAD, _PRIOR_SLOTS = 0.08, 60.0
 """Before anything has come due, a guess is taken to be so far off, as if sixty had said so."""
 MOST_CHANGE = 1.2
 """A guess never leaves the last minute's rate by more than a factor e to this; nor does one miss teach more."""
-_PENALTY = 2.0
+_PENALTY = 0.5
 _ROWS_BEFORE_TRUST = 0.75
 """Of an hour."""
 
@@ -60,28 +60,36 @@ class Ridge:
         return new
 
     def state(self, name: str) -> dict[str, Array]:
-        """All it knows."""
+        """All it knows. Of the table of products, which is symmetric, one half."""
         return {
-            f"{name}.gram": self._gram,
+            f"{name}.gram": self._gram[np.triu_indices(len(self._gram))],
             f"{name}.moment": self._moment,
             f"{name}.weights": self.weights,
             f"{name}.rows": np.array([self._rows]),
         }
 
     def restored(self, name: str, state: Mapping[str, Array]) -> Ridge:
-        """One that knows what `state` gave."""
+        """One that knows what `state` gave. Raises ValueError where that is of another width."""
+        half, moment, weights = (state[f"{name}.{each}"] for each in ("gram", "moment", "weights"))
+        width = len(self._moment)
+        if [len(half), len(moment), len(weights)] != [width * (width + 1) // 2, width, width]:
+            raise ValueError(name)
         new = twin(self)
-        new._gram, new._moment = state[f"{name}.gram"], state[f"{name}.moment"]
-        new.weights, new._rows = state[f"{name}.weights"], float(state[f"{name}.rows"][0])
+        upper = np.zeros_like(self._gram)
+        upper[np.triu_indices(width)] = half
+        new._gram = upper + np.triu(upper, 1).T
+        new._moment, new.weights, new._rows = moment, weights, float(state[f"{name}.rows"][0])
         return new
 
 
 class Guesser:
-    """Learns one thing to come, and how far off it is: two regressions. `due`: slots until it is known."""
+    """Learns one thing to come, and how far off it is: two regressions. `due`: slots until it is known, which who looks
+    ahead says. `recent`: slots over which its last errors are averaged."""
 
-    def __init__(self, due: int, hour: int, half_life: int, width: int, unrest: int) -> None:
-        self.due = due
+    def __init__(self, hour: int, half_life: int, width: int, unrest: int, recent: Sequence[float]) -> None:
+        self.due = 0
         self._level, self._error = Ridge(width, hour, half_life), Ridge(unrest, hour, half_life)
+        self._recent, self._spans = Fading(recent), len(recent)
         self._misses, self._weight = _PRIOR_SPREAD * _PRIOR_SLOTS, _PRIOR_SLOTS
         self._fade = 0.5 ** (1 / half_life)
 
@@ -95,6 +103,11 @@ class Guesser:
         """How far off its guesses were on average, in the logarithm."""
         return self._misses / self._weight
 
+    @property
+    def recent(self) -> list[float]:
+        """How far off its guesses were that came due of late, over each span."""
+        return self._recent.means
+
     def guess(self, shape: Array, unrest: Array, level: float) -> Guess:
         """What is to be expected after such a slot, whose own level is `level`."""
         change = float(shape.dot(self._level.weights)) if self._level.fitted else 0.0
@@ -107,7 +120,10 @@ class Guesser:
 
     def judge(self, said: float, came: float) -> None:
         """One guess has come due."""
-        self._misses = self._misses * self._fade + min(abs(came - said), MOST_CHANGE)
+        miss = min(abs(came - said), MOST_CHANGE)
+        if self._spans:
+            self._recent = self._recent.seen([miss] * self._spans)
+        self._misses = self._misses * self._fade + miss
         self._weight = self._weight * self._fade + 1.0
 
     def learn(self, shapes: Array, unrests: Array, levels: Array, said: Array, came: Array) -> None:
@@ -123,11 +139,12 @@ class Guesser:
 
     def state(self, name: str) -> dict[str, Array]:
         """All it knows."""
-        usual = {f"{name}.usual": np.array([self._misses, self._weight])}
+        usual = {f"{name}.usual": np.array([self._misses, self._weight]), f"{name}.recent": self._recent.state()}
         return {**usual, **self._level.state(f"{name}.level"), **self._error.state(f"{name}.error")}
 
     def restore(self, name: str, state: Mapping[str, Array]) -> None:
         """Knows what `state` gave."""
         self._misses, self._weight = state[f"{name}.usual"].tolist()
+        self._recent = self._recent.restored(state[f"{name}.recent"])
         self._level = self._level.restored(f"{name}.level", state)
         self._error = self._error.restored(f"{name}.error", state)

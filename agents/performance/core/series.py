@@ -71,6 +71,39 @@ class Series:
         self._sums = state.tolist() or [0.0]
 
 
+class Fading:
+    """Means of several things, none below 0, each forgetting at its own pace, as a value: what learns more is another
+    one. `spans`: slots after which a value counts a third as much; until so many were seen, all count alike."""
+
+    def __init__(self, spans: Sequence[float]) -> None:
+        self._rates = [1.0 / max(span, 1.0) for span in spans]
+        self._seen = 0.0
+        self.means = [0.0] * len(self._rates)
+
+    def seen(self, values: Sequence[float]) -> Fading:
+        """One that knows these too, the newest of each thing."""
+        new = twin(self)
+        new._seen = self._seen + 1.0
+        least = 1.0 / new._seen
+        new.means = [
+            mean + (value - mean) * (rate if rate > least else least)
+            for mean, value, rate in zip(self.means, values, self._rates, strict=True)
+        ]
+        return new
+
+    def state(self) -> Array:
+        """All it knows: [1 + things]."""
+        return np.array([self._seen, *self.means])
+
+    def restored(self, state: Array) -> Fading:
+        """One that knows what `state` gave. Raises ValueError where that is of other things, or below 0."""
+        if len(state) != 1 + len(self.means) or (state < 0).any():
+            raise ValueError("fading")
+        new = twin(self)
+        new._seen, *new.means = state.tolist()
+        return new
+
+
 class Marks:
     """Every `width`-th value of a series, the last `keep` of them; between two of them lies a straight line."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.performance.core.balance import ACT_ABOVE, Limits, Replica, balance, imbalance
@@ -13,7 +13,8 @@ FLEET = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 50), st.floats(0.01
 SLOW = [Replica("fast", 10.0, 4.0), Replica("slow", 30.0, 1.0)]
 
 
-@given(st.lists(st.floats(0, 1000), min_size=2, max_size=9), st.floats(0.1, 10))
+@example([3.8e-157, 3.8e-157], 0.1)
+@given(st.lists(st.floats(0, 1000, allow_subnormal=False), min_size=2, max_size=9), st.floats(0.1, 10))
 def test_imbalance_is_from_0_to_1_whatever_the_scale_and_the_order(loads: list[float], scale: float) -> None:
     score = imbalance(loads)
     assert 0 <= score <= 1

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.performance.core.forecast import SLACK_S, Forecaster, need_rps
-from agents.performance.core.regression import MOST_CHANGE
-from agents.performance.core.series import Marks, Series
+from agents.performance.core.regression import MOST_CHANGE, Guesser
+from agents.performance.core.series import Fading, Marks, Series
 from tests.agents.performance.fleet_help import poisson
 
 counts = st.lists(st.integers(0, 500), min_size=1, max_size=30)
@@ -50,6 +50,98 @@ def test_marks_know_the_rise_of_a_straight_line_and_no_rise_beyond_what_they_kee
         assert marks.rise(back, slots) == pytest.approx(3.0 * slots)
     if back >= count:
         assert marks.rise(back, slots) == 0.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_what_fades_is_the_mean_until_its_span_is_over_and_then_counts_the_newest_most(values: list[float]) -> None:
+    fading = Fading([0.5, 4.0, 60.0])
+    for each in values:
+        fading = fading.seen([each] * 3)
+    last, near, far = fading.means
+    assert last == pytest.approx(values[-1], abs=1e-9)
+    assert far == pytest.approx(np.mean(values), abs=1e-9)
+    expected = float(np.mean(values[:4]))
+    for each in values[4:]:
+        expected = 0.75 * expected + 0.25 * each
+    assert near == pytest.approx(expected, abs=1e-9)
+    assert Fading([0.5, 4.0, 60.0]).restored(fading.state()).means == fading.means
+
+
+def test_what_fades_knows_nothing_at_first_and_what_learns_more_is_another() -> None:
+    first = Fading([4.0])
+    second = first.seen([1.0])
+    assert (first.means, second.means) == ([0.0], [1.0])
+
+
+def test_a_guess_is_trusted_less_where_the_load_was_restless_within_hours_though_not_in_the_last_half_hour() -> None:
+    second = np.arange(24 * 3600)
+    steps = np.repeat(np.random.default_rng(3).normal(0, 0.25, 24 * 60), 60)
+    # Four hours calm, four of which the first twenty minutes of each hour are restless, and so on.
+    wild = (second // 14_400 % 2 == 1) & (second % 3600 < 1200)
+    load = poisson(200 * np.exp(np.where(wild, steps, 0.0)))
+    forecaster = Forecaster(180, 15)
+    spreads = [forecaster.see(load[begin : begin + 15]).ahead.spread for begin in range(0, len(load), 15)]
+    ends = np.array(spreads).reshape(24, 240)[:, -20:].mean(axis=1)
+    assert ends[21:24].mean() > 1.5 * ends[17:20].mean()
+
+
+def test_a_slope_amid_bursts_is_carried_on_less_far_than_one_in_a_calm() -> None:
+    second = np.arange(36 * 3600)
+    calm = second // 3600 % 2 == 0
+    ramps = 0.5 * np.abs(second / 1800 % 2 - 1)  # up and down again within the hour
+    noise = np.repeat(np.random.default_rng(5).normal(0, 0.3, 36 * 120), 30)
+    load = poisson(400 * np.exp(np.where(calm, ramps, 0.25 + noise)))
+    forecaster, changes, slopes, quiet = Forecaster(180, 15), [], [], []
+    for begin in range(0, len(load), 15):
+        ahead = forecaster.see(load[begin : begin + 15]).ahead
+        slope = np.log(np.mean(load[max(0, begin - 15) : begin + 15]) / np.mean(load[max(0, begin - 75) : begin + 15]))
+        changes.append(ahead.log_rps - np.log(np.mean(load[max(0, begin - 45) : begin + 15]) + 1 / 30))
+        slopes.append(slope)
+        quiet.append(bool(calm[begin]) and begin % 3600 > 600)
+    late = np.arange(len(slopes)) > 24 * 240
+    inside = np.array([begin % 3600 > 600 for begin in range(0, len(load), 15)]) & late
+    told = [
+        float(np.polyfit(np.array(slopes)[chosen], np.array(changes)[chosen], 1)[0])
+        for chosen in (inside & np.array(quiet), inside & ~np.array(quiet))
+    ]
+    assert told[0] > told[1] + 0.5, told
+
+
+def test_the_last_errors_are_known_over_each_span_and_widen_the_next_spread() -> None:
+    guesser = Guesser(240, 3 * 5760, 1, 2, (4.0, 240.0))
+    for _ in range(240):
+        guesser.judge(0.0, 0.1)
+    assert guesser.recent == pytest.approx([0.1, 0.1])
+    for _ in range(4):
+        guesser.judge(0.0, 0.9)
+    short, long = guesser.recent
+    assert 0.6 < short < 0.9
+    assert 0.1 < long < 0.15
+    felt = np.column_stack([np.ones(400), np.tile([0.1, 0.6], 200)])
+    came = np.tile([0.1, 0.6], 200)  # as far off as it was just before
+    guesser.learn(np.ones((400, 1)), felt, np.zeros(400), np.zeros(400), came)
+    calm, wild = (guesser.guess(np.ones(1), np.array([1.0, each]), 0.0).spread for each in (0.1, 0.6))
+    assert wild > calm + 0.2
+
+
+def test_after_another_start_up_what_was_guessed_for_other_moments_is_judged_by_nothing_and_teaches_nothing() -> None:
+    load = poisson(np.full(6 * 3600, 100.0))
+    slots = [load[begin : begin + 15] for begin in range(0, len(load), 15)]
+    forecaster = Forecaster(180, 15)
+    for slot in slots[:700]:
+        forecaster.see(slot)
+    ahead = forecaster._guessers[0]
+    before, rows = ahead.usual, ahead._level._rows
+    forecaster.look_ahead(3600)
+    assert ahead.due > 240
+    for slot in slots[700 : 700 + ahead.due - 1]:
+        forecaster.see(slot)
+    assert ahead.usual == before
+    assert ahead._level._rows == rows
+    for slot in slots[700 + ahead.due - 1 : 1440]:
+        forecaster.see(slot)
+    assert ahead.usual != before
+    assert ahead._level._rows > rows
 
 
 def test_a_steady_load_is_expected_to_stay() -> None:

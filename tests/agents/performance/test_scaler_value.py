@@ -73,6 +73,8 @@ def broken(text: str) -> list[str]:
     less = {name: each for name, each in arrays.items() if name != "minutes"}
     wild = arrays | {"rate": np.array([np.nan])}
     small = arrays | {"ahead.level.gram": np.zeros((2, 2))}
+    narrow = arrays | {"ahead.level.gram": np.zeros(1)}
+    below = arrays | {"long": -arrays["long"] - 1.0}
     none, endless = arrays | {"facts": np.zeros(6)}, arrays | {"facts": np.full(6, np.inf)}
     head, body = text.split(":")
     other = base64.b64encode(base64.b64decode(body)[:-40]).decode()
@@ -82,11 +84,11 @@ def broken(text: str) -> list[str]:
         f"{head}:x",
         f"scaler0:{body}",
         f"{head}:{other}",
-        *map(fold, (less, wild, small, none, endless, {})),
+        *map(fold, (less, wild, small, narrow, below, none, endless, {})),
     ]
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(13))
 def test_any_other_text_is_refused(number: int) -> None:
     with pytest.raises(ConfigError, match="scaler"):
         PredictiveScaler.unpack(facts(), broken(experienced(61).pack())[number])
