@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ import structlog
 
 from agents.core.moves import Draft
 from agents.core.steps import open_tokens
-from agents.together import Together, at_once
+from agents.waiting import Waiting
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
 from contracts.ledger import ActionRecord
 from contracts.ports import Controller, Observation, StepReport
@@ -27,16 +26,16 @@ Troubled = Callable[[ActionRecord, Exception], None]
 
 
 class Asking:
-    """Asks controllers on behalf of one action at a time. `controller_s`: wall seconds for one answer; `together`: how
-    several are waited for."""
+    """Asks controllers on behalf of one action at a time. `controller_s`: wall seconds for one answer; `waiting`: how
+    it is waited for."""
 
-    def __init__(self, troubled: Troubled, controller_s: float = CONTROLLER_S, *, together: Together = at_once) -> None:
-        self._troubled, self._controller_s, self._together = troubled, controller_s, together
+    def __init__(self, troubled: Troubled, controller_s: float = CONTROLLER_S, *, waiting: Waiting) -> None:
+        self._troubled, self._controller_s, self._waiting = troubled, controller_s, waiting
 
     async def answer(self, record: ActionRecord, answer: Awaitable[T]) -> T:
         """The answer of a controller. One that takes too long, or raises what it should not, is away: Unavailable."""
         try:
-            async with asyncio.timeout(self._controller_s):
+            async with self._waiting.within(self._controller_s):
                 return await answer
         except OptiInfraError:
             raise
@@ -80,5 +79,5 @@ class Asking:
 
         tokens = open_tokens(record)
         seen = await had(controller.observe(record.action.workload))
-        answers = await self._together(had(controller.inspect(token), token=token) for token in tokens)
+        answers = await self._waiting.together(had(controller.inspect(token), token=token) for token in tokens)
         return seen, {token: each for token, each in zip(tokens, answers, strict=True) if each is not None}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -15,7 +14,7 @@ from agents.checkpoints import Checkpoint, passed
 from agents.core.moves import Call, Draft, View, Wait
 from agents.core.saga import after_call, next_move
 from agents.core.undo import taken_back
-from agents.together import Together, at_once
+from agents.waiting import IN_LIFE, Waiting
 from contracts.clock import Clock
 from contracts.errors import ConfigError, Conflict, OptiInfraError, Unavailable
 from contracts.events import Action, ActionKind, Plan, Refusal
@@ -43,7 +42,7 @@ class Sight:
 
 class Carrier:
     """One owner's hands. `owner` holds leases, `actor` stands in the audit log; `max_age_s` is how old evidence may be,
-    event seconds; `together` is how several answers of a controller are waited for."""
+    event seconds; `waiting` is how a controller's answers are waited for."""
 
     def __init__(
         self,
@@ -58,12 +57,13 @@ class Carrier:
         troubled: Troubled,
         actor: str = "",
         controller_s: float = CONTROLLER_S,
-        together: Together = at_once,
+        waiting: Waiting = IN_LIFE,
     ) -> None:
         self._ledger, self._controllers, self._clock = ledger, controllers, clock
         self._owner, self._actor = owner, actor or owner
         self._limits, self._max_age_s = limits, max_age_s
-        self._checkpoint, self._asking = checkpoint, Asking(troubled, controller_s, together=together)
+        self._waiting = waiting
+        self._checkpoint, self._asking = checkpoint, Asking(troubled, controller_s, waiting=waiting)
 
     async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> tuple[ActionRecord, bool]:
         """Move `record` until it must wait, has ended, or turns out to be somebody else's: the record as it stands, and
@@ -102,31 +102,13 @@ class Carrier:
         """Wait for a controller, and keep the lease meanwhile."""
         if not fence:
             return await work
-        answered, renewing = asyncio.Event(), list[asyncio.Task[None]]()
-        # Most answers come long before: only a late one is worth a task.
-        late = asyncio.get_running_loop().call_later(
-            self._limits.lease_s / 3,
-            lambda: renewing.append(asyncio.create_task(self._renew(record, answered))),
-        )
-        try:
-            return await work
-        finally:
-            # Never cancelled: a claim that is cut off leaves a connection of which nobody knows what it will answer.
-            late.cancel()
-            answered.set()
-            for task in renewing:
-                await task
+        return await self._waiting.meanwhile(self._limits.lease_s / 3, partial(self._renew, record), work)
 
-    async def _renew(self, record: ActionRecord, answered: asyncio.Event) -> None:
-        """Renew the lease now, and every third of it until the controller has answered."""
-        while not answered.is_set():
-            try:
-                await self._ledger.claim(record, self._owner, self._limits_of(record), at_ms=self._clock.now_ms())
-            except OptiInfraError as error:  # whether it is still ours, the next write finds out
-                log.warning("lease_not_renewed", action=record.action.id, error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.lease_s / 3):
-                    await answered.wait()
+    async def _renew(self, record: ActionRecord) -> None:
+        try:
+            await self._ledger.claim(record, self._owner, self._limits_of(record), at_ms=self._clock.now_ms())
+        except OptiInfraError as error:  # whether it is still ours, the next write finds out
+            log.warning("lease_not_renewed", action=record.action.id, error=str(error))
 
     def _limits_of(self, record: ActionRecord) -> ClaimLimits:
         """What changes settings or shares begins while half of the fleet's limits is free, so that capacity that is

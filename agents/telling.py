@@ -8,7 +8,7 @@ import structlog
 
 from agents.checkpoints import Checkpoint
 from agents.core.outcomes import alert_of, outcome_of
-from agents.together import Together, at_once
+from agents.waiting import IN_LIFE, Waiting
 from contracts.errors import BadMessage, OptiInfraError, Unavailable
 from contracts.events import Alert, Message, Severity
 from contracts.ports import Ledger, Publisher
@@ -23,7 +23,7 @@ class Outbox:
     """Everything is told at least once, under ids that make a repeat harmless; the ledger keeps what is still due.
 
     The executor's own alerts are kept in memory alone, all of them, until the broker takes them: they are few, since
-    each kind of trouble is told once. `idle_s` is how long it waits, in wall seconds, before it looks again; `together`
+    each kind of trouble is told once. `idle_s` is how long it waits, in wall seconds, before it looks again; `waiting`
     is how it waits until several audit lines are published.
     """
 
@@ -34,10 +34,10 @@ class Outbox:
         checkpoint: Checkpoint,
         *,
         idle_s: float = 1.0,
-        together: Together = at_once,
+        waiting: Waiting = IN_LIFE,
     ) -> None:
         self._ledger, self._publisher, self._checkpoint = ledger, publisher, checkpoint
-        self._idle_s, self._together = idle_s, together
+        self._idle_s, self._waiting = idle_s, waiting
         self._alerts: list[Alert] = []
         self._wake = asyncio.Event()
 
@@ -100,7 +100,7 @@ class Outbox:
         if not lines:
             return False
         try:
-            await self._together(self._publish(line) for line in lines)
+            await self._waiting.together(self._publish(line) for line in lines)
         except Unavailable as error:
             log.warning("audit_waits", after=told, error=str(error))
             return False

@@ -18,7 +18,7 @@ from agents.evidence import Eyes
 from agents.ledger_memory import MemoryLedger
 from agents.reviewer.handler import reviewing
 from agents.telling import Outbox
-from agents.together import in_turn
+from agents.waiting import NoWaiting, without_waiting
 from contracts.errors import OptiInfraError
 from contracts.events import Action, Alert, Control, Message, Severity, Sli, Tick
 from contracts.ledger import ActionRecord, ClaimLimits
@@ -30,7 +30,8 @@ OWNER = "replay"
 
 
 class Acting:
-    """A context manager that owns the event loop on which reviewer and executor run to their end at each message."""
+    """Runs reviewer and executor to their end at each message. A context manager: it owns the event loop of a reviewer
+    who has to be waited for; the executor needs none."""
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class Acting:
         self.ledger = MemoryLedger(clock)
         self._eyes = Eyes(max_age_s, clock)
         self._told: list[Message] = []
-        self._outbox = Outbox(self.ledger, _Kept(self._told), nothing, together=in_turn)
+        waiting = NoWaiting()
+        self._outbox = Outbox(self.ledger, _Kept(self._told), nothing, waiting=waiting)
         carrier = Carrier(
             self.ledger,
             controllers,
@@ -57,14 +59,14 @@ class Acting:
             max_age_s=max_age_s,
             checkpoint=nothing,
             troubled=self._troubled,
-            together=in_turn,
+            waiting=waiting,
         )
         self._crew = Crew(carrier, self._eyes, clock, heard=self._heard, troubled=self._troubled)
         self._busy = False
         self._fault: OptiInfraError | None = None
 
     def __enter__(self) -> Self:
-        self._loop.run_until_complete(self.ledger.open(expected=False, at_ms=self._clock.now_ms()))
+        without_waiting(self.ledger.open(expected=False, at_ms=self._clock.now_ms()))
         return self
 
     def __exit__(
@@ -92,11 +94,11 @@ class Acting:
             if not self._busy:
                 return ()
         elif isinstance(message, Action):
-            self._loop.run_until_complete(self.ledger.record(message, at_ms=self._clock.now_ms()))
+            without_waiting(self.ledger.record(message, at_ms=self._clock.now_ms()))
             self._busy = True
         elif isinstance(message, Control):
-            self._loop.run_until_complete(self.ledger.switch(message, again=True))
-        self._loop.run_until_complete(self._look())
+            without_waiting(self.ledger.switch(message, again=True))
+        without_waiting(self._look())
         told = list(self._told)
         self._told.clear()
         return told
@@ -117,7 +119,10 @@ class Acting:
         self._fault = self._fault or error
 
     def _troubled(self, record: ActionRecord, error: Exception) -> None:
-        """One action cannot be carried on: people are told, as the executor does."""
+        """One action cannot be carried on: people are told, as the executor does. A controller that would wait is a
+        fault of the replay, and ends it."""
+        if isinstance(error, RuntimeError):
+            raise error
         what = f"{record.action.spec.kind} of {record.action.workload} cannot go on: {type(error).__name__}: {error}"
         alert = Alert(
             name="action_troubled",
