@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectors.traces import azure, burstgpt, generated, lengths, mooncake, servegen
+from connectors.traces import azure, burstgpt, generated, kept, lengths, mooncake, servegen
 from connectors.traces.cut import Cut
 from connectors.traces.files import fields_of, lines
 from connectors.traces.shape import Load, Requests
@@ -14,13 +14,22 @@ GENERATED = "generated"
 FORMATS = "a ServeGen folder, an Azure or BurstGPT csv, a Mooncake jsonl (each may be .gz), or the word generated"
 
 
-def load(trace: Path, workload: str | None, seed: int, *, raw: bool = False, cut: Cut | None = None) -> Load:
+def load(
+    trace: Path,
+    workload: str | None,
+    seed: int,
+    *,
+    raw: bool = False,
+    cut: Cut | None = None,
+    keep: Path | None = None,
+) -> Load:
     """Requests in each second of a trace. Raises ConfigError: unknown format or workload, a line that is broken.
 
     `workload` picks one of ServeGen's workloads or one of BurstGPT's models, and names the trace elsewhere. `seed` and
     `raw` are for what is drawn. A folder may also hold one single trace file. `cut`: only this span.
+    `keep`: the folder in which long drawings are kept for the next time; None: nowhere.
     """
-    found = _drawn(trace, workload, seed, raw=raw)
+    found = _drawn(trace, workload, seed, raw=raw, keep=keep)
     if found is None:
         path = _file(trace)
         found = _requests(path, workload).load(workload or _name(path))
@@ -53,12 +62,12 @@ def recorded(trace: Path, model: str | None = None) -> Requests:
     return _requests(_file(trace), model)
 
 
-def _drawn(trace: Path, workload: str | None, seed: int, *, raw: bool) -> Load | None:
+def _drawn(trace: Path, workload: str | None, seed: int, *, raw: bool, keep: Path | None = None) -> Load | None:
     """The load of a trace that tells no single requests; None for any other."""
     if str(trace) == GENERATED and not trace.exists():
         return generated.arrivals(generated.Profile(), 14 * generated.DAY_S, seed, workload or GENERATED)
     if trace.is_dir() and servegen.at(trace):
-        return servegen.arrivals(servegen.read(trace, workload or _only(trace)), seed, raw=raw)
+        return kept.arrivals(servegen.read(trace, workload or _only(trace)), seed, keep, raw=raw)
     return None
 
 

@@ -115,7 +115,12 @@ def arrivals(windows: Windows, seed: int, *, raw: bool = False) -> Load:
             with np.errstate(over="ignore"):  # a shape near 0 outgrows all numbers, and is seen to there
                 drawn = _window(rng, int(total), windows.clients[index], line)
         seconds[index * size : (index + 1) * size] = drawn
-    how = (DRAWN_RAW if raw else DRAWN).format(minutes=size / 60)
+    return load_of(windows, seconds, raw=raw)
+
+
+def load_of(windows: Windows, seconds: Counts, *, raw: bool) -> Load:
+    """Arrivals that were drawn from these windows, [windows × window_s], with what they come from."""
+    how = (DRAWN_RAW if raw else DRAWN).format(minutes=windows.window_s / 60)
     return Load(windows.workload, seconds, windows.origin, how, begin_s=windows.begin_s % 86_400)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from connectors.traces import lengths, reading
+from connectors.traces import kept, lengths, reading
 from connectors.traces.cut import Cut
 from connectors.traces.shape import Load
 from contracts.errors import ConfigError
@@ -59,7 +59,7 @@ def race(trace: str, workload: str | None, ask: Ask) -> Race:
         if ask.level is Level.REQUESTS:
             single = lengths.requests(load, {}, ask.seed)
     elif ask.level is Level.FLUID:
-        load = reading.load(Path(trace), workload, ask.seed, raw=ask.raw, cut=ask.cut)
+        load = reading.load(Path(trace), workload, ask.seed, raw=ask.raw, cut=ask.cut, keep=kept.default_folder())
     else:
         load, single = reading.requests(Path(trace), workload, ask.seed, raw=ask.raw, cut=ask.cut)
     if single is not None:
