@@ -88,7 +88,7 @@ def _uncertain(rules: RuleSet, settings: RuleSettings, log: Sequence[Message]) -
     """Conditions, by key, that were false for certain at no moment of a history that was cut: since when they hold,
     it does not tell."""
     watch: WatchState | None = None
-    found = {each.key: each for each in rules.conditions}
+    found = rules.by_key
     for message in log:
         watch, _ = fold.look(rules, settings, watch, message)
         if watch is not None:
@@ -116,7 +116,7 @@ class _Teller:
     def account(self, rule: ReadyRule, last_ms: int | None) -> RuleAccount:
         """One rule, which last proposed at `last_ms`."""
         watch = self.watch
-        conditions = {each.key: each for each in self.rules.conditions}
+        conditions = self.rules.by_key
         facts = {key: holds(each, self._standing(each), watch.at_ms) for key, each in conditions.items()}
 
         def words(keys: Sequence[str]) -> Iterator[str]:

@@ -237,7 +237,7 @@ def without(rules: RuleSet, off: frozenset[str]) -> RuleSet:
 def resting(rules: RuleSet, scrape_s: int) -> dict[str, str]:
     """Rules that cannot fire at this distance between scrapes, with the window that is never made."""
     found: dict[str, str] = {}
-    conditions = {each.key: each for each in rules.conditions}
+    conditions = rules.by_key
     for rule in rules.rules:
         for key in rule.shape.all:
             bound = conditions[key].bound

@@ -75,7 +75,7 @@ def _known(last_ms: dict[str, int], rules: Mapping[str, ReadyRule]) -> dict[str,
 
 def candidate_of(ruleset: RuleSet, rule: ReadyRule, moment: Moment, evidence: Evidence, max_age_s: float) -> Candidate:
     """One rule's proposal; `evidence` is the fresh part of the moment's. Raises Lacking."""
-    conditions = {each.key: each for each in ruleset.conditions}
+    conditions = ruleset.by_key
     return Candidate(
         rule=rule.name,
         rule_version=rule.rule.version,

@@ -99,6 +99,11 @@ class RuleSet:
         )
 
     @cached_property
+    def by_key(self) -> dict[str, ReadyCondition]:
+        """The conditions by their key."""
+        return {each.key: each for each in self.conditions}
+
+    @cached_property
     def by_memory(self) -> dict[str, ReadyCondition]:
         """The conditions by their memory name."""
         return {each.memory: each for each in self.conditions}
