@@ -26,6 +26,7 @@ from contracts.topics import (
     SLIS,
 )
 from optiinfra.live import LiveState
+from streams.reader import stopped
 
 FOLLOWED = (METRICS, SLIS, FINDINGS, CANDIDATES, DECISIONS, ACTIONS, OUTCOMES, AUDIT, ALERTS, DEADLETTER, HEARTBEATS)
 START_WITHIN_S = 20.0
@@ -65,7 +66,7 @@ class Collector:
                 for place in consumer.assignment():
                     await consumer.position(place)
         except (KafkaError, TimeoutError, OSError) as error:
-            await _stop(consumer)
+            await stopped(consumer, STOP_WITHIN_S)
             raise Unavailable(
                 f"Kafka does not answer ({type(error).__name__})", where=bootstrap, fix="See optiinfra doctor."
             ) from error
@@ -105,18 +106,8 @@ class Collector:
             self._task = None
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await _stop(consumer)
+            await stopped(consumer, STOP_WITHIN_S)
 
 
 _LEFT = b'"left":true'
 """Stands in the last word of a replica that was taken away; of other scrapes nobody here needs what is in them."""
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer whose broker may be gone: aiokafka then raises the cancellation of its own fetch out of `stop`,
-    which looks like ours, and leaves connections open; so it ends in a task of its own, and they are closed here."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait({stopping}, timeout=STOP_WITHIN_S)
-    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
-        stopping.cancel()
-        await asyncio.gather(stopping, consumer._client.close(), return_exceptions=True)

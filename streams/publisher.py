@@ -140,10 +140,11 @@ class KafkaPublisher:
             closing.add_done_callback(self._closing.discard)
 
     async def _close(self, producer: Any) -> None:
-        """Stop a producer, which first sends what it holds; one whose broker is away is not waited for."""
+        """Stop a producer, which first sends what it holds; one whose broker is away is not waited for. Where its
+        `stop` raises what ended its sender, it leaves its connections open: they are closed here."""
         stopping = asyncio.ensure_future(producer.stop())
         done, _ = await asyncio.wait([stopping], timeout=self._timeout_s)
-        if not done:
+        if not done or stopping.cancelled() or stopping.exception() is not None:
             stopping.cancel()
             await producer.client.close()
         await asyncio.gather(stopping, return_exceptions=True)

@@ -175,3 +175,17 @@ async def test_only_the_producer_that_failed_is_dropped(
         assert len(made) == 2
         assert not made[1]._closed
     assert all(producer._closed for producer in made)
+
+
+async def test_a_producer_whose_sender_ends_by_its_cancellation_leaves_no_connection_open(
+    broker: Broker, made: list[AIOKafkaProducer], name: str
+) -> None:
+    async with KafkaPublisher(broker.bootstrap, name) as publisher:
+        await publisher.publish(Tick(at_ms=1, partition=0))
+        (producer,) = made
+        connections = list(producer.client._conns.values())
+        assert any(each.connected() for each in connections)
+        await producer._sender.close()
+        # What the sender is while it connects anew: its end is the cancellation, and `stop` raises that.
+        producer._sender._sender_task = asyncio.create_task(asyncio.sleep(3600))
+    assert not any(each.connected() for each in connections)

@@ -11,10 +11,11 @@ import pytest
 
 from contracts.errors import BadMessage, ConfigError, Reason, Unavailable
 from contracts.events import Alert, DeadLetter, FleetEvent, Severity, SliValue
+from optiinfra.plan import free_port
 from streams.store.client import HttpStore
 from streams.store.queries import QUERIES, Query
 from streams.store.rows import rows_of
-from tests.streams.store.children import START_MS, StoreProcess, free_port, sli
+from tests.streams.store.children import START_MS, StoreProcess, sli
 
 HOSTILE = [
     "x' OR 1=1 --",

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from contracts.errors import ConfigError, Unavailable
+from optiinfra.plan import free_port
 from streams.store.client import HttpStore
 from streams.store.engine import Engine
 from streams.store.queries import resolve
@@ -23,7 +24,7 @@ from streams.store.rows import columns_of, rows_of
 from streams.store.schema import SCHEMA_VERSION, VERSIONS_TABLE
 from streams.store.server import run_store
 from streams.store.target import Embedded, Server, parse_dsn
-from tests.streams.store.children import StoreProcess, eventually, free_port, sli
+from tests.streams.store.children import StoreProcess, eventually, sli
 
 
 @pytest.fixture
