@@ -12,6 +12,8 @@ import pytest
 from streams.brokers.admin import apply_topics
 from streams.brokers.embedded import MockCluster
 
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")  # a broker of a test lives too short for more
+
 
 @dataclass(frozen=True)
 class Broker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.events import Action, ActionSpec
 from contracts.laws.bounds import Comparator
-from tests.agents.executor_process import Scene
+from tests.agents.executor_scene import Scene
 from tests.agents.saga_help import DOWN, UP, action, replicas_up
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.events import Alert, AuditEntry, EndState, Outcome, Severity
-from tests.agents.executor_process import Scene, a_scene
+from tests.agents.executor_scene import Scene, a_scene
 from tests.agents.saga_help import WORKLOAD
 from tests.agents.stories import scale_down, scale_up
 
@@ -28,18 +28,18 @@ def faults(scene: Scene, **told: object) -> None:
 @pytest.mark.parametrize("point", ["planned_saved", "applied_saved", "verifying_saved"])
 def test_when_redis_is_emptied_nothing_more_is_done_and_nothing_is_forgotten(scene: Scene, point: str) -> None:
     done = scale_up(scene, 1, wants=99)
+    scene.empty_at(point)
     scene.act(done)
-    scene.until_passed(point)
-    before = sum(scene.effects().values())
-    scene.redis.empty()
     end = scene.until_ended(done)
     assert (end.end_state, end.reasons) == (EndState.HELD_UNVERIFIED, ("ledger_lost",))
-    assert scene.alerts().count("ledger_lost") == 1
+    scene.until_alerted("ledger_lost")
+    ordered = int(point != "planned_saved")
     later = scale_up(scene, 2)
     scene.act(later)
     refused = scene.until_ended(later)
     assert (refused.end_state, refused.reasons) == (EndState.REFUSED, ("ledger_lost",))
-    assert sum(scene.effects().values()) == before
+    assert sum(scene.effects().values()) == ordered
+    assert scene.alerts().count("ledger_lost") == 1
 
 
 def test_an_executor_that_dies_while_a_lost_ledger_is_told_of_forgets_nothing(scene: Scene) -> None:

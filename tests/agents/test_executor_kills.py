@@ -12,7 +12,7 @@ import pytest
 
 from agents.checkpoints import CHECKPOINTS
 from contracts.events import Action, EndState, Outcome
-from tests.agents.executor_process import Scene, a_scene
+from tests.agents.executor_scene import Scene, a_scene
 from tests.agents.stories import beside, scale_down, scale_up
 
 VICTIMS = ("executor", "redis", "twin")

@@ -27,7 +27,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Loop:
-    """A running `up` at twenty times speed, its topics, and a command line beside it."""
+    """A running `up` at fifteen times speed, its topics, and a command line beside it."""
 
     def __init__(self, up: Up, kafka: str | None) -> None:
         self.up, self._kafka = up, kafka
@@ -39,7 +39,7 @@ class Loop:
 
     async def start(self) -> None:
         shutil.copy(BUILT_IN / "performance.yaml", self.rules)
-        await self.up.start("--speed", "20", environment=self.environment)
+        await self.up.start("--speed", "15", environment=self.environment)
         await self.up.running(has("scraper", "executor", "rules", "arbiter"))
 
     def told(self, kind: type[M]) -> list[M]:
