@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ class LedgerServer:
             self._redis = redis.asyncio.Redis.from_url(
                 url,
                 socket_connect_timeout=timeout_s,
-                socket_timeout=timeout_s,
+                socket_timeout=None,  # `run` bounds a call: the client's own way can swallow a cancellation
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
                 client_name="optiinfra-ledger",
@@ -42,7 +43,7 @@ class LedgerServer:
         except ValueError as error:
             fix = "Write it as redis://:password@host:6379/0, or rediss:// for TLS."
             raise ConfigError("the ledger's address is not a Redis URL", where="OPTIINFRA_REDIS", fix=fix) from error
-        self.prefix = prefix
+        self.prefix, self._timeout_s = prefix, timeout_s
         self._keys = [self.key(name) for name in KEYS if name != _LEASE]
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -63,13 +64,14 @@ class LedgerServer:
         prepared = self._scripts.get(script) or self._scripts.setdefault(script, self._redis.register_script(script))
         keys = self._keys if lease_of is None else [*self._keys, f"{self.key(_LEASE)}:{lease_of}"]
         try:
-            reply: Sequence[Any] = await prepared(keys=keys, args=args)
+            async with asyncio.timeout(self._timeout_s):
+                reply: Sequence[Any] = await prepared(keys=keys, args=args)
         except (AuthenticationError, NoPermissionError) as error:
             fix = "Is the password in OPTIINFRA_REDIS right, and may the user run EVALSHA on these keys?"
             raise Unavailable(f"the ledger refuses us: {error}", where=self.where, fix=fix) from error
         except (RedisError, OSError, TimeoutError) as error:
             fix = "Nothing is done until it is back: redis-cli -u <url> ping answers PONG, its log says what it lacks."
-            told = str(error) or type(error).__name__
+            told = str(error) or f"no answer within {self._timeout_s:g} s"
             raise Unavailable(f"the ledger is away: {told}", where=self.where, fix=fix) from error
         word, rest = reply[0].decode(), list(reply[1:])
         if word == "lost":

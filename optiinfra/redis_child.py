@@ -116,19 +116,20 @@ async def wait_ready(url: str, *, within_s: float = 10.0) -> str:
 
     Raises Unavailable after `within_s` wall seconds, at once when it refuses our password.
     """
-    client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2)
+    client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=None)
     told = "no answer"
     try:
         async with asyncio.timeout(within_s):
             while True:
                 try:
-                    await client.ping()
-                    return str((await client.info("server"))["redis_version"])
+                    async with asyncio.timeout(2):  # the client's own way can swallow the cancellation by the outer one
+                        await client.ping()
+                        return str((await client.info("server"))["redis_version"])
                 except AuthenticationError as error:
                     told = str(error)
                     break
                 except (RedisError, BusyLoadingError, OSError) as error:
-                    told = str(error)
+                    told = str(error) or told
                 await asyncio.sleep(0.05)
     except TimeoutError:
         pass

@@ -206,8 +206,25 @@ async def test_a_redis_that_hangs_is_away_too(ledger: RedisLedger, redis_server:
         await impatient.open(expected=True, at_ms=1)
         with redis_server.client() as client:
             client.client_pause(60_000)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=r"no answer within 0\.1 s"):
             await impatient.record(action(), at_ms=1)
+
+
+async def test_no_call_swallows_a_cancellation(ledger: RedisLedger) -> None:
+    await ledger.record(action(), at_ms=1)
+
+    async def ask() -> None:
+        while True:
+            await ledger.under_way()
+
+    for steps in range(60):  # wherever in the call it comes
+        asking = asyncio.create_task(ask())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking], timeout=10)
+        assert asking.cancelled(), steps
+    assert [record.action.id for record in await ledger.under_way()] == [action().id]
 
 
 @pytest.mark.parametrize("fault", ["full", "read_only"])

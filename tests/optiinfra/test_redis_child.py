@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,19 +13,13 @@ import pytest
 import redis
 
 from contracts.errors import ConfigError, Unavailable
+from optiinfra.plan import free_port
 from optiinfra.redis_child import RedisKind, RedisPlan, find_redis, wait_ready
 
 
 def nowhere(_: str) -> str | None:
     """A PATH without redis-server."""
     return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
