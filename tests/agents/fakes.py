@@ -11,7 +11,20 @@ from contracts.errors import ConfigError, Conflict, Unavailable
 from contracts.events import Action, AuditEntry, Control, Plan, PlanStep, Refusal, StepKind
 from contracts.ledger import ActionRecord, ClaimLimits, Phase, Switches
 from contracts.ports import Claim, Controller, Ledger, Observation, StepReport, StepState
-from tests.agents.saga_help import plan_for
+from tests.agents.saga_help import NOW, plan_for
+
+
+class StillClock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at_ms = NOW
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+    def wall_s(self, event_s: float) -> float:
+        return event_s
 
 
 class Crash(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents.ledger import RedisLedger
@@ -84,3 +84,20 @@ def write_many(url: str, first: int, count: int, ready: Callable[[], object]) ->
                 await ledger.record(action(number), at_ms=number)
 
     asyncio.run(run())
+
+
+def every_call(ledger: RedisLedger, record: ActionRecord) -> dict[str, Callable[[], Awaitable[object]]]:
+    """Each call of the port save `open`, on a record that anna holds."""
+    return {
+        "record": lambda: ledger.record(action(9), at_ms=1),
+        "get": lambda: ledger.get(record.action.id),
+        "under_way": ledger.under_way,
+        "claim": lambda: ledger.claim(record, "anna", LIMITS, at_ms=1),
+        "release": lambda: ledger.release(record.action.target, "anna"),
+        "advance": lambda: ledger.advance(later(record, Phase.APPLYING), owner="anna", fence=1, actor="a", at_ms=1),
+        "unpublished": ledger.unpublished,
+        "published": lambda: ledger.published(record.action.id),
+        "switch": lambda: ledger.switch(control(ControlKind.KILL, 1)),
+        "switches": lambda: ledger.switches("chat"),
+        "audit": ledger.audit,
+    }

@@ -9,7 +9,8 @@ from agents.carrying import Carrier, Sight
 from agents.crew import Crew
 from agents.evidence import Eyes
 from contracts.ledger import ActionRecord, Mark, Phase
-from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, action, record
+from tests.agents.fakes import StillClock
+from tests.agents.saga_help import DOWN, MAX_AGE_S, UP, action, record
 
 
 class Hands(Carrier):
@@ -21,14 +22,6 @@ class Hands(Carrier):
     async def carry(self, record: ActionRecord, sees: Callable[[ActionRecord], Sight]) -> tuple[ActionRecord, bool]:
         self.carried.append(record.action.candidate_id)
         return record, True
-
-
-class Clock:
-    def now_ms(self) -> int:
-        return NOW
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
 
 
 def unexpected(record: ActionRecord, error: Exception) -> None:
@@ -49,7 +42,7 @@ IN_TURN = ["new scale_up", "new scale_down", "followed-0", "followed-1", "follow
 
 
 async def test_new_orders_are_not_kept_waiting_by_those_that_are_only_followed() -> None:
-    hands, clock, done = Hands(), Clock(), asyncio.Event()
+    hands, clock, done = Hands(), StillClock(), asyncio.Event()
     crew = Crew(hands, Eyes(MAX_AGE_S, clock), clock, heard=lambda _: None, troubled=unexpected, done=done.set)
     crew.look(under_way())
     assert hands.carried == [], "it returns at once"
@@ -58,7 +51,7 @@ async def test_new_orders_are_not_kept_waiting_by_those_that_are_only_followed()
 
 
 async def test_a_replay_has_all_of_it_in_the_same_order_when_the_look_returns() -> None:
-    hands, clock = Hands(), Clock()
+    hands, clock = Hands(), StillClock()
     crew = Crew(hands, Eyes(MAX_AGE_S, clock), clock, heard=lambda _: None, troubled=unexpected)
     await crew.look_through(under_way())
     assert hands.carried == IN_TURN

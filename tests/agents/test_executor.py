@@ -1,4 +1,4 @@
-"""The executor's own ways: what it takes in, what it sees, what it tells, and what it does without its ledger."""
+"""The executor's own ways: what it takes in, what it tells, and what it does without its ledger."""
 
 from __future__ import annotations
 
@@ -8,28 +8,14 @@ from collections.abc import Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from agents.core.outcomes import alert_of, outcome_of
-from agents.evidence import Eyes
+from agents.core.outcomes import outcome_of
 from agents.executor import Executor
 from contracts.errors import ConfigError, LedgerLost, Unavailable
-from contracts.events import Action, Alert, EndState, Message, Outcome, Plan, Severity, Tick
-from contracts.ledger import ActionRecord, ClaimLimits, Mark, Phase, Switches
+from contracts.events import Action, Alert, EndState, Message, Outcome, Plan, Tick
+from contracts.ledger import ClaimLimits, Phase, Switches
 from contracts.ports import Controller, Observation
-from tests.agents.fakes import FakeController, MemoryLedger
-from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, WORKLOAD, action, record, sli
-
-
-class Clock:
-    """Stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.at_ms = NOW
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
+from tests.agents.fakes import FakeController, MemoryLedger, StillClock
+from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, WORKLOAD, action, record
 
 
 class Broker:
@@ -82,7 +68,7 @@ class Running:
         history: tuple[Sequence[Action], Sequence[Outcome]] = ((), ()),
     ) -> None:
         self.ledger, self.broker, self.controller = ledger, Broker(), FakeController()
-        self.wall_s, self.clock = 0.0, Clock()
+        self.wall_s, self.clock = 0.0, StillClock()
         self.stop = asyncio.Event()
 
         async def told() -> tuple[Sequence[Action], Sequence[Outcome]]:
@@ -255,111 +241,3 @@ async def test_an_outcome_waits_for_the_broker_and_is_told_once() -> None:
         (outcome,) = running.broker.messages
         assert isinstance(outcome, Outcome)
         assert (outcome.end_state, outcome.reasons) == (EndState.REFUSED, ("stale_evidence",))
-
-
-def begun(phase: Phase = Phase.VERIFYING) -> ActionRecord:
-    return record(UP, phase, Mark.DONE)
-
-
-def eyes_after(*messages: int, clock: Clock | None = None) -> Eyes:
-    clock = clock or Clock()
-    clock.at_ms = max(messages, default=NOW)
-    eyes = Eyes(MAX_AGE_S, clock)
-    for at_ms in messages:
-        eyes.hear(at_ms)
-    return eyes
-
-
-def test_time_is_that_of_the_newest_tick_and_never_before_the_action() -> None:
-    eyes = eyes_after(NOW + 5000, NOW + 3000)
-    assert eyes.now_ms(record()) == NOW + 5000
-    assert eyes_after().now_ms(record()) == NOW
-
-
-def test_deadlines_wait_until_a_process_that_was_just_started_has_seen_the_workload() -> None:
-    late, clock = NOW + 900_000, Clock()
-    eyes = eyes_after(late, clock=clock)
-    assert eyes.now_ms(begun()) == NOW
-    clock.at_ms = late + 30_000
-    eyes.hear(late + 30_000)
-    assert eyes.now_ms(begun()) == NOW
-    clock.at_ms = late + 31_000
-    eyes.hear(late + 31_000)
-    assert eyes.now_ms(begun()) == late + 31_000
-    seeing = eyes_after(late)
-    seeing.see(sli(late, replicas_up=3))
-    assert seeing.now_ms(begun()) == late
-
-
-def test_a_tick_of_a_clock_that_is_ahead_is_not_heard_and_one_set_back_is_followed() -> None:
-    clock = Clock()
-    eyes = eyes_after(NOW, clock=clock)
-    eyes.hear(NOW + 3_600_000)
-    assert eyes.now_ms(record()) == NOW
-    clock.at_ms = NOW - 3_600_000
-    eyes.see(sli(NOW - 3_600_000, replicas_up=3))
-    eyes.hear(NOW - 3_600_000)
-    assert eyes.behind_s is None
-    assert eyes.evidence(record(), first=False)[0].end_ms == NOW - 3_600_000
-
-
-def test_who_never_heard_a_tick_is_behind_as_long_as_it_has_lived() -> None:
-    clock = Clock()
-    eyes = eyes_after(clock=clock)
-    assert eyes.behind_s is None
-    clock.at_ms = NOW + 31_000
-    assert eyes.behind_s == 31
-
-
-def test_the_newest_reading_of_each_window_is_kept() -> None:
-    eyes = eyes_after(NOW)
-    for message in (sli(NOW, replicas_up=3), sli(NOW - 5000, replicas_up=9), sli(NOW, 10, ttft_burn_rate=1)):
-        eyes.see(message)
-    kept = eyes.evidence(record(), first=False)
-    assert {size: each.end_ms for size, each in kept.items()} == {0: NOW, 10: NOW}
-
-
-@pytest.mark.parametrize("changes", [{"instance_id": "chat-0"}, {"start_ms": NOW + 31_000}])
-def test_instances_and_clocks_that_are_ahead_are_not_heeded(changes: dict[str, object]) -> None:
-    eyes = eyes_after(NOW)
-    eyes.see(sli(NOW, replicas_up=3).model_copy(update=changes))
-    assert eyes.evidence(record(), first=False) == {}
-
-
-def test_the_first_look_at_a_trial_sees_nothing_so_that_its_hold_begins_anew() -> None:
-    eyes = eyes_after(NOW)
-    eyes.see(sli(NOW, replicas_up=3))
-    trial = record(DOWN, Phase.TRIAL, Mark.DONE)
-    assert eyes.evidence(trial, first=True) == {}
-    assert set(eyes.evidence(trial, first=False)) == {0}
-    assert set(eyes.evidence(begun(), first=True)) == {0}
-
-
-@pytest.mark.parametrize(
-    ("state", "name", "severity"),
-    [
-        (EndState.HELD_UNVERIFIED, "action_held", Severity.CRITICAL),
-        (EndState.UNDONE, "action_undone", Severity.WARNING),
-        (EndState.FAILED, "action_failed", Severity.WARNING),
-    ],
-)
-def test_people_are_told_of_what_went_wrong_with_what_to_do(state: EndState, name: str, severity: Severity) -> None:
-    end = record(UP, Phase.ENDED, Mark.UNDONE, end_state=state, ended_ms=NOW, reasons=("lied",), detail="4 of 5")
-    outcome = outcome_of(end)
-    alert = alert_of(outcome)
-    assert alert is not None
-    assert (alert.name, alert.severity, alert.subject) == (name, severity, end.action.id)
-    assert alert.summary == f"scale_up of chat by 1 ended {state} (lied): 4 of 5"
-    assert alert.fix
-    assert alert_of(outcome_of(end)) == alert
-    assert (outcome.steps_applied, outcome.steps_undone) == (1, 1)
-
-
-@pytest.mark.parametrize("state", [EndState.VERIFIED, EndState.REFUSED])
-def test_an_action_that_went_as_it_should_wakes_nobody(state: EndState) -> None:
-    assert alert_of(outcome_of(record(UP, Phase.ENDED, end_state=state, ended_ms=NOW))) is None
-
-
-def test_what_has_not_ended_has_no_outcome() -> None:
-    with pytest.raises(ValueError, match="has not ended"):
-        outcome_of(record())

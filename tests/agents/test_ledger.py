@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from agents.audit import verify
@@ -17,13 +15,6 @@ from tests.agents.redis_process import RedisProcess
 pytestmark = pytest.mark.parametrize("redis_server", ["system", "bundled"], indirect=True)
 
 NOW_MS = 1_800_000_000_000
-
-
-@pytest.fixture
-async def ledger(redis_url: str) -> AsyncIterator[RedisLedger]:
-    async with RedisLedger(redis_url, wall=Wall()) as ledger:
-        assert await ledger.open(expected=False, at_ms=1)
-        yield ledger
 
 
 async def test_a_new_ledger_begins_an_epoch_with_its_audit_line(ledger: RedisLedger) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,18 +15,6 @@ from tests.agents.redis_process import RedisProcess
 from tests.agents.saga_help import TUNE
 
 pytestmark = pytest.mark.parametrize("redis_server", ["system", "bundled"], indirect=True)
-
-
-@pytest.fixture
-def wall() -> Wall:
-    return Wall()
-
-
-@pytest.fixture
-async def ledger(redis_url: str, wall: Wall) -> AsyncIterator[RedisLedger]:
-    async with RedisLedger(redis_url, wall=wall) as ledger:
-        assert await ledger.open(expected=False, at_ms=1)
-        yield ledger
 
 
 async def claim(

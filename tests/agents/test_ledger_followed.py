@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from agents.ledger import RedisLedger
@@ -17,13 +15,6 @@ pytestmark = pytest.mark.parametrize("redis_server", ["system", "bundled"], indi
 
 TARGET = "chat/replicas"
 TAKEN = {"marks": (Mark.APPLIED, Mark.DONE)}
-
-
-@pytest.fixture
-async def ledger(redis_url: str) -> AsyncIterator[RedisLedger]:
-    async with RedisLedger(redis_url, wall=Wall()) as ledger:
-        assert await ledger.open(expected=False, at_ms=1)
-        yield ledger
 
 
 async def recorded(ledger: RedisLedger, number: int, *, stacks: bool = True) -> ActionRecord:

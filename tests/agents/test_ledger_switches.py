@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from agents.checkpoints import nothing
 from agents.ledger import RedisLedger
 from agents.telling import Outbox
 from contracts.events import AuditEntry, ControlKind, Message, Mode
-from tests.agents.ledger_help import Wall, action, control
-
-
-@pytest.fixture
-async def ledger(redis_url: str) -> AsyncIterator[RedisLedger]:
-    async with RedisLedger(redis_url, wall=Wall()) as ledger:
-        assert await ledger.open(expected=False, at_ms=1)
-        yield ledger
+from tests.agents.ledger_help import action, control
 
 
 async def test_a_kill_of_a_clock_that_is_behind_holds_and_a_later_resume_takes_it_back(ledger: RedisLedger) -> None:

@@ -17,7 +17,7 @@ from agents.checkpoints import nothing
 from contracts.events import ActionSpec, EndState, PlanStep, Sli, StepKind
 from contracts.ledger import ActionRecord, ClaimLimits, Mark, Phase
 from contracts.ports import StepState
-from tests.agents.fakes import Crash, FakeController, Fate, MemoryLedger
+from tests.agents.fakes import Crash, FakeController, Fate, MemoryLedger, StillClock
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, ROUTE, TUNE, UP, action, evidence
 from tests.agents.test_executor_late import unexpected
 
@@ -90,24 +90,13 @@ scalings = st.builds(
 specs = st.one_of(scalings, st.sampled_from([TUNE, ROUTE]))
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at_ms = NOW
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
-
-
 @dataclass
 class World:
     """One action with its ledger and controller; executors come and go."""
 
     spec: ActionSpec
     honours_tokens: bool
-    clock: Clock = field(default_factory=Clock)
+    clock: StillClock = field(default_factory=StillClock)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     evidence: dict[int, Sli] = field(default_factory=dict)
     history: list[ActionRecord] = field(default_factory=list)

@@ -19,7 +19,7 @@ from contracts.events import Action, ActionKind, Control, EndState, PlanStep, St
 from contracts.laws.bounds import Comparator
 from contracts.ledger import ActionRecord, ClaimLimits, Mark, Phase, step_token
 from contracts.ports import Observation, StepState
-from tests.agents.fakes import Crash, FakeController
+from tests.agents.fakes import Crash, FakeController, StillClock
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, WORKLOAD, action, evidence, replicas_up
 from tests.agents.stacked_turns import Turn, schedules
 from tests.agents.test_executor_late import unexpected
@@ -39,17 +39,8 @@ def _quiet() -> Iterator[None]:
     structlog.configure(**before)
 
 
-class Clock:
+class Clock(StillClock):
     """Event time, and the wall of the ledger."""
-
-    def __init__(self) -> None:
-        self.at_ms = NOW
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
 
     def __call__(self) -> float:
         return self.at_ms / 1000
