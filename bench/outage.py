@@ -24,7 +24,7 @@ TRACES = Path(os.environ.get("OPTIINFRA_TRACES", "../shared/traces"))
 WORKLOAD = "language/m-large"
 STARTUP_S, LENGTH_S = 180.0, 1800.0
 TUNED: tuple[tuple[Policy, Knobs], ...] = (
-    (OURS, {"target": 0.99, "turns_a_day": 36.0}),
+    (OURS, {"target": 0.9875, "turns_a_day": 36.0}),
     (kpa.POLICY, {"target_ratio": 0.775, "hold_s": 120.0}),
     (hpa.POLICY, {"target_ratio": 0.7125, "metric": "rate"}),
     (reactive.POLICY, {"margin_ratio": 1.2, "window_s": 60.0, "hold_s": 900.0, "clear_s": 30.0}),
