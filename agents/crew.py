@@ -128,7 +128,8 @@ class Crew:
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: a client in the middle of a call can lose a cancellation."""
+    """Cancel tasks until they have ended: one can be lost, as `asyncio.wait_for` of Python 3.11 loses one that comes
+    with the answer."""
     waiting = {task for task in tasks if not task.done()}
     while waiting:
         for task in waiting:

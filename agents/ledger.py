@@ -43,7 +43,7 @@ class RedisLedger(Ledger):
 
     Without `open` it can be looked at, and its switches thrown: a command line that passes by does no more.
 
-    `wall` gives wall seconds; `timeout_s` bounds a connection and an answer. The last `keep_ended` ended records are
+    `wall` gives wall seconds; `timeout_s` bounds a call, connecting included. The last `keep_ended` ended records are
     kept, none longer than `keep_ended_s`; audit lines are kept for good.
     """
 

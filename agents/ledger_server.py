@@ -71,7 +71,8 @@ class LedgerServer:
             raise Unavailable(f"the ledger refuses us: {error}", where=self.where, fix=fix) from error
         except (RedisError, OSError, TimeoutError) as error:
             fix = "Nothing is done until it is back: redis-cli -u <url> ping answers PONG, its log says what it lacks."
-            told = str(error) or f"no answer within {self._timeout_s:g} s"
+            late = type(error) is TimeoutError
+            told = f"no answer within {self._timeout_s:g} s" if late else str(error) or type(error).__name__
             raise Unavailable(f"the ledger is away: {told}", where=self.where, fix=fix) from error
         word, rest = reply[0].decode(), list(reply[1:])
         if word == "lost":

@@ -26,7 +26,7 @@ from contracts.topics import (
     SLIS,
 )
 from optiinfra.live import LiveState
-from streams.reader import stopped
+from streams.leaving import consumer_stopped
 
 FOLLOWED = (METRICS, SLIS, FINDINGS, CANDIDATES, DECISIONS, ACTIONS, OUTCOMES, AUDIT, ALERTS, DEADLETTER, HEARTBEATS)
 START_WITHIN_S = 20.0
@@ -66,7 +66,7 @@ class Collector:
                 for place in consumer.assignment():
                     await consumer.position(place)
         except (KafkaError, TimeoutError, OSError) as error:
-            await stopped(consumer, STOP_WITHIN_S)
+            await consumer_stopped(consumer, STOP_WITHIN_S)
             raise Unavailable(
                 f"Kafka does not answer ({type(error).__name__})", where=bootstrap, fix="See optiinfra doctor."
             ) from error
@@ -106,7 +106,7 @@ class Collector:
             self._task = None
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await stopped(consumer, STOP_WITHIN_S)
+            await consumer_stopped(consumer, STOP_WITHIN_S)
 
 
 _LEFT = b'"left":true'

@@ -15,6 +15,7 @@ from contracts.stage import Stage
 from contracts.topics import DEADLETTER, HEARTBEATS, PARTITIONS, changelog_of, group_of
 from streams.brokers import admin
 from streams.faust_app import EMBEDDED_SESSION_TIMEOUT_S, SESSION_TIMEOUT_S, make_app
+from streams.leaving import END_WITHIN_S, consumer_stopped
 from streams.offset_gap import Place
 
 INBOX = 2000
@@ -89,10 +90,12 @@ class StageClient:
         """Give the partitions back at once, which Faust's own stop leaves to the session time-out."""
         self._app.consumer.stop_flow()
         thread = self._app.consumer._thread
-        leaving = asyncio.run_coroutine_threadsafe(thread._consumer.stop(), thread.thread_loop)
-        with contextlib.suppress(TimeoutError):  # all is done and committed: a client that will not end is left behind
-            await asyncio.wait_for(asyncio.wrap_future(leaving), _STOP_WITHIN_S)
-            await asyncio.wait_for(self._app.stop(), _STOP_WITHIN_S)
+        stopping = consumer_stopped(thread._consumer, _STOP_WITHIN_S)
+        leaving = asyncio.run_coroutine_threadsafe(stopping, thread.thread_loop)
+        # All is done and committed: a client that will not end is left behind.
+        for ending in (asyncio.wrap_future(leaving), self._app.stop()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending, _STOP_WITHIN_S + 2 * END_WITHIN_S)
 
     @property
     def generation(self) -> int:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from contracts.codec import encode
 from contracts.errors import Unavailable
 from contracts.events import Message, Tick
+from streams.leaving import producer_stopped
 
 TIMEOUT_S = 10.0
 """How long `publish` waits for the broker: longer than a leader election, shorter than a person's patience."""
@@ -140,14 +141,8 @@ class KafkaPublisher:
             closing.add_done_callback(self._closing.discard)
 
     async def _close(self, producer: Any) -> None:
-        """Stop a producer, which first sends what it holds; one whose broker is away is not waited for. Where its
-        `stop` raises what ended its sender, it leaves its connections open: they are closed here."""
-        stopping = asyncio.ensure_future(producer.stop())
-        done, _ = await asyncio.wait([stopping], timeout=self._timeout_s)
-        if not done or stopping.cancelled() or stopping.exception() is not None:
-            stopping.cancel()
-            await producer.client.close()
-        await asyncio.gather(stopping, return_exceptions=True)
+        """Stop a producer, which first sends what it holds; one whose broker is away is not waited for."""
+        await producer_stopped(producer, self._timeout_s)
 
     def _away(self, why: str) -> Unavailable:
         return Unavailable(

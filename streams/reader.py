@@ -20,6 +20,7 @@ from contracts.events import Alert, DeadLetter, WorkerState
 from contracts.ports import Publisher
 from contracts.topics import Topic
 from streams.heartbeat import Pulse
+from streams.leaving import consumer_stopped
 from streams.offset_gap import OffsetGap, Positions
 
 log = structlog.get_logger(__name__)
@@ -27,32 +28,8 @@ log = structlog.get_logger(__name__)
 SESSION_TIMEOUT_S = 6.0
 """How long a lost worker keeps its partitions; the least that Kafka grants (`group.min.session.timeout.ms`)."""
 
-
 STOP_WITHIN_S = 12.0
 """Wall seconds for leaving the group in peace, which takes up to 10: less than a worker is given to end in."""
-_END_WITHIN_S = 1.0
-
-
-async def stopped(consumer: AIOKafkaConsumer, within_s: float) -> None:
-    """Stop a consumer whatever it is at. aiokafka raises the cancellation of one of its fetches out of `stop`, which
-    looks like ours, and leaves the others at work and connections open: so it ends in a task of its own, and what is
-    left then is ended here."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait({stopping}, timeout=within_s)
-    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
-        return
-    fetcher = consumer._fetcher
-    left = {stopping, *((fetcher._fetch_task, *fetcher._pending_tasks) if fetcher is not None else ())}
-    for each in left:
-        each.cancel()
-    await _ended(left)
-    await _ended({asyncio.ensure_future(consumer._client.close())})
-
-
-async def _ended(tasks: set[asyncio.Future[object]]) -> None:
-    """Wait for their end, not for ever, whatever it is."""
-    done, _ = await asyncio.wait(tasks, timeout=_END_WITHIN_S)
-    await asyncio.gather(*done, return_exceptions=True)
 
 
 async def _nothing() -> None:
@@ -206,7 +183,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 with suppress(asyncio.CancelledError):
                     await beating
         finally:
-            await stopped(self._consumer, STOP_WITHIN_S)
+            await consumer_stopped(self._consumer, STOP_WITHIN_S)
             await _beat(publisher, pulse, WorkerState.LEAVING)
 
 

@@ -69,7 +69,7 @@ def _name(windows: Windows, seed: int, *, raw: bool) -> str:
 def _read(path: Path, totals: Counts, window_s: int) -> Counts | None:
     try:
         seconds = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError):
+    except Exception:  # noqa: BLE001 - numpy reads the header as Python: a broken one raises whatever it likes
         return None
     if seconds.dtype.kind != "u" or seconds.shape != (len(totals) * window_s,):
         return None
@@ -86,10 +86,11 @@ def _write(path: Path, seconds: Counts) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".npy", delete=False) as file:
         try:
             np.save(file, seconds.astype(np.min_scalar_type(int(seconds.max()))))
+            file.flush()
             Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    by_use = sorted(path.parent.glob("*.npy"), key=lambda each: each.stat().st_mtime, reverse=True)
+    by_use = sorted(path.parent.glob("[!.]*.npy"), key=lambda each: each.stat().st_mtime, reverse=True)
     for old in by_use[FILES_LIMIT:]:
         old.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class Decoding:
         return held_tokens
 
     def passed(self, steps: int) -> None:
-        """So many steps have ended, and nobody with an earlier one than the last."""
+        """So many steps have ended, and nobody ended before the last of them."""
         self.tokens += self.count * steps
         self.step += steps
 

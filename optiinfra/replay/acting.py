@@ -119,10 +119,7 @@ class Acting:
         self._fault = self._fault or error
 
     def _troubled(self, record: ActionRecord, error: Exception) -> None:
-        """One action cannot be carried on: people are told, as the executor does. A controller that would wait is a
-        fault of the replay, and ends it."""
-        if isinstance(error, RuntimeError):
-            raise error
+        """One action cannot be carried on: people are told, as the executor does."""
         what = f"{record.action.spec.kind} of {record.action.workload} cannot go on: {type(error).__name__}: {error}"
         alert = Alert(
             name="action_troubled",

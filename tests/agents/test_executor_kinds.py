@@ -12,10 +12,9 @@ from contracts.events import Action, ActionKind, ActionSpec, Effect, Plan, PlanS
 from contracts.laws.bounds import Bound, Comparator
 from contracts.ledger import ClaimLimits, Phase
 from contracts.ports import Observation
-from tests.agents.fakes import FakeController
+from tests.agents.fakes import FakeController, StillClock
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, ROUTE, TUNE, UP, action, evidence
 from tests.agents.test_executor_late import unexpected
-from tests.agents.test_saga_laws import Clock
 
 HELD = Effect(expect=Bound(sli="kv_cache_usage_ratio", size_s=60, comparator=Comparator.LE, value=0.85), by_s=300)
 
@@ -40,7 +39,7 @@ async def begun(specs: list[ActionSpec], limits: ClaimLimits) -> list[bool]:
     carrier = Carrier(
         ledger,
         lambda asked: AtGateway() if asked.spec.kind.gateway_setting else FakeController(),
-        Clock(),
+        StillClock(),
         owner="executor",
         limits=limits,
         max_age_s=MAX_AGE_S,

@@ -15,9 +15,9 @@ from contracts.errors import BadMessage, Reason, Unavailable
 from contracts.events import Action, EndState, Message, Outcome
 from contracts.ledger import ClaimLimits, Mark, Phase
 from contracts.ports import Observation, StepState
-from tests.agents.fakes import FakeController, MemoryLedger
+from tests.agents.fakes import FakeController, MemoryLedger, StillClock
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, action, evidence, record, reports, sli, view
-from tests.agents.test_executor import Broken, Clock, LosableLedger, Running
+from tests.agents.test_executor import Broken, LosableLedger, Running
 from tests.agents.test_executor_late import holding, tick, unexpected
 
 
@@ -112,7 +112,7 @@ async def test_a_controller_that_never_answers_is_away_so_that_the_deadline_is_m
     carrier = Carrier(
         ledger,
         lambda asked: Hanging(),
-        Clock(),
+        StillClock(),
         owner="executor-1",
         limits=ClaimLimits(),
         max_age_s=MAX_AGE_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import subprocess
@@ -106,6 +107,25 @@ async def test_a_redis_that_does_not_come_is_unavailable_and_its_password_stays_
         await wait_ready(f"redis://:s3cret@127.0.0.1:{port}/0", within_s=0.3)
     assert str(caught.value).startswith(f"127.0.0.1:{port}")
     assert "s3cret" not in str(caught.value)
+
+
+async def test_one_that_answers_nothing_is_not_waited_for_longer_than_was_said() -> None:
+    told, over = 0, asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal told
+        told += 1
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(Unavailable, match="did not get ready: no answer"):
+        await wait_ready(f"redis://127.0.0.1:{port}/0", within_s=0.3)
+    assert told == 1
+    over.set()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_wrong_password_is_told_at_once(tmp_path: Path) -> None:

@@ -159,3 +159,9 @@ async def until(condition: Callable[[], bool], *workers: Life) -> None:
             worker.still_lives()
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.25)  # each look asks the broker, which shares our cores
+
+
+def clients_work(tasks: Iterable[asyncio.Task[Any]]) -> list[str]:
+    """What of these is the Kafka client's own, by name."""
+    coroutines: list[Any] = [each.get_coro() for each in tasks]
+    return sorted(each.__qualname__ for each in coroutines if "aiokafka" in each.cr_code.co_filename)

@@ -18,7 +18,7 @@ from streams.brokers.embedded import MockCluster
 from streams.publisher import KafkaPublisher
 from tests.conftest import Broker
 from tests.streams.counting_stage import snapshot
-from tests.streams.faults import until
+from tests.streams.faults import clients_work, until
 
 pytestmark = pytest.mark.broker
 
@@ -189,3 +189,15 @@ async def test_a_producer_whose_sender_ends_by_its_cancellation_leaves_no_connec
         # What the sender is while it connects anew: its end is the cancellation, and `stop` raises that.
         producer._sender._sender_task = asyncio.create_task(asyncio.sleep(3600))
     assert not any(each.connected() for each in connections)
+
+
+async def test_a_publisher_that_is_left_with_a_message_by_its_broker_leaves_nothing_at_work(name: str) -> None:
+    cluster, before = MockCluster(), asyncio.all_tasks()
+    publisher = KafkaPublisher(cluster.bootstrap, name, timeout_s=0.5)
+    await publisher.publish(Tick(at_ms=1, partition=0))
+    assert "Sender._sender_routine" in clients_work(asyncio.all_tasks() - before)
+    cluster.close()
+    with pytest.raises(Unavailable):
+        await publisher.publish(Tick(at_ms=2, partition=0))
+    await publisher.stop()
+    assert clients_work(asyncio.all_tasks() - before) == []

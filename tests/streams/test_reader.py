@@ -6,15 +6,17 @@ import asyncio
 import uuid
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 
 from contracts.events import WorkerState
 from contracts.topics import TICKS
 from optiinfra.child import ChildSpec
 from streams.heartbeat import Pulse
+from streams.leaving import END_WITHIN_S, consumer_stopped
 from streams.publisher import KafkaPublisher
-from streams.reader import _END_WITHIN_S, STOP_WITHIN_S, GroupReader, stopped
+from streams.reader import STOP_WITHIN_S, GroupReader
 from tests.conftest import Broker
+from tests.streams.faults import clients_work
 from tests.streams.store.sinking import heartbeats
 
 pytestmark = pytest.mark.broker
@@ -58,24 +60,44 @@ async def test_a_member_whose_fetches_are_cancelled_while_it_leaves_leaves_nothi
     assert [beat.state for beat in await heartbeats(broker, name)][-1] is WorkerState.LEAVING
 
 
-async def test_a_consumer_that_does_not_stop_is_not_waited_for_and_leaves_no_connection_open(
+async def test_a_member_that_cannot_leave_is_not_waited_for_and_leaves_nothing_at_work(
     broker: Broker, name: str
 ) -> None:
-    class Stuck(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka publishes no types
-        async def stop(self) -> None:
-            self._closed = True  # as it says of itself at once
-            await asyncio.Event().wait()
+    class Stuck(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
+        """One whose partitions are never given back: `stop` waits for it."""
+
+        def __init__(self) -> None:
+            self.asked = asyncio.Event()
+
+        async def on_partitions_revoked(self, revoked: object) -> None:
+            if revoked:
+                self.asked.set()
+                await asyncio.Event().wait()
+
+        async def on_partitions_assigned(self, assigned: object) -> None:
+            pass
 
     broker.make_topics([name])
-    consumer = Stuck(TICKS.name, bootstrap_servers=broker.bootstrap, check_crcs=not broker.embedded)
+    before, stuck = asyncio.all_tasks(), Stuck()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=broker.bootstrap,
+        group_id=f"optiinfra-{name}",
+        check_crcs=not broker.embedded,
+        heartbeat_interval_ms=100,
+    )
+    consumer.subscribe([TICKS.name], listener=stuck)
     await consumer.start()
-    connections, coordinator = list(consumer._client._conns.values()), consumer._coordinator
+    while not consumer.assignment():
+        await consumer.getmany(timeout_ms=50)
+    connections = list(consumer._client._conns.values())
     assert any(each.connected() for each in connections)
-    await stopped(consumer, 0.05)
-    assert not any(each.connected() for each in connections)
-    assert consumer._fetcher._fetch_task.done()
-    await coordinator.close()
+    consumer._coordinator._rejoin_needed_fut.set_result(None)
+    await stuck.asked.wait()
+    await consumer_stopped(consumer, 0.05)
+    await asyncio.sleep(0.3)  # three heartbeats: one that went on would have connected again
+    assert not any(each.connected() for each in (*connections, *consumer._client._conns.values()))
+    assert clients_work(asyncio.all_tasks() - before) == []
 
 
 def test_a_member_has_left_before_its_process_is_killed() -> None:
-    assert ChildSpec.stop_within_s > STOP_WITHIN_S + 2 * _END_WITHIN_S
+    assert ChildSpec.stop_within_s > STOP_WITHIN_S + 3 * END_WITHIN_S

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agents.performance.core.regression import Guess, Guesser
+from agents.performance.core.regression import Guess, Guesser, Manner
 from agents.performance.core.series import Array, Fading, Marks, Past, Series, twin
 
 SLACK_S = 1.0
@@ -38,7 +38,8 @@ _RECENT_S = (60, 600, 3600, 14_400)
 _GATE_S, _GATE_UNIT, _MOST_GATE = 120, 0.1, 3.0
 """How far a slope goes on depends on how restless these last seconds were, so slopes are told again, times that.
 These spans were chosen on fortnights made of days 1 to 7 of m-large (`docs/scaler.md`)."""
-_ONE = 2 * (len(_SCALES_S) - 1) + 5 + len(_LAGS_S)
+_SLOPES = len(_SCALES_S) - 1
+_ONE = 2 * _SLOPES + 5 + len(_LAGS_S)
 _SHAPE, _UNREST = slice(_ONE + 1), slice(_ONE, _ONE + 9)
 _LEVEL = _UNREST.stop + 3 * len(_LONG_S) + len(_RECENT_S)
 _FELT = (slice(_ONE, _LEVEL), _UNREST)
@@ -46,6 +47,10 @@ _SAID, _CAME = (_LEVEL + 1, _LEVEL + 2), (_LEVEL + 3, _LEVEL + 4)
 """Columns of a row: what a slot was like, what was then guessed, and what came of it once that is known; all of them in
 single precision, which halves what is packed. The shape ends and the unrest begins with a one. `_FELT`: by what the
 error of each guess is guessed."""
+_EARLY = Manner(0.4, 2.0, slice(_SLOPES, None), slice(9))
+_SEASONED, _SEASONED_S = Manner(0.5, 0.5, slice(None), slice(None)), 86_400
+"""In the first day slopes by unrest, the unrest of hours and the last errors have no say: a few hours teach too little
+of them."""
 
 
 class Outlook(NamedTuple):
@@ -104,17 +109,15 @@ class Forecaster:
         self.look_ahead(lead_s)
 
     def look_ahead(self, lead_s: float) -> None:
-        """From now on it guesses so far ahead; what it has learnt of another start-up is where it begins. What was
-        guessed for other moments is judged by nothing, and teaches nothing."""
-        before = [each.due for each in self._guessers]
+        """From now on it guesses so far ahead; what it has learnt of another start-up is where it begins."""
         self._lead = math.ceil(lead_s / self._slot_s) + 1
         self._ahead, self._within = self._slots(_AHEAD_S), self._slots(max(PEAK_S, PEAK_STARTUPS * lead_s))
         self._guessers[0].due, self._guessers[1].due = self._lead + self._ahead - 1, self._within
-        due = [each.due for each in self._guessers]
-        self._rows = self._rows.copy(self._refit + max(due))
-        if due != before:
-            self._unbroken = 0
-            self._rows.rows(self._rows.keep)[:, list(_CAME)] = math.nan
+        self._rows = self._rows.copy(self._refit + max(each.due for each in self._guessers))
+
+    @property
+    def _manner(self) -> Manner:
+        return _SEASONED if self._seen >= self._slots(_SEASONED_S) else _EARLY
 
     def _slots(self, seconds: float) -> int:
         return max(1, round(seconds / self._slot_s))
@@ -155,14 +158,17 @@ class Forecaster:
         if self._seen % self._refit == 0:
             for guesser, felt, said, column in zip(self._guessers, _FELT, _SAID, _CAME, strict=True):
                 rows = self._rows.rows(self._refit, guesser.due - 1)
-                guesser.learn(rows[:, _SHAPE], rows[:, felt], rows[:, _LEVEL], rows[:, said], rows[:, column])
+                shapes, unrests, levels = rows[:, _SHAPE], rows[:, felt], rows[:, _LEVEL]
+                guesser.learn(shapes, unrests, levels, rows[:, said], rows[:, column], self._manner)
 
     def _guess(self, means: list[float], need: float, now_rps: float) -> Outlook:
         level = means[2]
         gate = min(math.sqrt(self._steps[0].mean(self._gate)) / _GATE_UNIT, _MOST_GATE)
         row = np.array([*self._shape(means, need, gate), *self._unrest(means), level, 0.0, 0.0, math.nan, math.nan])
+        mix = self._manner.mix
         ahead, peak = (
-            guesser.guess(row[_SHAPE], row[felt], level) for guesser, felt in zip(self._guessers, _FELT, strict=True)
+            guesser.guess(row[_SHAPE], row[felt], level, mix)
+            for guesser, felt in zip(self._guessers, _FELT, strict=True)
         )
         row[_SAID[0]], row[_SAID[1]] = ahead.log_rps, peak.log_rps
         self._rows.push(row.astype(np.float32))
@@ -178,10 +184,10 @@ class Forecaster:
         self._tail = []
 
     def _shape(self, means: list[float], need: float, gate: float) -> list[float]:
-        """How the load leans: differences of logarithms between time scales, these by the unrest, bursts above them,
-        and past days."""
+        """How the load leans: differences of logarithms between time scales by the unrest, these differences alone,
+        bursts above them, and past days."""
         slopes = [short - longer for short, longer in pairwise(means)]
-        row = [*slopes, *[gate * slope for slope in slopes]]
+        row = [*[gate * slope for slope in slopes], *slopes]
         minute, five = self._need.means((self._scales[2], self._scales[4]))
         row += [math.log(need) - means[0], math.log(minute) - means[2], math.log(five) - means[4]]
         row.append(math.log(max(self._needs[-self._scales[4] :])) - means[4])

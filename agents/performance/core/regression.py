@@ -12,13 +12,10 @@ import numpy as np
 
 from agents.performance.core.series import Array, Fading, twin
 
-MIX = 0.5
-"""Share of the expected error that follows the unrest of the moment; the rest is the usual error of all times."""
 _PRIOR_SPREAD, _PRIOR_SLOTS = 0.08, 60.0
 """Before anything has come due, a guess is taken to be so far off, as if sixty had said so."""
 MOST_CHANGE = 1.2
 """A guess never leaves the last minute's rate by more than a factor e to this; nor does one miss teach more."""
-_PENALTY = 0.5
 _ROWS_BEFORE_TRUST = 0.75
 """Of an hour."""
 
@@ -28,6 +25,17 @@ class Guess(NamedTuple):
 
     log_rps: float
     spread: float
+
+
+class Manner(NamedTuple):
+    """How a guess is made of what was learnt. `mix`: share of the expected error that follows the unrest of the moment;
+    the rest is the usual error of all times. `penalty` on the squares of weights; `shape` and `unrest` are the columns
+    that have weights."""
+
+    mix: float
+    penalty: float
+    shape: slice
+    unrest: slice
 
 
 class Ridge:
@@ -46,8 +54,9 @@ class Ridge:
         """Whether it has seen enough to be trusted."""
         return self._rows >= self._least
 
-    def taught(self, rows: Array, values: Array) -> Ridge:
-        """One that knows these rows too, [rows, width], and what came of them, [rows]; its weights are solved for."""
+    def taught(self, rows: Array, values: Array, penalty: float, used: slice) -> Ridge:
+        """One that knows these rows too, [rows, width], and what came of them, [rows]; the weights of the columns in
+        use are solved for, all others are 0."""
         if not len(rows):
             return self
         new = twin(self)
@@ -55,8 +64,9 @@ class Ridge:
         new._gram = self._gram * fade + rows.T @ rows
         new._moment = self._moment * fade + rows.T @ values
         new._rows = self._rows + len(rows)
-        penalised = new._gram + _PENALTY * np.eye(len(new._moment))
-        new.weights = np.asarray(np.linalg.solve(penalised, new._moment), dtype=np.float64)
+        gram, moment = new._gram[used, used], new._moment[used]
+        new.weights = np.zeros(len(new._moment))
+        new.weights[used] = np.linalg.solve(gram + penalty * np.eye(len(moment)), moment)
         return new
 
     def state(self, name: str) -> dict[str, Array]:
@@ -108,7 +118,7 @@ class Guesser:
         """How far off its guesses were that came due of late, over each span."""
         return self._recent.means
 
-    def guess(self, shape: Array, unrest: Array, level: float) -> Guess:
+    def guess(self, shape: Array, unrest: Array, level: float, mix: float) -> Guess:
         """What is to be expected after such a slot, whose own level is `level`."""
         change = float(shape.dot(self._level.weights)) if self._level.fitted else 0.0
         log_rps = level + min(max(change, -MOST_CHANGE), MOST_CHANGE)
@@ -116,7 +126,7 @@ class Guesser:
             return Guess(log_rps, _PRIOR_SPREAD)
         usual = self.usual
         felt = float(unrest.dot(self._error.weights))
-        return Guess(log_rps, MIX * min(max(felt, 0.2 * usual), 5 * usual) + (1 - MIX) * usual)
+        return Guess(log_rps, mix * min(max(felt, 0.2 * usual), 5 * usual) + (1 - mix) * usual)
 
     def judge(self, said: float, came: float) -> None:
         """One guess has come due."""
@@ -126,12 +136,13 @@ class Guesser:
         self._misses = self._misses * self._fade + miss
         self._weight = self._weight * self._fade + 1.0
 
-    def learn(self, shapes: Array, unrests: Array, levels: Array, said: Array, came: Array) -> None:
+    def learn(self, shapes: Array, unrests: Array, levels: Array, said: Array, came: Array, manner: Manner) -> None:
         """Rows whose outcome is known by now; those whose outcome is not a number teach nothing."""
         known = np.isfinite(came)
         shapes, unrests, came = shapes[known], unrests[known], came[known]
-        self._level = self._level.taught(shapes, came - levels[known])
-        self._error = self._error.taught(unrests, np.minimum(np.abs(came - said[known]), MOST_CHANGE))
+        penalty, misses = manner.penalty, np.minimum(np.abs(came - said[known]), MOST_CHANGE)
+        self._level = self._level.taught(shapes, came - levels[known], penalty, manner.shape)
+        self._error = self._error.taught(unrests, misses, penalty, manner.unrest)
 
     def copy(self) -> Guesser:
         """One that goes on by itself."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.performance.core.forecast import SLACK_S, Forecaster, need_rps
-from agents.performance.core.regression import MOST_CHANGE, Guesser
+from agents.performance.core.regression import MOST_CHANGE, Guesser, Manner
 from agents.performance.core.series import Fading, Marks, Series
 from tests.agents.performance.fleet_help import poisson
 
@@ -74,15 +74,15 @@ def test_what_fades_knows_nothing_at_first_and_what_learns_more_is_another() -> 
 
 
 def test_a_guess_is_trusted_less_where_the_load_was_restless_within_hours_though_not_in_the_last_half_hour() -> None:
-    second = np.arange(24 * 3600)
-    steps = np.repeat(np.random.default_rng(3).normal(0, 0.25, 24 * 60), 60)
+    second = np.arange(48 * 3600)
+    steps = np.repeat(np.random.default_rng(3).normal(0, 0.25, 48 * 60), 60)
     # Four hours calm, four of which the first twenty minutes of each hour are restless, and so on.
     wild = (second // 14_400 % 2 == 1) & (second % 3600 < 1200)
     load = poisson(200 * np.exp(np.where(wild, steps, 0.0)))
     forecaster = Forecaster(180, 15)
     spreads = [forecaster.see(load[begin : begin + 15]).ahead.spread for begin in range(0, len(load), 15)]
-    ends = np.array(spreads).reshape(24, 240)[:, -20:].mean(axis=1)
-    assert ends[21:24].mean() > 1.5 * ends[17:20].mean()
+    ends = np.array(spreads).reshape(48, 240)[:, -20:].mean(axis=1)
+    assert ends[45:48].mean() > 1.5 * ends[41:44].mean()
 
 
 def test_a_slope_amid_bursts_is_carried_on_less_far_than_one_in_a_calm() -> None:
@@ -119,29 +119,23 @@ def test_the_last_errors_are_known_over_each_span_and_widen_the_next_spread() ->
     assert 0.1 < long < 0.15
     felt = np.column_stack([np.ones(400), np.tile([0.1, 0.6], 200)])
     came = np.tile([0.1, 0.6], 200)  # as far off as it was just before
-    guesser.learn(np.ones((400, 1)), felt, np.zeros(400), np.zeros(400), came)
-    calm, wild = (guesser.guess(np.ones(1), np.array([1.0, each]), 0.0).spread for each in (0.1, 0.6))
+    guesser.learn(
+        np.ones((400, 1)), felt, np.zeros(400), np.zeros(400), came, Manner(0.5, 0.5, slice(None), slice(None))
+    )
+    calm, wild = (guesser.guess(np.ones(1), np.array([1.0, each]), 0.0, 0.5).spread for each in (0.1, 0.6))
     assert wild > calm + 0.2
 
 
-def test_after_another_start_up_what_was_guessed_for_other_moments_is_judged_by_nothing_and_teaches_nothing() -> None:
-    load = poisson(np.full(6 * 3600, 100.0))
-    slots = [load[begin : begin + 15] for begin in range(0, len(load), 15)]
+def test_in_the_first_day_nothing_is_made_of_what_a_few_hours_teach_too_little_of() -> None:
+    load = poisson(100 + 50 * np.sin(np.arange(25 * 3600) / 900))
     forecaster = Forecaster(180, 15)
-    for slot in slots[:700]:
-        forecaster.see(slot)
     ahead = forecaster._guessers[0]
-    before, rows = ahead.usual, ahead._level._rows
-    forecaster.look_ahead(3600)
-    assert ahead.due > 240
-    for slot in slots[700 : 700 + ahead.due - 1]:
-        forecaster.see(slot)
-    assert ahead.usual == before
-    assert ahead._level._rows == rows
-    for slot in slots[700 + ahead.due - 1 : 1440]:
-        forecaster.see(slot)
-    assert ahead.usual != before
-    assert ahead._level._rows > rows
+    used: list[int] = []  # slopes by unrest, the unrest of hours, and the last errors
+    for begin in range(0, len(load), 15):
+        forecaster.see(load[begin : begin + 15])
+        used.append(np.count_nonzero(ahead._level.weights[:7]) + np.count_nonzero(ahead._error.weights[9:]))
+    assert set(used[:5759]) == {0}
+    assert used[-1] == 7 + 10
 
 
 def test_a_steady_load_is_expected_to_stay() -> None:

@@ -65,6 +65,8 @@ def _harmed(path: Path, whole: np.ndarray, harm: str) -> None:
             path.write_bytes(path.read_bytes()[:-100])
         case "zip":
             path.write_bytes(b"PK\x03\x04" + bytes(40))
+        case "header":
+            path.write_bytes(path.read_bytes().replace(b"}", b"("))
         case "huge":
             path.write_bytes(path.read_bytes().replace(b"(1200,)", b"(9" + b"0" * 12 + b",)")[: path.stat().st_size])
         case "moved":
@@ -79,7 +81,7 @@ def _harmed(path: Path, whole: np.ndarray, harm: str) -> None:
             np.save(path, np.array([{}], dtype=object), allow_pickle=True)
 
 
-HARMS = ["empty", "cut", "zip", "huge", "moved", "negative", "float", "table", "pickle"]
+HARMS = ["empty", "cut", "zip", "header", "huge", "moved", "negative", "float", "table", "pickle"]
 
 
 @pytest.mark.parametrize("harm", HARMS)

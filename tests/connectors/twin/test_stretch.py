@@ -21,10 +21,13 @@ stretches = st.builds(Stretch, st.floats(0, 1e12), st.floats(1, 200), st.floats(
 
 
 class StepByStep(Engine):
-    """An engine that plans a single iteration at a time."""
+    """An engine that plans a single iteration at a time, and counts them."""
 
-    def _steps_alike(self) -> int:
-        return 1
+    iterations = 0
+
+    def _begin(self, at_ms: float, tokens: int, pairs: float, alike: int) -> None:
+        self.iterations += 1
+        super()._begin(at_ms, tokens, pairs, 1)
 
 
 class Told:
@@ -85,6 +88,10 @@ def test_an_engine_that_skips_does_what_one_does_that_goes_step_by_step(
 
     skipping, stepping = Told(), Told()
     fast, slow = run(Engine, skipping), run(StepByStep, stepping)
+
+    assert isinstance(slow, StepByStep)
+    if all(what != "abort" for what, _ in stepping.what):
+        assert slow.iterations >= max(request.output_tokens for request in asked)
 
     assert skipping.what == stepping.what
     assert skipping.at_ms == pytest.approx(stepping.at_ms, rel=1e-9, abs=1e-6)

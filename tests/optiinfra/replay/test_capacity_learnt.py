@@ -14,6 +14,7 @@ from connectors.twin.engine import Engine
 from connectors.twin.request import Sequence
 from connectors.twin.spec import EngineSpec
 from connectors.twin.trace import Trace, TraceSource
+from connectors.twin.watch import Watch
 from optiinfra.replay.cloud import cloud_of
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.scene import Scene
@@ -69,21 +70,26 @@ def test_the_fluid_fleet_is_not_said_to_be_known_before_it_was_full() -> None:
     assert told.error_ratio > 0.25
 
 
-class Told(Engine):
-    """An engine that keeps each time to first token."""
+class FirstTokens(Watch):
+    """Those in the batch who have no token yet."""
 
-    def __init__(self, spec: EngineSpec) -> None:
-        super().__init__(spec)
-        self.ttfts_s: list[float] = []
+    def __init__(self) -> None:
+        self._due: list[Sequence] = []
 
-    def _first_token(self, sequence: Sequence, at_ms: float) -> None:
-        self.ttfts_s.append((at_ms - sequence.submitted_ms) / 1000.0)
-        super()._first_token(sequence, at_ms)
+    def began(self, sequence: Sequence, at_ms: float) -> None:
+        self._due.append(sequence)
+
+    def ttfts_s(self) -> list[float]:
+        """The times to first token of those who have had theirs since this was asked last."""
+        had = [each for each in self._due if each.first_token_ms >= 0]
+        self._due = [each for each in self._due if each.first_token_ms < 0]
+        return [(each.first_token_ms - each.submitted_ms) / 1000.0 for each in had]
 
 
 def of_engine(spec: EngineSpec, trace: Trace) -> CapacityModel:
     """What is learnt of one replica of the twin while it serves a trace."""
-    engine, source, model, last = Told(spec), TraceSource(trace), CapacityModel(), (0, 0, 0, 0, 0.0)
+    watch, source, model, last = FirstTokens(), TraceSource(trace), CapacityModel(), (0, 0, 0, 0, 0.0)
+    engine = Engine(spec, watch)
     for end_s in range(SPAN_S, int(trace.arrival_s[-1]), SPAN_S):
         batch = queue = 0.0
         for at_s in range(end_s - SPAN_S + 1, end_s + 1):
@@ -96,9 +102,9 @@ def of_engine(spec: EngineSpec, trace: Trace) -> CapacityModel:
         gaps = made.inter_token_s
         now = made.finished["stop"], made.prompt_tokens, made.generation_tokens, sum(gaps.counts), gaps.total
         finished, prompt, generated, tokens, gaps_s = (one - other for one, other in zip(now, last, strict=True))
-        in_time = sum(each <= TTFT_S for each in engine.ttfts_s)
-        done, last = len(engine.ttfts_s), now
-        engine.ttfts_s.clear()
+        ttfts_s = watch.ttfts_s()
+        in_time = sum(each <= TTFT_S for each in ttfts_s)
+        done, last = len(ttfts_s), now
         itl_s = gaps_s / tokens if tokens else None
         seen = ReplicaSeen(SPAN_S, finished, batch, queue, prompt, generated, done, in_time, itl_s)
         model = model.seen(seen, TARGET)

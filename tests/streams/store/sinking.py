@@ -13,8 +13,8 @@ from contracts.errors import Unavailable
 from contracts.events import Alert, Heartbeat, Message
 from contracts.ports import Store
 from contracts.topics import HEARTBEATS
+from streams.leaving import consumer_stopped
 from streams.publisher import KafkaPublisher
-from streams.reader import stopped
 from streams.store.client import HttpStore
 from streams.store.sink import SinkOptions, run_sink
 from tests.conftest import Broker
@@ -111,4 +111,4 @@ async def heartbeats(broker: Broker, worker: str) -> list[Heartbeat]:
         beats = [Heartbeat.model_validate_json(record.value) for record in records]
         return [beat for beat in beats if beat.worker == worker]
     finally:
-        await stopped(reader, 30)
+        await consumer_stopped(reader, 30)
