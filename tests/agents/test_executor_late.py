@@ -36,7 +36,7 @@ def tick(at_ms: int) -> Tick:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
     made = HandClock()
-    monkeypatch.setattr("tests.agents.test_executor.Clock", lambda: made)
+    monkeypatch.setattr("tests.agents.test_executor.StillClock", lambda: made)
     return made
 
 
