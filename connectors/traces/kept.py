@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import os
 import tempfile
+import tokenize
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _name(windows: Windows, seed: int, *, raw: bool) -> str:
 def _read(path: Path, totals: Counts, window_s: int) -> Counts | None:
     try:
         seconds = np.lib.format.open_memmap(path, mode="r")
-    except Exception:  # noqa: BLE001 - numpy reads the header as Python: a broken one raises whatever it likes
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError):  # numpy reads the header as Python
         return None
     if seconds.dtype.kind != "u" or seconds.shape != (len(totals) * window_s,):
         return None
