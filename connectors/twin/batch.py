@@ -47,17 +47,12 @@ class Batch:
         if self._tiers is not None:
             self._take_loaded(at_ms)
         budget = spec.max_num_batched_tokens - self.decoding.count
-        chunks, tokens, pairs = self.chunks, 0, 0.0
-        chunks.clear()
+        self.chunks.clear()
         waiting, running = self.waiting, self.running
         for sequence in self._prefilling:
             if budget == 0:
                 break
-            chunk = min(budget, sequence.target - sequence.computed)
-            chunks.append((sequence, chunk))
-            pairs += chunk * (sequence.computed + 0.5 * chunk)
-            tokens += chunk
-            budget -= chunk
+            budget -= self._take_chunk(sequence, budget)
         while waiting:
             head = waiting[0]
             if head.gives_up_ms <= at_ms:
@@ -66,14 +61,19 @@ class Batch:
             if preempted or budget == 0 or len(running) >= spec.max_num_seqs or not self._admit(head, at_ms):
                 break
             waiting.popleft()
-            if head.loading:
-                continue
-            chunk = min(budget, head.target - head.computed)
-            chunks.append((head, chunk))
-            pairs += chunk * (head.computed + 0.5 * chunk)
+            if not head.loading:
+                budget -= self._take_chunk(head, budget)
+        tokens, pairs = 0, 0.0
+        for sequence, chunk in self.chunks:
             tokens += chunk
-            budget -= chunk
+            pairs += chunk * (sequence.computed + 0.5 * chunk)
         return tokens, pairs, preempted
+
+    def _take_chunk(self, sequence: Sequence, budget: int) -> int:
+        """Tokens of its prompt, as many as there is budget for."""
+        chunk = min(budget, sequence.target - sequence.computed)
+        self.chunks.append((sequence, chunk))
+        return chunk
 
     def steps_alike(self) -> int:
         """Iterations until somebody ends, or room for their tokens might run out: only then can who waits get in."""
@@ -157,7 +157,7 @@ class Batch:
     def _reserve_decode_blocks(self, at_ms: float) -> bool:
         """Take the blocks that this step's tokens open, pushing out the newest requests while there are too few."""
         preempted = False
-        while not self.kv.take(self.decoding.opened(0, 1)):
+        while not self.kv.take(self.decoding.opening):
             self._preempt(next(reversed(self.running.values())), at_ms)
             preempted = True
         return preempted

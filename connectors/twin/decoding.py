@@ -39,6 +39,11 @@ class Decoding:
         self.tokens += self.count * steps
         self.step += steps
 
+    @property
+    def opening(self) -> int:
+        """Blocks that the next step opens."""
+        return self._phases[self.step % BLOCK_TOKENS]
+
     def opened(self, after: int, steps: int) -> int:
         """Blocks that `steps` steps open, beginning `after` steps from now."""
         cycles, rest = divmod(steps, BLOCK_TOKENS)
