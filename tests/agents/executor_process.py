@@ -27,7 +27,8 @@ from contracts.clock import ClockAnchor, EventClock
 from contracts.errors import Unavailable
 from contracts.events import Action, Alert, AuditEntry, Message, Outcome, Sli, Tick
 from contracts.ledger import ClaimLimits
-from tests.agents.saga_help import MAX_AGE_S, NOW, WORKLOAD
+from tests.agents.fakes import StillClock
+from tests.agents.saga_help import MAX_AGE_S, WORKLOAD
 
 MESSAGES: dict[str, type[Message]] = {each.TYPE: each for each in (Action, Alert, AuditEntry, Outcome, Sli, Tick)}
 SPEED = 50.0
@@ -64,19 +65,6 @@ def twin_main(folder: Path, port: int, ready: Connection) -> None:
     )
 
 
-class HandClock:
-    """Event time is that of the newest tick."""
-
-    def __init__(self) -> None:
-        self.at_ms = NOW
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
-
-
 @dataclass(frozen=True)
 class Orders:
     """What an executor process is told at its start."""
@@ -95,7 +83,7 @@ def executor_main(orders: Orders, pipe: Connection) -> None:
 
 
 async def _execute(orders: Orders, pipe: Connection) -> None:
-    clock, kill, empty = HandClock(), {"at": "", "pid": 0}, {"at": ""}
+    clock, kill, empty = StillClock(), {"at": "", "pid": 0}, {"at": ""}
 
     class Pipe:
         async def publish(self, message: Message, *, trace_id: str | None = None) -> None:

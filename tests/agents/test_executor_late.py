@@ -10,23 +10,11 @@ from contracts.errors import OptiInfraError, Unavailable
 from contracts.events import Action, Control, ControlKind, EndState, PlanStep, StepKind, Tick
 from contracts.ledger import ActionRecord, Mark, Phase
 from contracts.ports import Claim, StepState
-from tests.agents.fakes import Fate, Job, MemoryLedger
+from tests.agents.fakes import Fate, Job, MemoryLedger, StillClock
 from tests.agents.saga_help import DOWN, MAX_AGE_S, NOW, UP, WORKLOAD, action, record, sli
 from tests.agents.test_executor import Running
 
 HOUR_MS = 3_600_000
-
-
-class HandClock:
-    """Event time as a test sets it."""
-
-    at_ms = NOW
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def wall_s(self, event_s: float) -> float:
-        return event_s
 
 
 def tick(at_ms: int) -> Tick:
@@ -34,8 +22,8 @@ def tick(at_ms: int) -> Tick:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
-    made = HandClock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    made = StillClock()
     monkeypatch.setattr("tests.agents.test_executor.StillClock", lambda: made)
     return made
 
@@ -56,7 +44,7 @@ async def measured(running: Running, at_ms: int) -> None:
     await running.executor.handle(sli(at_ms, replicas_up=3, load_per_replica=2))
 
 
-async def test_no_replica_is_removed_on_data_that_is_an_hour_old(clock: HandClock) -> None:
+async def test_no_replica_is_removed_on_data_that_is_an_hour_old(clock: StillClock) -> None:
     patient = DOWN.model_copy(update={"effect": DOWN.effect.model_copy(update={"by_s": 86_400.0})})
     ledger = holding(record(patient, Phase.TRIAL, Mark.DONE))
     clock.at_ms = NOW + HOUR_MS
@@ -72,7 +60,7 @@ async def test_no_replica_is_removed_on_data_that_is_an_hour_old(clock: HandCloc
             assert bool(running.controller.calls) == (second >= 30), second
 
 
-async def test_behind_the_clock_a_kill_still_stops_a_trial(clock: HandClock) -> None:
+async def test_behind_the_clock_a_kill_still_stops_a_trial(clock: StillClock) -> None:
     ledger = holding(record(DOWN, Phase.TRIAL, Mark.DONE))
     clock.at_ms = NOW + HOUR_MS
     async with Running(ledger) as running:
@@ -87,7 +75,7 @@ async def test_behind_the_clock_a_kill_still_stops_a_trial(clock: HandClock) -> 
 
 
 @pytest.mark.parametrize("late", [record(UP, Phase.VERIFYING, Mark.DONE), record(DOWN, Phase.TRIAL, Mark.DONE)])
-async def test_ticks_that_are_read_before_their_slis_end_nothing(clock: HandClock, late: ActionRecord) -> None:
+async def test_ticks_that_are_read_before_their_slis_end_nothing(clock: StillClock, late: ActionRecord) -> None:
     ledger = holding(late)
     clock.at_ms = NOW + HOUR_MS
     async with Running(ledger) as running:
@@ -99,7 +87,7 @@ async def test_ticks_that_are_read_before_their_slis_end_nothing(clock: HandCloc
 
 
 def test_a_gap_in_the_ticks_that_nobody_looked_at_shuts_the_eyes_until_slis_have_come() -> None:
-    clock = HandClock()
+    clock = StillClock()
     eyes, trial = Eyes(MAX_AGE_S, clock), record(DOWN, Phase.TRIAL, Mark.DONE)
     eyes.hear(NOW)
     eyes.see(sli(NOW, replicas_up=3))
@@ -112,7 +100,7 @@ def test_a_gap_in_the_ticks_that_nobody_looked_at_shuts_the_eyes_until_slis_have
     assert set(eyes.evidence(trial, first=False)) == {0}
 
 
-async def test_people_are_told_once_that_the_executor_is_behind(clock: HandClock) -> None:
+async def test_people_are_told_once_that_the_executor_is_behind(clock: StillClock) -> None:
     ledger = holding(record(DOWN, Phase.TRIAL, Mark.DONE))
     clock.at_ms = NOW + HOUR_MS
     async with Running(ledger) as running:
@@ -125,7 +113,7 @@ async def test_people_are_told_once_that_the_executor_is_behind(clock: HandClock
         assert running.broker.alerts() == ["executor_behind"]
 
 
-async def test_an_action_of_an_hour_ago_is_not_begun_before_the_first_tick(clock: HandClock) -> None:
+async def test_an_action_of_an_hour_ago_is_not_begun_before_the_first_tick(clock: StillClock) -> None:
     clock.at_ms = NOW + HOUR_MS
     async with Running(MemoryLedger()) as running:
         await running.executor.handle(action())
@@ -135,7 +123,7 @@ async def test_an_action_of_an_hour_ago_is_not_begun_before_the_first_tick(clock
         assert running.controller.calls == {}
 
 
-async def test_one_that_comes_too_late_to_begin_stops_nothing(clock: HandClock) -> None:
+async def test_one_that_comes_too_late_to_begin_stops_nothing(clock: StillClock) -> None:
     live = record(DOWN, Phase.TRIAL, Mark.DONE, action=action(DOWN, start_by_ms=NOW + 2 * HOUR_MS))
     stale = record(action=action(candidate_id="stale", preempts=live.action.id))
     clock.at_ms = NOW + HOUR_MS
