@@ -9,10 +9,10 @@ from agents.checkpoints import nothing
 from contracts.events import Action, EndState, Message, Plan, PlanStep
 from contracts.ledger import ActionRecord, ClaimLimits, Phase
 from contracts.ports import Claim, Observation
-from tests.agents.fakes import FakeController, MemoryLedger
+from tests.agents.fakes import FakeController, MemoryLedger, StillClock
 from tests.agents.saga_help import MAX_AGE_S, NOW, UP, action, record
 from tests.agents.test_executor import Running
-from tests.agents.test_executor_late import HandClock, holding, unexpected
+from tests.agents.test_executor_late import holding, unexpected
 
 
 class Stuck(FakeController):
@@ -67,7 +67,7 @@ async def test_a_lease_is_renewed_while_a_controller_takes_its_time() -> None:
     carrier = Carrier(
         ledger,
         lambda asked: controller,
-        HandClock(),
+        StillClock(),
         owner="executor-1",
         limits=ClaimLimits(lease_s=0.03),
         max_age_s=MAX_AGE_S,
