@@ -15,6 +15,7 @@ from connectors.twin.capacity import Objectives, capacity_of
 from connectors.twin.coefficients import Coefficients
 from connectors.twin.engine import Engine
 from connectors.twin.load import CODE_IN, CODE_OUT, CONVERSATION_IN, CONVERSATION_OUT, Lengths
+from connectors.twin.request import Request
 from connectors.twin.request import Sequence as Held
 from connectors.twin.spec import EngineSpec
 from connectors.twin.trace import Trace, TraceSource
@@ -51,21 +52,27 @@ class Answer:
     peers: dict[str, float]
 
 
-class Told(Engine):
-    """An engine that keeps each time to first token until somebody takes them."""
+class FirstTokens:
+    """A watch over those in the batch who have no token yet."""
 
-    def __init__(self, spec: EngineSpec) -> None:
-        super().__init__(spec)
-        self.ttfts_s: list[float] = []
+    def __init__(self) -> None:
+        self._due: list[Held] = []
 
-    def _first_token(self, sequence: Held, at_ms: float) -> None:
-        if sequence.first_token_ms < 0:
-            self.ttfts_s.append((at_ms - sequence.submitted_ms) / 1000.0)
-        super()._first_token(sequence, at_ms)
+    def began(self, sequence: Held, at_ms: float) -> None:
+        """One more is due."""
+        self._due.append(sequence)
 
-    def slow(self, factor: float) -> None:
-        """Take so much longer for everything from now on."""
-        self.spec = slowed(self.spec, factor)
+    def ended(self, sequence: Held, reason: str, at_ms: float) -> None:
+        """Whether it had a token, it says itself."""
+
+    def turned_away(self, request: Request, reason: str) -> None:
+        """It never was in the batch."""
+
+    def ttfts_s(self) -> list[float]:
+        """The times to first token of those who have had theirs since this was asked last."""
+        had = [each for each in self._due if each.first_token_ms >= 0]
+        self._due = [each for each in self._due if each.first_token_ms < 0]
+        return [(each.first_token_ms - each.submitted_ms) / 1000.0 for each in had]
 
 
 def slowed(spec: EngineSpec, factor: float) -> EngineSpec:
@@ -86,11 +93,12 @@ def lengths(mix: str, count: int, random: np.random.Generator) -> Lengthy:
 
 def windows(spec: EngineSpec, trace: Trace, end_s: int, slow_s: int | None = None) -> list[ReplicaSeen]:
     """What is seen of one replica, looked at each second and told every 15 s."""
-    engine, source, seen = Told(spec), TraceSource(trace), []
+    watch, source, seen = FirstTokens(), TraceSource(trace), []
+    engine = Engine(spec, watch)
     last, batch, queue, kv = counted(engine), 0.0, 0.0, 0.0
     for at_s in range(1, end_s + 1):
         if at_s == slow_s:
-            engine.slow(SLOWER)
+            engine.spec = slowed(spec, SLOWER)
         for request in source.arrivals(at_s * 1000.0):
             engine.advance(request.arrival_ms)
             engine.submit(request)
@@ -100,8 +108,7 @@ def windows(spec: EngineSpec, trace: Trace, end_s: int, slow_s: int | None = Non
         if at_s % SPAN_S == 0:
             now = counted(engine)
             finished, prompt, generated, gaps, gaps_s = now - last
-            ttfts, last = np.array(engine.ttfts_s), now
-            engine.ttfts_s.clear()
+            ttfts, last = np.array(watch.ttfts_s()), now
             seen.append(
                 ReplicaSeen(
                     span_s=float(SPAN_S),

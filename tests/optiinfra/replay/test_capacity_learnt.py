@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 
 from agents.performance.core.capacity import CapacityModel, ReplicaSeen
+from bench.capacity import SPAN_S, TARGET, TTFT_S, windows
 from connectors.twin.capacity import Objectives, capacity_of
-from connectors.twin.engine import Engine
-from connectors.twin.request import Sequence
 from connectors.twin.spec import EngineSpec
-from connectors.twin.trace import Trace, TraceSource
-from connectors.twin.watch import Watch
+from connectors.twin.trace import Trace
 from optiinfra.replay.cloud import cloud_of
 from optiinfra.replay.options import PipelineOptions
 from optiinfra.replay.scene import Scene
 from optiinfra.replay.spot import SteadyZone
-
-TARGET, TTFT_S, SPAN_S = 0.95, 2.0, 15
 
 
 def of_scene(rates: list[float], *, replicas: int, capacity_rps: float) -> CapacityModel:
@@ -70,43 +66,10 @@ def test_the_fluid_fleet_is_not_said_to_be_known_before_it_was_full() -> None:
     assert told.error_ratio > 0.25
 
 
-class FirstTokens(Watch):
-    """Those in the batch who have no token yet."""
-
-    def __init__(self) -> None:
-        self._due: list[Sequence] = []
-
-    def began(self, sequence: Sequence, at_ms: float) -> None:
-        self._due.append(sequence)
-
-    def ttfts_s(self) -> list[float]:
-        """The times to first token of those who have had theirs since this was asked last."""
-        had = [each for each in self._due if each.first_token_ms >= 0]
-        self._due = [each for each in self._due if each.first_token_ms < 0]
-        return [(each.first_token_ms - each.submitted_ms) / 1000.0 for each in had]
-
-
 def of_engine(spec: EngineSpec, trace: Trace) -> CapacityModel:
     """What is learnt of one replica of the twin while it serves a trace."""
-    watch, source, model, last = FirstTokens(), TraceSource(trace), CapacityModel(), (0, 0, 0, 0, 0.0)
-    engine = Engine(spec, watch)
-    for end_s in range(SPAN_S, int(trace.arrival_s[-1]), SPAN_S):
-        batch = queue = 0.0
-        for at_s in range(end_s - SPAN_S + 1, end_s + 1):
-            for request in source.arrivals(at_s * 1000.0):
-                engine.advance(request.arrival_ms)
-                engine.submit(request)
-            engine.advance(at_s * 1000.0)
-            batch, queue = batch + engine.running / SPAN_S, queue + engine.waiting / SPAN_S
-        made = engine.meters
-        gaps = made.inter_token_s
-        now = made.finished["stop"], made.prompt_tokens, made.generation_tokens, sum(gaps.counts), gaps.total
-        finished, prompt, generated, tokens, gaps_s = (one - other for one, other in zip(now, last, strict=True))
-        ttfts_s = watch.ttfts_s()
-        in_time = sum(each <= TTFT_S for each in ttfts_s)
-        done, last = len(ttfts_s), now
-        itl_s = gaps_s / tokens if tokens else None
-        seen = ReplicaSeen(SPAN_S, finished, batch, queue, prompt, generated, done, in_time, itl_s)
+    model = CapacityModel()
+    for seen in windows(spec, trace, int(trace.arrival_s[-1])):
         model = model.seen(seen, TARGET)
     return model
 
