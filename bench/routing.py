@@ -22,7 +22,7 @@ GOALS = {"Azure conversation and code": Goal(), "Mooncake conversation": Goal(tt
 
 def by_length(pools: Sequence[Pool]) -> Router:
     """Each request to its pool, and there to the replica with the fewest outstanding."""
-    ends = np.cumsum([each.replicas for each in pools]).tolist()
+    ends: list[int] = np.cumsum([each.replicas for each in pools]).tolist()
 
     def route(tokens: int, outstanding: Sequence[int]) -> int:
         place = next(n for n, each in enumerate(pools) if tokens < each.below)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiokafka
 from aiokafka.errors import KafkaError
@@ -84,7 +84,7 @@ class KafkaPublisher:
             self._drop(producer)
             raise self._away(f"{type(error).__name__}: {error}") from error
 
-    async def __aenter__(self) -> KafkaPublisher:
+    async def __aenter__(self) -> Self:
         try:
             await self.start()
         except BaseException:

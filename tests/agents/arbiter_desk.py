@@ -106,11 +106,13 @@ def found(*candidates: Candidate, at_s: float = 0.0, **change: Any) -> Candidate
 def judged(candidates: CandidateSet, *, only: Sequence[str] | None = None, **change: Any) -> Review:
     """The review that approves all of it with high confidence; a change of `verdict`, `confidence` or `risk` goes to
     every judgement, the rest to the review."""
-    judgement = {"verdict": Verdict.APPROVE, "confidence": 0.95, "risk": Risk.LOW, "reasons": ("looks right",)}
+    judgement: dict[str, Any] = {"verdict": Verdict.APPROVE, "confidence": 0.95, "risk": Risk.LOW}
+    judgement["reasons"] = ("looks right",)
     judgement |= {name: change.pop(name) for name in tuple(change) if name in judgement}
     rules = {each.rule for each in candidates.candidates} if only is None else set(only)
     judgements = tuple(Judgement(rule=rule, **judgement) for rule in sorted(rules))
-    return Review(**{"candidates": candidates, "reviewer": "deterministic", "judgements": judgements} | change)
+    review: dict[str, Any] = {"candidates": candidates, "reviewer": "deterministic", "judgements": judgements}
+    return Review(**review | change)
 
 
 def tick(at_s: float) -> Tick:
@@ -142,7 +144,8 @@ def by_hand(at_s: float, number: int = 1) -> FleetEvent:
 
 
 def ended(action: Action, state: EndState = EndState.VERIFIED, *, at_s: float = 0.0, **change: Any) -> Outcome:
-    return Outcome(**{"action": action, "end_state": state, "at_ms": AT_MS + round(at_s * 1000)} | change)
+    fields: dict[str, Any] = {"action": action, "end_state": state, "at_ms": AT_MS + round(at_s * 1000)}
+    return Outcome(**fields | change)
 
 
 def revision(messages: list[Message]) -> Decision:

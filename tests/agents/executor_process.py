@@ -83,7 +83,7 @@ def executor_main(orders: Orders, pipe: Connection) -> None:
 
 
 async def _execute(orders: Orders, pipe: Connection) -> None:
-    clock, kill, empty = StillClock(), {"at": "", "pid": 0}, {"at": ""}
+    clock, kill, empty = StillClock(), dict[str, int](), {"at": ""}
 
     class Pipe:
         async def publish(self, message: Message, *, trace_id: str | None = None) -> None:
@@ -97,8 +97,8 @@ async def _execute(orders: Orders, pipe: Connection) -> None:
             empty["at"] = ""
             with redis.Redis.from_url(orders.redis_url, socket_timeout=5) as client:
                 client.flushall()
-        if name == kill["at"]:
-            pid, kill["at"] = int(kill["pid"]), ""
+        if name in kill:
+            pid = kill.pop(name)
             pipe.send({"killed": pid})
             os.kill(pid or os.getpid(), signal.SIGKILL)
 
@@ -138,7 +138,7 @@ async def _execute(orders: Orders, pipe: Connection) -> None:
                 empty["at"] = told["empty"]
                 continue
             if "kill" in told:
-                kill.update(at=told["kill"], pid=told["pid"])
+                kill = {told["kill"]: told["pid"]}
                 continue
             message = MESSAGES[told["type"]].model_validate_json(told["body"])
             if isinstance(message, Action):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agents.ledger import RedisLedger
 from contracts.errors import Unavailable
@@ -21,6 +21,8 @@ from optiinfra.plan import free_port
 from tests.agents.executor_process import LEASE_S, MESSAGES, SPEED, Orders, executor_main, processes, twin_main
 from tests.agents.redis_process import RedisProcess, plan_of
 from tests.agents.saga_help import NOW, WORKLOAD, sli
+
+Kind = TypeVar("Kind", bound=Message)
 
 
 class MortalRedis(RedisProcess):
@@ -198,7 +200,7 @@ class Scene:
             self.turn()
         raise AssertionError(f"{name} was not passed after {turns} turns; passed {self.passed[-20:]}")
 
-    def of(self, kind: type[Any]) -> list[Any]:
+    def of(self, kind: type[Kind]) -> list[Kind]:
         return [each for each in self.published if isinstance(each, kind)]
 
     def wait(self, wall_s: float) -> None:

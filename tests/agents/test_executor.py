@@ -217,8 +217,8 @@ async def _with_trouble(good: FakeController) -> None:
 
 
 async def test_a_workload_without_a_controller_is_refused() -> None:
-    def none(workload: str) -> Controller:
-        raise ConfigError("no controller", where=workload, fix="Configure one.")
+    def none(asked: Action) -> Controller:
+        raise ConfigError("no controller", where=asked.workload, fix="Configure one.")
 
     async with Running(MemoryLedger(), none) as running:
         await running.executor.handle(action())

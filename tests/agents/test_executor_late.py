@@ -181,7 +181,7 @@ async def test_an_order_that_is_not_answered_is_given_again_and_written_once() -
 
 
 async def test_a_clean_stop_lets_go_of_its_leases_and_two_lives_are_two_owners() -> None:
-    ledger, owners = MemoryLedger(), set()
+    ledger, owners = MemoryLedger(), set[str]()
     ledger.after = lambda: owners.update(owner for owner, _ in ledger.leases.values())
     for number in range(2):
         async with Running(ledger) as running:

@@ -62,7 +62,9 @@ async def test_while_redis_is_away_every_call_says_so_and_works_again_after(
 ) -> None:
     record, fence = await begun(ledger)
     redis_server.kill()
-    for name, call in {**every_call(ledger, record), "open": lambda: ledger.open(expected=True, at_ms=1)}.items():
+    calls = every_call(ledger, record)
+    calls["open"] = lambda: ledger.open(expected=True, at_ms=1)
+    for name, call in calls.items():
         with pytest.raises(Unavailable) as caught:
             await call()
         assert f"127.0.0.1:{redis_server.port}" in str(caught.value), name

@@ -154,7 +154,7 @@ async def test_nothing_is_done_without_open_but_one_may_look_and_stop() -> None:
 
 async def tell(ledger: Ledger, wall: Wall, seed: int) -> list[object]:
     """A random story on two targets and two owners, with scale-ups that stack among others; everything answered."""
-    chance, answers = random.Random(seed), []
+    chance, answers = random.Random(seed), list[object]()
     limits = ClaimLimits(in_flight=2, per_hour=9, lease_s=1000)
     fences: dict[str, int] = {}
     for step in range(250):

@@ -184,7 +184,7 @@ def test_it_is_taken_back_in_reverse_order_one_at_a_time_whatever_the_guards_say
 def test_the_last_replica_in_service_is_not_restarted_to_set_it_back() -> None:
     back = record(TUNE, Phase.UNDOING, D, reasons=("guard_broken",))
     alone = Observation(at_ms=NOW, serving=("chat-0",), failed=("chat-1", "chat-2"))
-    sight = {"seen": alone, "reports": reports(back, DONE)}
+    sight: dict[str, Any] = {"seen": alone, "reports": reports(back, DONE)}
     check(back, view(**sight), "wait")
     late = view(deadline_ms(back), **sight)
     check(back, late, "held_unverified guard_broken undo_failed")
@@ -196,9 +196,11 @@ def test_one_that_is_on_its_way_or_failed_is_set_back_at_once_since_it_serves_no
     mark: Mark, state: StepState
 ) -> None:
     back = record(TUNE, Phase.UNDOING, mark, reasons=("kill_switch",))
-    sight = {"seen": one_away("chat-0"), "reports": reports(back, state), "barred": Refusal.KILL_SWITCH}
+    sight: dict[str, Any] = {"seen": one_away("chat-0"), "reports": reports(back, state), "barred": Refusal.KILL_SWITCH}
     if mark is Mark.INTENDED and state is RUNNING:
-        back = check(back, view(**sight), "undoing kill_switch").record  # type: ignore[union-attr]
+        begun = check(back, view(**sight), "undoing kill_switch")
+        assert isinstance(begun, Save)
+        back = begun.record
     check(back, view(**sight), "undo 0")
 
 

@@ -18,7 +18,8 @@ import pytest
 from kafka import admin as kafka_admin
 
 from contracts.errors import Conflict, Unavailable
-from streams.brokers.apache import JAVA_AT_LEAST, ApacheKafka, resolve
+from streams.brokers.apache import JAVA_AT_LEAST, ApacheKafka
+from streams.brokers.jars import resolve
 
 pytestmark = pytest.mark.kafka
 

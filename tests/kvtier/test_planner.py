@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -36,7 +37,7 @@ CHEAP = Offer(disk_bytes_per_s=1e9, disk_usd_gb_month=0.01)
 FRESH: list[Prompt] = [([3 * number, 3 * number + 1], 2 * BLOCK) for number in range(200)]
 
 
-def made(prompts: list[Prompt], offer: Offer = CHEAP, replica: Replica = REPLICA, fleet: Fleet = ALONE) -> Plan:
+def made(prompts: Sequence[Prompt], offer: Offer = CHEAP, replica: Replica = REPLICA, fleet: Fleet = ALONE) -> Plan:
     return plan(Traffic(prompts, HOUR_S, [10] * len(prompts)), replica, fleet, offer)
 
 
@@ -230,8 +231,8 @@ def test_it_says_what_several_replicas_would_need() -> None:
 
 
 def test_a_sticky_router_sends_a_conversation_back_and_shares_out_new_ones() -> None:
-    told: list[Prompt] = [([0, number, 100 + number, 200 + number], 4 * BLOCK) for number in (1, 2, 3)]
-    again: list[Prompt] = [([*keys, 1000 + keys[1]], 5 * BLOCK) for keys, _ in told]
+    told = [([0, number, 100 + number, 200 + number], 4 * BLOCK) for number in (1, 2, 3)]
+    again = [([*keys, 1000 + keys[1]], 5 * BLOCK) for keys, _ in told]
     assert places([*told, *again], Fleet(3, sticky=True)) == [0, 1, 2, 0, 1, 2]
     assert places([*told, *again], Fleet(2)) == [0, 1, 0, 1, 0, 1]
 

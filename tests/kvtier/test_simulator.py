@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
@@ -66,7 +67,7 @@ def prompts_of(trees: list[list[int]]) -> list[Prompt]:
     return [([tuple(choices[: end + 1]) for end in range(len(choices))], len(choices) * BLOCK) for choices in trees]
 
 
-def best_hits(prompts: list[Prompt], slots: int) -> int:
+def best_hits(prompts: Sequence[Prompt], slots: int) -> int:
     """The most hits of any policy, by trying every set of blocks that may be kept after each prompt."""
     states: dict[frozenset[object], int] = {frozenset(): 0}
     for keys, _ in prompts:

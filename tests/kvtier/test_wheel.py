@@ -37,8 +37,8 @@ print(sorted(ours & {name.split(".")[0] for name in sys.modules}))
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "-w", folder]
-    subprocess.run([*build, ROOT / "packaging" / "kvtier"], check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "-w"]
+    subprocess.run([*build, folder, ROOT / "packaging" / "kvtier"], check=True)
     (found,) = folder.glob("optiinfra_kvtier-*.whl")
     return found
 

@@ -248,7 +248,7 @@ async def test_what_cannot_be_said_is_refused_before_it_is_said(own_broker: Brok
         await publisher.publish(decision(f"abcdef0{number}", expires_wall_ms=2**50))
 
     async def said(ident: str, **more: Any) -> str:
-        told = {"approve": True, "actor": "ann", "reason": ""} | more
+        told: dict[str, Any] = {"approve": True, "actor": "ann", "reason": ""} | more
         with pytest.raises(ConfigError) as error:
             await people.answer(own_broker.bootstrap, publisher, anchor, ident, **told)
         return str(error.value)

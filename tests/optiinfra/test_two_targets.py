@@ -50,6 +50,9 @@ class Pair:
     def now_ms(self) -> int:
         return int(self.fleet.now_ms)
 
+    def wall_s(self, event_s: float) -> float:
+        return event_s
+
     def wait(self, seconds: float) -> None:
         self.fleet.advance(self.fleet.now_ms + seconds * 1000)
         self.twin.progress()

@@ -207,7 +207,7 @@ def random_log(seed: int, seconds: int = 400) -> list[Message]:
             ahead_until = second + rng.randrange(5, 40)
         skew = rng.choice((3, 40, 500)) if second < ahead_until else 0
         if second >= silent_until:
-            values: dict[str, float | None] = {
+            values: dict[str, Any] = {
                 "requests_waiting": max(0.0, round(load - 10)),
                 "load_per_replica": round(load, 3),
                 "replicas_up": None if rng.random() < 0.02 else 3,

@@ -11,7 +11,7 @@ from contracts.laws.bounds import Bound, Comparator
 from tests.rules.builders import START_MS, Workload, down, pack, rule, sli, tick
 
 
-def proposed(body: dict[str, Any], **values: float | None) -> ActionSpec:
+def proposed(body: dict[str, Any], **values: Any) -> ActionSpec:
     workload = Workload([pack({"it": body})])
     outputs = workload.tell(sli(0, requests_waiting=9.0, **values))
     assert isinstance(outputs[0], CandidateSet), outputs

@@ -23,7 +23,7 @@ def account(ruleset: RuleSet, at_s: float, *slis: Sli) -> RuleAccount:
     return found
 
 
-def latest(value: float | None, *seconds: int, **more: float) -> list[Sli]:
+def latest(value: float | None, *seconds: int, **more: Any) -> list[Sli]:
     return [sli(second, requests_waiting=value, **more) for second in seconds]
 
 

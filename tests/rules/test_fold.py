@@ -173,9 +173,10 @@ def test_a_rule_that_is_gone_is_not_remembered() -> None:
 def test_more_rules_than_a_set_can_hold_are_told_in_two_sets() -> None:
     many = {f"rule-{n:03}": rule(priority=n, tests=rule()["tests"]) for n in range(120)}
     workload = Workload([pack(many)])
-    first, second = workload.fired(sli(0, requests_waiting=HIGH), tick(1))
-    assert first == (0, tuple(f"rule-{n:03}" for n in range(119, 19, -1)))
-    assert second == (1, tuple(f"rule-{n:03}" for n in range(19, -1, -1)))
+    assert workload.fired(sli(0, requests_waiting=HIGH), tick(1)) == [
+        (0, tuple(f"rule-{n:03}" for n in range(119, 19, -1))),
+        (1, tuple(f"rule-{n:03}" for n in range(19, -1, -1))),
+    ]
 
 
 def test_state_stays_small() -> None:

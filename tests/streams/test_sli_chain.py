@@ -8,6 +8,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -54,7 +55,7 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
 
     async def settled() -> None:
         for stage, topic in data.items():  # in the order of the pipeline
-            await until(lambda s=stage, t=topic: drained(broker, group_of(f"{name}-{s}"), t.name), *workers)
+            await until(partial(drained, broker, group_of(f"{name}-{stage}"), topic.name), *workers)
 
     async def send_ticks(ticks: Sequence[Tick]) -> None:
         for number in range(PARTITIONS):
@@ -62,7 +63,7 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
                 producer.send_to(tick.model_copy(update={"partition": number}), number)
         producer.flush()
         for worker in workers:
-            await until(lambda w=worker: drained(broker, group_of(w.name), TICKS.name), *workers)
+            await until(partial(drained, broker, group_of(worker.name), TICKS.name), *workers)
 
     before = dict.fromkeys(data, 0)
 
@@ -81,7 +82,7 @@ async def test_twenty_kills_change_no_sli(own_broker: Broker) -> None:
             producer.send(log[start : start + step])
             producer.flush()
             victim = chance.choice(workers)
-            await until(lambda v=victim: moved(v), *workers)
+            await until(partial(moved, victim), *workers)
             await asyncio.sleep(chance.random() * 0.4)
             victim.kill_and_restart()
         await settled()

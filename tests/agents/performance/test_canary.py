@@ -26,8 +26,10 @@ def judged(canary: float, rest: float, seed: int, terms: Terms | None = None, sp
     return verdict
 
 
-def share(decision: Decision, *args: float, terms: Terms | None = None, spells: float = 0.0, runs: int = 40) -> float:
-    return float(np.mean([judged(*args, seed, terms, spells).decision is decision for seed in range(runs)]))
+def share(
+    decision: Decision, canary: float, rest: float, *, terms: Terms | None = None, spells: float = 0.0, runs: int = 40
+) -> float:
+    return float(np.mean([judged(canary, rest, seed, terms, spells).decision is decision for seed in range(runs)]))
 
 
 def test_one_that_is_as_good_is_kept_and_seldom_stopped() -> None:

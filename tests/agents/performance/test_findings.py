@@ -6,10 +6,10 @@ from math import inf
 
 import pytest
 
-from agents.performance.core.balance import Replica, balance
-from agents.performance.core.routing import plan
+from agents.performance.core.balance import Balance, Replica, balance
+from agents.performance.core.routing import Routing, plan
 from agents.performance.core.trials import Measured, Setting, Tried
-from agents.performance.core.tuning import ended
+from agents.performance.core.tuning import Done, ended
 from contracts.catalog.findings import FINDINGS
 from contracts.events import Finding
 
@@ -19,7 +19,7 @@ IN_LIFE = {
 }
 """What stage `steering` adds: a search says no replica what to do."""
 HERE = Setting(64, 512, 4)
-FOUND = {
+FOUND: dict[str, Balance | Routing | Done] = {
     "balance": balance([Replica("a", 9.0, 1.0), Replica("b", 1.0, 1.0)], {}, 1.2),
     "routing": plan([500] * 9 + [9000], lambda least, below: 1.0 if below == inf and not least else 5.0, 20.0),
     "tuning": ended([Tried(HERE, Measured(2.0, 0.5, 0.5))], "one trial"),

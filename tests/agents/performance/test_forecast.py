@@ -133,7 +133,7 @@ def test_in_the_first_day_nothing_is_made_of_what_a_few_hours_teach_too_little_o
     used: list[int] = []  # slopes by unrest, the unrest of hours, and the last errors
     for begin in range(0, len(load), 15):
         forecaster.see(load[begin : begin + 15])
-        used.append(np.count_nonzero(ahead._level.weights[:7]) + np.count_nonzero(ahead._error.weights[9:]))
+        used.append(int(np.count_nonzero(ahead._level.weights[:7]) + np.count_nonzero(ahead._error.weights[9:])))
     assert set(used[:5759]) == {0}
     assert used[-1] == 7 + 10
 

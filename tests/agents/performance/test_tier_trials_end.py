@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agents.performance.core.learning import FOREVER_MS, PAST_LIMIT, with_learnt
-from agents.performance.core.steering_state import Learnt, Phase, TuningState
+from agents.performance.core.steering_state import Declared, Learnt, Phase, TuningState
+from agents.performance.stages import steering_stage
 from contracts.events import Action, EndState, Outcome, Refusal
-from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, steering_stage, tune
+from tests.agents.performance.steering_desk import NAMES, PRESENT, SETTINGS, Desk, tune
 from tests.agents.performance.test_tier_trials import (
     CANARY,
     DECLARED,
@@ -56,7 +57,7 @@ def test_nor_does_one_that_is_refused_end_a_take_back() -> None:
 @pytest.mark.parametrize("tiers", [{}, {"chat": replace(DECLARED, tiers=(16, 0))}], ids=["withdrawn", "others"])
 @pytest.mark.parametrize("rolling", [False, True])
 def test_tiers_that_are_no_longer_declared_are_taken_back_and_not_rolled_out(
-    tiers: dict[str, object], rolling: bool
+    tiers: dict[str, Declared], rolling: bool
 ) -> None:
     desk = trying()
     if rolling:

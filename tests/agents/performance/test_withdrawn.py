@@ -8,8 +8,9 @@ import pytest
 
 from agents.performance.core.steering_state import Phase, SteeringSettings, TuningState
 from agents.performance.core.trialling import AT_ONCE, Tuning
+from agents.performance.stages import steering_stage
 from contracts.events import EndState, Outcome, Refusal
-from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, steering_stage, tune
+from tests.agents.performance.steering_desk import PRESENT, SETTINGS, Desk, tune
 from tests.agents.performance.test_tier_trials import HITS, TIERED, WITH, beside, phase, trying, wants
 from tests.agents.performance.test_trialling_ends import state_of
 from tests.agents.watching_desk import ms, outcome
@@ -94,7 +95,7 @@ def test_a_fleet_larger_than_one_action_has_the_tiers_when_all_of_it_has(keeps: 
     trial = state.trial
     assert trial is not None
     state = state.model_copy(update={"phase": Phase.BACK})  # as a guard that broke, or tiers that nobody wants any more
-    freed = []
+    freed: list[str] = []
     while state.trial is not None:
         state, names = asked(state, 100.0 + len(freed), SETTINGS)
         freed += names

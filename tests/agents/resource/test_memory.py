@@ -15,7 +15,7 @@ from contracts.topics import FINDINGS as FINDINGS_TOPIC
 from tests.agents.resource.memory_desk import STAGE, action, findings, run, sets, use, window
 from tests.agents.watching_desk import ms, outcome, tick
 
-LOAD = {"requests_running": 90.0, "requests_waiting": 0.0}
+LOAD: dict[str, Any] = {"requests_running": 90.0, "requests_waiting": 0.0}
 RISE = [0.5 + 0.01 * place for place in range(40)]
 
 
@@ -175,7 +175,7 @@ def test_of_a_large_fleet_a_few_engines_that_begin_anew_advise_no_breaker() -> N
         told: list[Message] = []
         for at_s in range(0, 360, 60):
             told += [window(at_s, size_s=60, name=f"chat-{each}") for each in range(40)]
-            first: dict[str, float] = {"restarts": restarts} if at_s == 0 else {}
+            first: dict[str, Any] = {"restarts": restarts} if at_s == 0 else {}
             told += use([0.95 if at_s == 0 else 0.5] * 6, from_s=at_s, **first)
         return told
 

@@ -21,6 +21,9 @@ class Clock:
     def now_ms(self) -> int:
         return 1_000
 
+    def wall_s(self, event_s: float) -> float:
+        return event_s
+
 
 class Heard:
     """A publisher that keeps what it is given."""

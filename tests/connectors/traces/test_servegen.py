@@ -29,7 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def per_window(windows: Windows, seconds: np.ndarray) -> list[int]:
-    return seconds.reshape(-1, windows.window_s).sum(axis=1).tolist()
+    sums: list[int] = seconds.reshape(-1, windows.window_s).sum(axis=1).tolist()
+    return sums
 
 
 def test_a_workload_is_read_with_its_clients(folder: Path) -> None:

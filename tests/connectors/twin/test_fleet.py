@@ -133,7 +133,7 @@ def test_a_doomed_replica_dies_when_it_should_serve_and_recovers_as_any_other() 
     assert replica not in f.discoverable(), "it has never served"
     f.recover(replica.replica_id)
     after(f, 10)
-    assert replica.phase is Phase.READY
+    assert (replica.phase, replica.listens) == (Phase.READY, True)
 
 
 def test_a_failed_replica_loses_what_it_held_and_recovers_with_counters_at_zero() -> None:

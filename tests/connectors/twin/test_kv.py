@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import replace
 
 import pytest
@@ -115,7 +116,8 @@ def test_prefix_hits_of_requests_one_after_another_are_those_of_a_brute_force_co
     drawn: list[tuple[int, int, int]], block: int, tail: int
 ) -> None:
     asked = [hashes for hashes in prompts(drawn) if len(hashes) * block + tail]
-    engine, seen, hits, queries = Engine(replace(SPEC, hash_tokens=block, max_model_len=2048)), set(), 0, 0
+    engine = Engine(replace(SPEC, hash_tokens=block, max_model_len=2048))
+    seen, hits, queries = set[Hashable](), 0, 0
     for number, hashes in enumerate(asked):
         prompt = len(hashes) * block + tail
         reusable = hashes[: (prompt - 1) // block]

@@ -40,12 +40,12 @@ def test_a_notice_drains_and_then_the_machine_goes_whatever_it_holds() -> None:
     f = fleet()
     replica = f.replica("chat-1")
     f.lose("chat-1", notice_s=0.5)
-    assert replica.phase is Phase.DRAINING
+    warned = replica.phase
     f.advance(f.now_ms + 499)
     assert replica.engine is not None
     held = replica.engine.outstanding
     f.advance(f.now_ms + 1)
-    assert replica.phase is Phase.GONE
+    assert (warned, replica.phase) == (Phase.DRAINING, Phase.GONE)
     assert f.router["chat"].lost == held > 0
 
 

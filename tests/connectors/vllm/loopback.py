@@ -57,6 +57,11 @@ def tried(publisher: Any) -> list[MetricsSnapshot]:
     return [m for m in publisher.snapshots if not (m.error or "").startswith("missed")]
 
 
+def errors(publisher: Any) -> list[str]:
+    """What they say went wrong, empty where nothing did."""
+    return [m.error or "" for m in tried(publisher)]
+
+
 def unused_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
@@ -216,6 +216,7 @@ def test_openmetrics_with_exemplars_and_timestamps_is_read() -> None:
     Counter("tokens", "d", ["engine"], registry=registry).labels("0").inc(5, {"trace_id": "a b"})
     histogram = Histogram("lat", "d", ["engine"], registry=registry, buckets=(0.1, 1.0))
     histogram.labels("0").observe(0.5, {"trace_id": "abc"})
+    openmetrics, _ = choose_encoder("application/openmetrics-text")
     raw = openmetrics(registry)
     assert b"# {" in raw
     wanted = {"running", "tokens_total", "lat_bucket", "lat_sum", "lat_count"}

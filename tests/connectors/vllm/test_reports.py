@@ -76,7 +76,7 @@ async def test_the_query_of_a_target_is_told_to_its_server_alone(
     async with server, scraping(targets, publisher, clock, backoff_cap_s=2.0):
         await publisher.until(lambda: {m.instance_id for m in tried(publisher)} == set(hosts) and publisher.letters)
     assert set(asked) == {"token=geheim"}
-    errors = {m.instance_id: m.error for m in tried(publisher)}
+    errors = {m.instance_id: m.error or "" for m in tried(publisher)}
     assert "ClientResponseError: Bad status line" in errors["echo"]
     assert "InvalidUrlClientError" in errors["invalid"]
     assert "Cannot connect to host" in errors["gone"]

@@ -18,7 +18,7 @@ from connectors.vllm.targets import Target
 from contracts.clock import EventClock
 from contracts.errors import ConfigError, Reason
 from contracts.events import Message, MetricsSnapshot
-from tests.connectors.vllm.loopback import Serve, answers, scraping, tried, unused_port
+from tests.connectors.vllm.loopback import Serve, answers, errors, scraping, tried, unused_port
 
 
 async def test_each_slot_of_each_instance_is_one_message(
@@ -66,8 +66,8 @@ async def test_a_server_without_a_readable_page_is_down_for_a_reason(
     async with scraping([Target(url, "chat", "a")], publisher, clock):
         await publisher.until(lambda: len(tried(publisher)) >= 3)
     assert not any(m.up or m.engines for m in publisher.snapshots)
-    assert message in tried(publisher)[0].error
-    assert all(message in m.error for m in tried(publisher))
+    assert message in errors(publisher)[0]
+    assert all(message in each for each in errors(publisher))
     assert len(publisher.letters) == (1 if "malformed" in message or name == "eof" else 0)
 
 
@@ -77,7 +77,7 @@ async def test_a_server_that_is_not_there_is_down_and_seldom_tried(publisher: An
         await publisher.until(lambda: len(publisher.snapshots) >= 16)
     seqs = [m.seq for m in publisher.snapshots]
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
-    assert "ClientConnectorError" in tried(publisher)[0].error
+    assert "ClientConnectorError" in errors(publisher)[0]
     waiting = [m for m in publisher.snapshots if m.error.startswith("backing off after")]
     assert "failures: ClientConnectorError" in waiting[-1].error
     assert len(waiting) == stats.backed_off > stats.scrapes_failed
@@ -169,7 +169,7 @@ async def test_a_connection_cut_inside_the_page_is_no_page(serve: Serve, publish
     async with scraping([Target(url, "chat", "a")], publisher, clock):
         await publisher.until(lambda: bool(tried(publisher)))
     assert not tried(publisher)[0].up
-    assert "ClientPayloadError" in tried(publisher)[0].error
+    assert "ClientPayloadError" in errors(publisher)[0]
 
 
 async def test_a_malformed_page_is_kept_once_a_minute_and_fault(
@@ -261,7 +261,7 @@ async def test_a_snapshot_that_the_codec_refuses_is_told_as_failed(
     async with scraping([Target(url, "chat", "a")], publisher, clock):
         await publisher.until(lambda: bool(tried(publisher)) and bool(publisher.letters))
     assert not tried(publisher)[0].up
-    assert "cannot be published" in tried(publisher)[0].error
+    assert "cannot be published" in errors(publisher)[0]
     assert publisher.letters[0].reason is Reason.TOO_LARGE
 
 

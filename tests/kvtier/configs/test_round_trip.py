@@ -16,7 +16,7 @@ from kvtier.configs.terms import Machine, Severity
 from kvtier.configs.writing import Wanted, write
 from tests.kvtier.configs.linted import GIB
 
-RELEASES = {
+RELEASES: dict[str, list[tuple[int, ...]]] = {
     "vllm": [(0, minor) for minor in range(11, 34)],
     "lmcache": [(0, 3, 9), (0, 3, 15), (0, 4, 1), (0, 4, 3), (0, 4, 7), (0, 5), (0, 5, 6)],
     "kvbm": [(0, 7), (1, 0), (1, 6, 1)],

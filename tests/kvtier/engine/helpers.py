@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from hashlib import shake_128
 from pathlib import Path
+from typing import Any
 
 from kvtier.engine.terms import Settings
 from kvtier.engine.tier import DiskTier
@@ -13,10 +14,10 @@ from kvtier.engine.tier import DiskTier
 SLOT = 4096
 
 
-def settings(slots: int = 8, **changes: object) -> Settings:
+def settings(slots: int = 8, **changes: Any) -> Settings:
     """Of a tier of `slots` small slots."""
-    values: dict[str, object] = {"cap_bytes": slots * (SLOT + 128), "slot_bytes": SLOT, "layout": "tiny bf16"}
-    return Settings(**(values | {"policy": "lru", "threads": 2} | changes))  # type: ignore[arg-type]
+    values: dict[str, Any] = {"cap_bytes": slots * (SLOT + 128), "slot_bytes": SLOT, "layout": "tiny bf16"}
+    return Settings(**(values | {"policy": "lru", "threads": 2} | changes))
 
 
 def key(number: int) -> bytes:

@@ -130,4 +130,4 @@ def test_the_same_bytes_under_another_key_are_another_block() -> None:
 def test_the_sum_does_not_depend_on_how_the_bytes_are_held() -> None:
     data = _bytes(100_000)
     array = np.frombuffer(bytes(data), np.uint16)
-    assert checksum.of(b"k", data) == checksum.of(b"k", bytes(data)) == checksum.of(b"k", memoryview(array))
+    assert checksum.of(b"k", data) == checksum.of(b"k", bytes(data)) == checksum.of(b"k", array.data)

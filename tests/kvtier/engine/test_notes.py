@@ -50,6 +50,6 @@ def test_a_key_is_in_memory_once_however_many_blocks_stand_on_it(tmp_path: Path)
     for each in objects:
         found = shelf.found(each)
         assert found is not None
-        parent = found[1].parent
-        assert parent is None or parent is objects[parent]
+        below = found[1].parent
+        assert below is None or below is objects[below]
     table.close()

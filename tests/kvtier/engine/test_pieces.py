@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ SIZE = 2 * SEGMENT_BYTES + 5
 STRIDE = -(-SIZE // SLOT) * SLOT
 
 
-def _large(size: int = SIZE, blocks: int = 8, **changes: object) -> Settings:
+def _large(size: int = SIZE, blocks: int = 8, **changes: Any) -> Settings:
     return settings(cap_bytes=blocks * (size + 2 * SLOT), slot_bytes=size, **changes)
 
 

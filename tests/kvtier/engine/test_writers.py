@@ -69,7 +69,7 @@ def test_a_block_is_found_once_what_it_stands_on_is(tmp_path: Path) -> None:
 def test_what_stands_on_a_block_that_could_not_be_written_goes_with_it(tmp_path: Path) -> None:
     with DiskTier(tmp_path, settings(slots=3)) as tier:
         for number, parent in ((1, None), (2, 1), (3, 2)):
-            assert tier.offer(key(number), SLOT, parent and key(parent), 0, 16) == Why.DONE
+            assert tier.offer(key(number), SLOT, None if parent is None else key(parent), 0, 16) == Why.DONE
         assert tier.write(key(2), content(2), key(1), 16, 16) == Why.DONE
         assert not tier.holds(key(2))
         tier.forgo(key(1))
@@ -149,7 +149,7 @@ def test_neither_a_lost_slot_nor_a_write_under_way_switches_admission_off(
             for keys, _ in prompts:
                 parent = None
                 for at, each in enumerate(keys):
-                    name = int(each).to_bytes(36, "big", signed=True)
+                    name = each.to_bytes(36, "big", signed=True)
                     tier.store(name, b"x", parent, at * BLOCK, BLOCK)
                     parent = name
             written[case] = tier.counters().stored_blocks

@@ -65,9 +65,10 @@ def _memory_slots(prompts: list[Prompt]) -> int:
 
 
 def _simulated(trace: Path, config: Path, cap_bytes: int, memory_slots: int, policy: str) -> dict[str, int]:
-    command = [sys.executable, "-m", "optiinfra", "kv", "simulate", "--trace", trace, "--model", config, "--json"]
+    command = [sys.executable, "-m", "optiinfra", "kv", "simulate", "--json", "--policy", policy]
+    files = ["--trace", str(trace), "--model", str(config)]
     sizes = ["--capacity", f"{cap_bytes / 1000:.3f}kB", "--memory", f"{memory_slots * BLOCK_BYTES / 1024}KiB"]
-    done = subprocess.run([*command, *sizes, "--policy", policy], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, *files, *sizes], cwd=ROOT, capture_output=True, text=True, check=True)
     (row,) = json.loads(done.stdout)
     return dict(row)
 
@@ -76,7 +77,7 @@ def test_the_events_of_a_server_without_a_tier_are_a_trace_too(model: Path, tmp_
     endpoint, trace = f"ipc://{tmp_path}/events", tmp_path / "requests.jsonl"
     events = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": endpoint}
     asked = [(0, ""), (1, ""), (0, "what is it?"), (2, ""), (3, ""), (4, ""), (5, ""), (0, "")]
-    command = [VENV / "bin/python", "-m", "kvtier.serving.listen", endpoint, trace]
+    command = [str(VENV / "bin/python"), "-m", "kvtier.serving.listen", endpoint, str(trace)]
     options = ["--block-tokens", str(GPU_BLOCK_TOKENS), "--pause", "0.7"]
     listener = subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     with served(model, tmp_path / "server.log", ["--kv-events-config", json.dumps(events)]):

@@ -62,6 +62,8 @@ class HostCopyWorker(OffloadingWorker):
 class HostCopySpec(TieringOffloadingSpec):
     """The tiers of the real spec over host memory."""
 
+    _worker: OffloadingWorker | None
+
     def get_worker(self, kv_caches: CanonicalKVCaches) -> OffloadingWorker:
         if self._worker is None:
             region = SharedOffloadRegion(

@@ -54,7 +54,7 @@ def tiered(disk: Path, cap_gb: float, **tier: object) -> list[str]:
 def served(model: Path, log: Path, flags: Sequence[str]) -> Iterator[None]:
     """A server whose GPU holds 79 blocks, so that what is asked for again comes from elsewhere. Ended by kill -9."""
     fixed = "--dtype bfloat16 --max-model-len 2048 --max-num-seqs 16 --enforce-eager"
-    command = [VENV / "bin/vllm", "serve", model, *fixed.split(), "--block-size", str(GPU_BLOCK_TOKENS)]
+    command = [str(VENV / "bin/vllm"), "serve", str(model), *fixed.split(), "--block-size", str(GPU_BLOCK_TOKENS)]
     command += ["--num-gpu-blocks-override", str(GPU_BLOCKS + 1), "--host", "127.0.0.1", "--port", str(PORT), *flags]
     around = {
         "PYTHONPATH": f"{ROOT}:{HERE}",

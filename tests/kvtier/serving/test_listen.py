@@ -59,9 +59,9 @@ def test_a_server_that_is_started_again_begins_anew(tmp_path: Path) -> None:
 
 def test_it_has_ended_when_the_trace_has_its_cap(tmp_path: Path) -> None:
     listener = Listener(tmp_path / "r.jsonl", 300, 32, pause_s=1.0)
-    assert not listener.ended
+    before = listener.ended
     for number in range(50):
         listener.take(number, [1.7e9 + 10 * number, [_stored([b"%d" % number], None)], 0])
     listener.close()
-    assert listener.ended
+    assert (before, listener.ended) == (False, True)
     assert 0 < (tmp_path / "r.jsonl").stat().st_size <= 300

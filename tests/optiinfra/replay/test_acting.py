@@ -25,7 +25,7 @@ Tell = Callable[[int, Scene], list[Message]]
 def life(controller: Controller, fleet: Scene, *first: Message, until_s: int = 400) -> list[Message]:
     """A driver with the executor alone: SLIs that tell the truth and a tick every 5 s, and what comes `first`, each at
     its time, at 10 s at the soonest. All messages but those."""
-    clock, heard = VirtualClock(), []
+    clock, heard = VirtualClock(), list[Message]()
     begin_ms = fleet.options.begin_ms
     limits = ClaimLimits(lease_s=30)
     with Acting(DeterministicReviewer(), lambda action: controller, clock, limits=limits, max_age_s=30.0) as acting:

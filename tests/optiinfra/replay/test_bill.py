@@ -18,7 +18,7 @@ from optiinfra.replay.pipeline import Surroundings
 from optiinfra.replay.prices import CatalogueBook, Prices
 from optiinfra.replay.replicas import PRESENT, Phase
 from optiinfra.replay.scene import Scene
-from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone
+from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone, Zone
 from optiinfra.replay.strategy import FixedShare
 from tests.optiinfra.replay.loads import options, played, steady, steps
 
@@ -78,7 +78,7 @@ def test_the_parts_of_a_saving_add_up_to_the_whole(
     bare: tuple[int, float, float], static: tuple[int, float, float], policy: tuple[int, float, float], own_usd: float
 ) -> None:
     costs = [cost(replica_s, int(spot * replica_s), usd) for replica_s, spot, usd in (bare, static, policy)]
-    found = savings(*costs, Dearer(50), home="a", at_s=10, own_usd=own_usd)
+    found = savings(costs[0], costs[1], costs[2], Dearer(50), home="a", at_s=10, own_usd=own_usd)
     assert parts_of(found) == {"kv_tiers", "autoscaling", "spot", "prices", "own_cost"}
     assert sum(found[name].usd for name in parts_of(found)) == pytest.approx(found[WHOLE].usd, abs=1e-4)
     assert sum(found[name].share for name in parts_of(found)) == pytest.approx(found[WHOLE].share, abs=1e-4)
@@ -106,7 +106,7 @@ def test_each_part_is_what_it_says() -> None:
 
 
 def test_a_replay_accounts_for_all_of_it() -> None:
-    zones = {"a": RecordedZone(400, (1, 0, 1)), "b": SteadyZone()}
+    zones: dict[str, Zone] = {"a": RecordedZone(400, (1, 0, 1)), "b": SteadyZone()}
     around = Surroundings(zones=zones, prices=Dearer(900), kv_tier=StationaryTier(hit_ratio=0.5))
     values = {"spot_ratio": 0.6, "spot_replaces": True, "own_usd_per_h": 3.0, "initial_replicas": 10, "scrape_s": 5}
     result, _ = played(steps((4, 1200), (28, 300)), around, **values)

@@ -23,7 +23,7 @@ POINTS = [point("hpa", 1.1, 0.98), point("hpa", 1.3, 0.995), point("<b>&$x^2$", 
 
 
 def line(*values: float) -> Line:
-    return Line(np.arange(len(values)) * 60.0 + 600.0, np.array(values))
+    return Line(np.arange(len(values), dtype=np.float64) * 60.0 + 600.0, np.array(values, np.float64))
 
 
 CURVES = [
@@ -74,7 +74,7 @@ def test_a_timeline_tells_each_fleet_with_its_knobs_and_its_span() -> None:
     assert "oracle (knows the future)" in words
     assert not any("$" in (word or "") for word in words)
     assert "minutes of the trace that are over" in words
-    days = Line(np.arange(8) * 86_400.0, np.ones(8))
+    days = Line(np.arange(8, dtype=np.float64) * 86_400.0, np.ones(8))
     assert "days of the trace that are over" in timeline_svg(days, [Curve("oracle", "", days)])
 
 

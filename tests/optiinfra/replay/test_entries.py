@@ -7,6 +7,7 @@ told with one replica and then again with each other.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_both_entries_tell_the_same_slis_and_make_the_same_decisions(
 ) -> None:
     # Rules ask every 30 s. With 40 s no newcomer is first seen in the very scrape on whose first page they ask: by
     # pages they would not know of it yet.
-    around = {"scrape_s": scrape_s, "startup_s": 40, "outages": outages, "rules": rules}
+    around: dict[str, Any] = {"scrape_s": scrape_s, "startup_s": 40, "outages": outages, "rules": rules}
     told, pages = played(STORY, entry="replica", **around)
     same, fluid = played(STORY, entry="workload", **around)
     by_page, by_fluid = workload_slis(pages), workload_slis(fluid)

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from connectors.traces.shape import Load
 from connectors.twin.fluid import Span
 from contracts.errors import ConfigError
 from contracts.events import Sli, SliValue
 from contracts.ports import Row, Scalar
 from optiinfra.cli import app
-from optiinfra.replay import card, own
+from optiinfra.replay import card, own, requests
 from optiinfra.replay.course import unmeasured
 from streams.store.client import HttpStore
 from streams.store.rows import rows_of
@@ -91,8 +92,8 @@ def went_in() -> list[int]:
     return counts
 
 
-def past(url: str, workload: str | None, page: int = 100_000) -> own.Load:
-    async def asked() -> own.Load:
+def past(url: str, workload: str | None, page: int = 100_000) -> Load:
+    async def asked() -> Load:
         async with HttpStore(url) as store:
             return await own.past(store, workload, 0, page=page)
 
@@ -142,7 +143,7 @@ def test_it_is_replayed_from_a_store_that_runs_and_scalers_are_blind_in_its_gap(
 
 
 def test_it_is_replayed_request_by_request_with_lengths_that_are_drawn(child: StoreProcess) -> None:
-    ask = card.Ask(level=card.Level.REQUESTS, twin=card.requests.Twin(capacity_rps=3.0))
+    ask = card.Ask(level=card.Level.REQUESTS, twin=requests.Twin(capacity_rps=3.0))
     race = card.race(f"store:{child.url}", "code", ask)
     assert race.level == "requests"
     assert race.load.per_second.sum() == 1200

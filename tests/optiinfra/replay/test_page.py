@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from contracts.events import EndState
 from optiinfra.cli import app
@@ -53,9 +52,9 @@ def ran(*words: str | Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
     """One run: its trace, its page and its r.json."""
     folder = tmp_path_factory.mktemp("made")
-    words = ("--trace", trace(folder / "trace", HOSTILE), "--workload", HOSTILE, *ASKED, "--outage", "1500/1m")
-    words += ("--json", folder / "r.json", "--html", folder / "r.html", "--counterfactuals")
-    ran(*words)
+    words = ["--workload", HOSTILE, *ASKED, "--outage", "1500/1m", "--counterfactuals"]
+    made_of = trace(folder / "trace", HOSTILE)
+    ran("--trace", made_of, "--json", folder / "r.json", "--html", folder / "r.html", *words)
     return folder, (folder / "r.html").read_text(), json.loads((folder / "r.json").read_text())
 
 
@@ -244,7 +243,7 @@ def saved(*rows: tuple[str, float, float]) -> compared.Saved:
         {"policy": name, "startup_s": startup_s, "cost_at_0.99": cost, "cost_at_0.999": None, "attainment_at_1.2": 0.5}
         for name, startup_s, cost in rows
     ]
-    results = [
+    results: list[dict[str, Any]] = [
         {**row, "cost_vs_oracle": row["cost_at_0.99"], "knobs": {}, "direction_changes_per_day": 2.0} for row in summary
     ]
     return compared.Saved(meta={}, summary=summary, results=results)

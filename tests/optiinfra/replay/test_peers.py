@@ -199,9 +199,9 @@ def test_the_planner_orders_for_the_forecast_of_the_next_interval() -> None:
     assert scaler.decide(traffic.seen(180, [30] * 180, ready=4)) == 6
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("autoregression", 1e-6), ("kalman", 0.5)])
-def test_predictors_with_a_trend_go_on_along_a_line(name: str, tolerance: float) -> None:
-    made = {"autoregression": predictors.Autoregression, "kalman": predictors.Kalman}[name]()
+@pytest.mark.parametrize(("kind", "tolerance"), [(predictors.Autoregression, 1e-6), (predictors.Kalman, 0.5)])
+def test_predictors_with_a_trend_go_on_along_a_line(kind: type[predictors.Predictor], tolerance: float) -> None:
+    made = kind()
     forecasts = [made.put(10.0 + 2.0 * n) for n in range(200)]
     assert forecasts[-1] == pytest.approx(10.0 + 2.0 * 200, abs=tolerance)
 

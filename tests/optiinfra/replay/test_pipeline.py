@@ -15,8 +15,9 @@ from contracts.errors import ConfigError
 from contracts.events import FleetEvent, MetricsSnapshot, Sli
 from optiinfra.replay.account import Deed, PipelineResult
 from optiinfra.replay.counterfactual import counterfactuals
-from optiinfra.replay.options import Outage, Prices
+from optiinfra.replay.options import Outage
 from optiinfra.replay.pipeline import SPOT_NOTICE, Surroundings, replay_pipeline
+from optiinfra.replay.prices import Prices
 from optiinfra.replay.spot import RecordedZone
 from tests.optiinfra.replay.loads import CAPACITY_RPS, options, played, steady, steps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from tests.optiinfra.replay.loads import BUILT_IN, CAPACITY_RPS, played, steps
 SCRAPE_S = 5
 
 
-def under_the_pack(arrivals: NDArray[np.int64], **changes: object) -> PipelineResult:
-    values = {"rules": BUILT_IN, "scrape_s": SCRAPE_S, "initial_replicas": 8} | changes
+def under_the_pack(arrivals: NDArray[np.int64], **changes: Any) -> PipelineResult:
+    values: dict[str, Any] = {"rules": BUILT_IN, "scrape_s": SCRAPE_S, "initial_replicas": 8} | changes
     return played(arrivals, **values)[0]
 
 

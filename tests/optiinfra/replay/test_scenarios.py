@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bench.scenarios import DOCS, MARKS, play, put, section
 from connectors.traces.generated import Profile, Surge

@@ -9,7 +9,7 @@ from optiinfra.replay.peers import hpa, static
 
 
 def race(size_s: int = 1200) -> Race:
-    load = Load("small", np.random.default_rng(3).poisson(40, size_s).astype(np.int64), "drawn", None, 0)
+    load = Load("small", np.random.default_rng(3).poisson(40, size_s).astype(np.int64), "drawn")
     return Race(load, Fleet(4.0))
 
 

@@ -15,7 +15,7 @@ from optiinfra.replay.pipeline import Surroundings
 from optiinfra.replay.prices import Prices
 from optiinfra.replay.replicas import Phase
 from optiinfra.replay.scene import Scene
-from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone
+from optiinfra.replay.spot import NEVER_S, RecordedZone, SteadyZone, Zone
 from optiinfra.replay.strategy import ON_DEMAND, FixedShare, Market, NoSpot, SpotStrategy
 from tests.optiinfra.replay.loads import options, played, steady
 
@@ -79,7 +79,7 @@ def test_a_share_beyond_all_is_refused() -> None:
 
 
 def test_a_cloud_announces_each_loss_and_closes_the_zone_until_it_has_capacity_again() -> None:
-    zones = {"a": RecordedZone(300, (1, 0, 1)), "b": SteadyZone()}
+    zones: dict[str, Zone] = {"a": RecordedZone(300, (1, 0, 1)), "b": SteadyZone()}
     cloud = Cloud(zones, FixedShare(0.5), Prices(), 60)
     assert [cloud.doomed("a", at_s) for at_s in (0, 239, 240, 299, 300)] == [False, False, True, True, False]
     assert not cloud.doomed(ON_DEMAND, 240)
@@ -96,7 +96,7 @@ def test_a_cloud_announces_each_loss_and_closes_the_zone_until_it_has_capacity_a
 
 
 def test_doomed_replicas_are_given_up_first_and_then_the_kind_there_is_too_much_of() -> None:
-    zones = {"a": RecordedZone(300, (1, 0, 1)), "b": SteadyZone()}
+    zones: dict[str, Zone] = {"a": RecordedZone(300, (1, 0, 1)), "b": SteadyZone()}
     cloud = Cloud(zones, FixedShare(0.5), Prices(), 60)
     serving = [("n0", ""), ("n1", "a"), ("n2", ""), ("n3", "b"), ("n4", ""), ("n5", "b")]
     order = cloud.last_to_stay(serving, cloud.market(250, {"": 3, "a": 1, "b": 2}, 0.0, 4.0))

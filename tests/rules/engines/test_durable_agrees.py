@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from rules.engines.durable import AT_ONCE, DurableEngine, available
 from tests.rules.engines.helpers import CONDITIONS, RULES, every_moment, facts, moment, right, rule_sets, running
 
 
-def agrees(engine: DurableEngine, rules: list[RuleShape], moments: list[Facts]) -> None:
+def agrees(engine: DurableEngine, rules: Sequence[RuleShape], moments: Sequence[Facts]) -> None:
     """The child alone said the right thing: nothing stood in for it and nothing corrected it."""
     assert engine.fire(moments) == right(rules, moments)
     assert (engine.restarts, engine.fallbacks, engine.disagreements) == (0, 0, 0)
