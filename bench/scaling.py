@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from agents.performance.core.scaler import PredictiveScaler
@@ -20,20 +21,20 @@ from optiinfra.replay.registry import OURS, POLICIES
 TRACES = Path(os.environ.get("OPTIINFRA_TRACES", "../shared/traces"))
 WORKLOAD = "language/m-large"
 STARTUPS_S = (60.0, 180.0, 360.0)
-PEER = reactive.POLICY.name
+PEER = reactive.POLICY
 COPIES = 1000
 
 
-def costs(race: Race, startup_s: float) -> list[Row]:
-    """A row for each policy and objective: the least cost that keeps it."""
-    found = {policy.name: frontier.reached(frontier.points(race, policy, startup_s)) for policy in POLICIES}
+def costs(race: Race, policies: Iterable[Policy], startup_s: float, where: str = "") -> list[Row]:
+    """A row for each policy and objective: the least cost that keeps it. `where`: what rows begin with."""
+    found = {policy.name: frontier.reached(frontier.points(race, policy, startup_s)) for policy in policies}
     return [
         {
-            "name": f"{name}, start-up {startup_s:g} s, ≥{goal * 100:g} %",
+            "name": f"{where}{name}, start-up {startup_s:g} s, ≥{goal * 100:g} %",
             "value": (cost := _cost(each, number)),
             "unit": "× oracle",
-            "peer": PEER,
-            "peer_value": (peer := _cost(found[PEER], number)),
+            "peer": PEER.name,
+            "peer_value": (peer := _cost(found[PEER.name], number)),
             "ratio": peer / cost if peer and cost else None,
         }
         for number, goal in enumerate(GOALS)
@@ -76,7 +77,7 @@ def speed(race: Race) -> list[Row]:
     one_us, copy_us = decision_us(race)
     name = "one policy, 14 days in seconds, a decision every 15 s"
     return [
-        _row(name, fortnight_s(race, reactive.POLICY), "s of one core"),
+        _row(name, fortnight_s(race, PEER), "s of one core"),
         _row(f"{name}: {OURS.name}", fortnight_s(race, OURS), "s of one core"),
         _row("a decision of the predictive scaler", one_us, "µs of one core"),
         _row("a copy of the predictive scaler after two days", copy_us, "µs of one core"),
@@ -94,7 +95,7 @@ def main() -> None:
         print(f"skipped: no {folder}; set OPTIINFRA_TRACES to the folder that holds servegen/")
         return
     race = Race(reading.load(folder, WORKLOAD, 0), Fleet())
-    report("scaling", [*speed(race), *(row for startup_s in STARTUPS_S for row in costs(race, startup_s))])
+    report("scaling", [*speed(race), *(row for startup_s in STARTUPS_S for row in costs(race, POLICIES, startup_s))])
 
 
 if __name__ == "__main__":

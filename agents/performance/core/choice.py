@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agents.performance.core.series import Array, twin
 
 CAUTIONS = (0.0, 0.7, 1.4, 2.2, 3.2, 4.6, 7.0, 11.0)
-RELUCTANCES = (0.5, 1.5, 2.5, 4.0, 7.0, 13.0)
+RELUCTANCES = (-0.5, 0.5, 1.5, 2.5, 4.0, 7.0, 13.0)
 """Usual errors above the two guesses that are rehearsed; the real fleet may stand anywhere between them, and with more
 caution than any."""
 TURNS_A_DAY = 36.0

@@ -30,12 +30,14 @@ class Habits:
     """What every fleet, real and rehearsed, does alike.
 
     `clear_s`: a queue that the start-up will leave is to be gone so long after. `hold_s`: what was needed so lately is
-    needed still. `turn_ratio`: a fleet that last shrank grows for no less than this much more than it has.
+    needed still. `turn_ratio`: a fleet that last shrank grows for no less than this much more than it has, or than
+    `turn_share` of what its caution adds where that is less: who adds little cannot do without more.
     """
 
     clear_s: float = 60.0
     hold_s: float = 60.0
     turn_ratio: float = 0.08
+    turn_share: float = 0.5
 
 
 class Fleets:
@@ -83,7 +85,8 @@ class Fleets:
         """New sizes of all fleets, ready and starting together: [columns]."""
         facts, habits, ahead, peak = self._facts, self._habits, outlook.ahead, outlook.peak
         unit = facts.capacity_rps
-        need = np.exp(self.caution * ahead.spread + (ahead.log_rps - math.log(unit)))
+        margin = self.caution * ahead.spread
+        need = np.exp(margin + (ahead.log_rps - math.log(unit)))
         if not self._begun:
             self._begin(np.minimum(np.maximum(np.ceil(need), facts.least), facts.most))
         self.left = self._queue_then(outlook.now_rps, math.exp(ahead.log_rps))
@@ -93,7 +96,8 @@ class Fleets:
         self._holds.push(np.maximum(need, held))
         self.held = np.maximum.reduce(self._holds.rows(self._hold), axis=0)
         size = self.size
-        small = (self._way < 0) & (need <= (1 + habits.turn_ratio) * size)
+        band = np.minimum(np.exp(habits.turn_share * margin), 1 + habits.turn_ratio)
+        small = (self._way < 0) & (need <= band * size)
         self.size = np.minimum(np.maximum(size, np.where(small, 0.0, np.ceil(need))), np.ceil(self.held))
         self.size = np.minimum(np.maximum(self.size, facts.least), facts.most)
         grown = self.size - size

@@ -66,21 +66,21 @@ def test_the_least_reluctance_is_taken_where_none_turns_often() -> None:
 
 
 def test_a_fleet_that_would_turn_too_often_is_not_followed() -> None:
-    turns = of_reluctance([TURNS_A_DAY * each for each in (8, 4, 2, 0.5, 0.2, 0.1)])
-    assert RELUCTANCES[2] < told(LATE, turns).choose().reluctance < RELUCTANCES[3]
+    turns = of_reluctance([TURNS_A_DAY * each for each in (9, 8, 4, 2, 0.5, 0.2, 0.1)])
+    assert RELUCTANCES[3] < told(LATE, turns).choose().reluctance < RELUCTANCES[4]
 
 
 def test_who_may_turn_oftener_is_less_reluctant() -> None:
-    turns = of_reluctance([TURNS_A_DAY * each for each in (8, 4, 2, 0.5, 0.2, 0.1)])
+    turns = of_reluctance([TURNS_A_DAY * each for each in (9, 8, 4, 2, 0.5, 0.2, 0.1)])
     calm, free = (told(LATE, turns, most=most).choose().reluctance for most in (TURNS_A_DAY, 10 * TURNS_A_DAY))
     assert RELUCTANCES[0] == free < calm
 
 
 def test_each_reluctance_has_the_caution_that_its_own_fleets_ask_for() -> None:
-    turns = of_reluctance([4 * TURNS_A_DAY] * 5 + [0.0])
-    late = LATE * of_reluctance([1.0] * 5 + [4.0])
+    turns = of_reluctance([4 * TURNS_A_DAY] * 6 + [0.0])
+    late = LATE * of_reluctance([1.0] * 6 + [4.0])
     choice = told(late, turns).choose()
-    assert choice.reluctance > RELUCTANCES[4]
+    assert choice.reluctance > RELUCTANCES[5]
     assert choice.caution > told(LATE, turns).choose().caution
 
 

@@ -63,14 +63,24 @@ def test_what_is_no_longer_needed_goes_after_the_hold_and_not_before() -> None:
     assert sizes == [20, 20, 20, 20, 18, 18]
 
 
-def test_a_fleet_that_shrank_does_not_turn_round_for_a_little() -> None:
-    made = Fleets(facts(), np.zeros(2), np.zeros(2), Habits(hold_s=15.0, turn_ratio=0.1, clear_s=NEVER_S))
+def sizes_after(caution: float, needs: tuple[float, ...]) -> list[float]:
+    """Of a fleet to which so much is needed with its caution, each time."""
+    habits = Habits(hold_s=15.0, turn_ratio=0.1, turn_share=0.5, clear_s=NEVER_S)
+    made = Fleets(facts(), np.full(2, caution), np.zeros(2), habits)
     made.real(20, 0, 0.0)
     sizes = []
-    for need in (200, 185, 185, 185, 208, 210, 185, 225, 235):
-        made.decide(outlook(need))
-        sizes.append(made.size[1])
-    assert sizes == [20, 20, 19, 19, 19, 21, 21, 23, 24]
+    for need in needs:
+        made.decide(outlook(need * math.exp(-0.1 * caution), peak_rps=need))
+        sizes.append(float(made.size[1]))
+    return sizes
+
+
+def test_a_fleet_that_shrank_does_not_turn_round_for_a_little() -> None:
+    assert sizes_after(3.0, (200, 185, 185, 185, 208, 210, 185, 225, 235)) == [20, 20, 19, 19, 19, 21, 21, 23, 24]
+
+
+def test_a_fleet_that_adds_little_turns_round_for_less() -> None:
+    assert sizes_after(0.4, (200, 185, 185, 185, 193, 195)) == [20, 20, 19, 19, 19, 20]
 
 
 def test_no_guess_plans_for_less_than_the_present_rate() -> None:
