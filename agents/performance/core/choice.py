@@ -19,8 +19,8 @@ from agents.performance.core.series import Array, twin
 
 CAUTIONS = (0.0, 0.7, 1.4, 2.2, 3.2, 4.6, 7.0, 11.0)
 RELUCTANCES = (-0.5, 0.5, 1.5, 2.5, 4.0, 7.0, 13.0)
-"""Usual errors above the two guesses that are rehearsed; the real fleet may stand anywhere between them, and with more
-caution than any."""
+"""Usual errors above the two guesses that are rehearsed; the real fleet may stand anywhere between them, with more
+caution than any, and with less reluctance until half a day was seen."""
 TURNS_A_DAY = 36.0
 """How often a fleet may go from growing to falling or back, where nobody says: on paper; the real one turns somewhat
 oftener, for its caution moves. A horizontal pod autoscaler with five minutes of stabilisation turns 50 to 60 times."""

@@ -30,8 +30,8 @@ class Habits:
     """What every fleet, real and rehearsed, does alike.
 
     `clear_s`: a queue that the start-up will leave is to be gone so long after. `hold_s`: what was needed so lately is
-    needed still. `turn_ratio`: a fleet that last shrank grows for no less than this much more than it has, or than
-    `turn_share` of what its caution adds where that is less: who adds little cannot do without more.
+    needed still. `turn_ratio`: a fleet that last shrank grows for no less than this much more than it has, or for e to
+    the power of `turn_share` of its caution in spreads where that is less: a wider band eats all it adds.
     """
 
     clear_s: float = 60.0

@@ -17,7 +17,7 @@ import numpy as np
 from agents.performance.core.series import Array
 from contracts.errors import ConfigError
 
-VERSION = "scaler3"
+VERSION = "scaler4"
 _MOST_BYTES = 16_000_000
 
 

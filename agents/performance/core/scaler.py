@@ -206,7 +206,8 @@ class PredictiveScaler:
         """Who cannot see stands ready for the peak that was guessed last, and gives up nothing."""
         self._fleets.stand()
         self._forecaster.miss()
-        ready_for = min(math.ceil(self.last.held_replicas - 1e-9), self._facts.most)
+        peak = max(self.last.held_replicas, self.last.peak_rps / self._facts.capacity_rps)
+        ready_for = min(math.ceil(peak - 1e-9), self._facts.most)
         replicas = max(seen.ready + seen.starting, self.last.replicas, ready_for)
         self.last = replace(self.last, replicas=replicas, blind=True)
         return replicas

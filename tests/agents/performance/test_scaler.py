@@ -65,14 +65,17 @@ def test_a_replica_lost_in_the_dark_is_asked_for_again() -> None:
     assert scaler.last.blind
 
 
-def test_who_cannot_see_stands_ready_for_the_peak_that_was_guessed_last() -> None:
-    scaler = PredictiveScaler(facts())
-    for slot in range(1, 240):
-        scaler.decide(LoadSeen(15 * slot, [80 + slot] * 15, 0.0, 0.0, scaler.last.replicas, 0))
+@pytest.mark.parametrize(("target", "turns_a_day"), [(0.99, 36.0), (0.9, 300.0)])
+def test_who_cannot_see_stands_ready_for_the_peak_that_was_guessed_last(target: float, turns_a_day: float) -> None:
+    scaler = PredictiveScaler(facts(), target=target, turns_a_day=turns_a_day)
+    for slot in range(1, 232):
+        arrived = [80 + slot + 100 * (slot % 12 == 4)] * 15
+        scaler.decide(LoadSeen(15 * slot, arrived, 0.0, 0.0, scaler.last.replicas, 0))
     seen = scaler.last
     short = seen.replicas - 2
-    dark = scaler.decide(LoadSeen(3615, None, None, None, short, 0))
-    assert dark >= max(seen.replicas, seen.held_replicas)
+    dark = scaler.decide(LoadSeen(15 * 232, None, None, None, short, 0))
+    assert (seen.reluctance < 0) == (turns_a_day > 36)
+    assert dark >= max(seen.replicas, seen.held_replicas, seen.peak_rps / facts().capacity_rps)
     assert (scaler.last.peak_rps, scaler.last.blind) == (seen.peak_rps, True)
     assert "is prepared for" in scaler.last.explain()
 

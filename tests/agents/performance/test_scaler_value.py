@@ -75,6 +75,7 @@ def broken(text: str) -> list[str]:
     small = arrays | {"ahead.level.gram": np.zeros((2, 2))}
     narrow = arrays | {"ahead.level.gram": np.zeros(1)}
     below = arrays | {"long": -arrays["long"] - 1.0}
+    fewer = arrays | {"sums": arrays["sums"][:, :-8]}
     none, endless = arrays | {"facts": np.zeros(6)}, arrays | {"facts": np.full(6, np.inf)}
     head, body = text.split(":")
     other = base64.b64encode(base64.b64decode(body)[:-40]).decode()
@@ -84,11 +85,11 @@ def broken(text: str) -> list[str]:
         f"{head}:x",
         f"scaler0:{body}",
         f"{head}:{other}",
-        *map(fold, (less, wild, small, narrow, below, none, endless, {})),
+        *map(fold, (less, wild, small, narrow, below, fewer, none, endless, {})),
     ]
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(14))
 def test_any_other_text_is_refused(number: int) -> None:
     with pytest.raises(ConfigError, match="scaler"):
         PredictiveScaler.unpack(facts(), broken(experienced(61).pack())[number])
