@@ -1,4 +1,4 @@
-"""What the scaler costs on made-up loads that nobody tuned it on, beside a reactive one tuned in hindsight on each."""
+"""What the scaler costs on four kinds of made-up load, beside a reactive one tuned in hindsight on each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ DAYS, WINDOW_S, STARTUP_S, SEED = 7, 600, 180.0, 7
 
 @dataclass(frozen=True)
 class Batches:
-    """A client that sends now and then. `on_h`, `off_h`: shortest and longest; `shape` of its Weibull gaps."""
+    """A client that sends now and then, at 0.6 to 1.4 times `rate_rps`. `on_h`, `off_h`: shortest and longest time;
+    `shape` of its Weibull gaps."""
 
     rate_rps: float
     on_h: tuple[float, float]
@@ -28,9 +29,10 @@ class Batches:
 
 @dataclass(frozen=True)
 class Kind:
-    """A made-up workload. `night`, `day`: rate at 4 and at 16 o'clock, and `power` of the sine between; `moves`: how
-    far each window goes from the last, as a ratio; `clients`: how many, the next always smaller; `shapes`: least and
-    most of their gaps (1 is Poisson, less is burstier)."""
+    """A made-up workload. `night_rps`, `day_rps`: at 4 and at 16 o'clock; `power`: of the sine that leads from one to
+    the other; `moves`: how far each window goes from the last, as a ratio; `clients`: how many,
+    the next always smaller; `shapes`: least and most of their gaps (1 is Poisson, less is burstier), which are Gamma or
+    `weibull`; `weekend`: times so much on the last two days; `batches`: who else sends."""
 
     name: str
     night_rps: float
