@@ -30,9 +30,9 @@ class Batches:
 @dataclass(frozen=True)
 class Kind:
     """A made-up workload. `night_rps`, `day_rps`: at 4 and at 16 o'clock; `power`: of the sine that leads from one to
-    the other; `moves`: how far each window goes from the last, as a ratio; `clients`: how many,
-    the next always smaller; `shapes`: least and most of their gaps (1 is Poisson, less is burstier), which are Gamma or
-    `weibull`; `weekend`: times so much on the last two days; `batches`: who else sends."""
+    the other; `moves`: how far each window goes from the last, as a ratio; `clients`: how many, the next always
+    smaller; `shapes`: least and most of their gaps (1 is Poisson, less is burstier), which are Gamma or `weibull`;
+    `weekend`: times so much on the last two days; `batches`: who else sends."""
 
     name: str
     night_rps: float
