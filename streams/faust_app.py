@@ -14,6 +14,8 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
+from streams.leaving import disconnected
+
 FETCH_WAIT_MS = 20
 """Default wait of a fetch that finds nothing. Figures for 5, 20 and 50 ms: docs/adr/0003."""
 
@@ -33,6 +35,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # Read when the consumer starts and builds its fetcher, so setting it here is in time.
         consumer._fetch_max_wait_ms = cast(App, self.app).fetch_wait_ms
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        # A recovery that goes on asks where the group stands, of a consumer that has already stopped.
+        await super().on_thread_stop()
+        if self._consumer is not None:
+            await disconnected(self._consumer._client)
 
 
 class _Consumer(driver.Consumer):

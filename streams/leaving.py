@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
 END_WITHIN_S = 1.0
@@ -26,7 +27,7 @@ async def consumer_stopped(consumer: AIOKafkaConsumer, within_s: float) -> None:
         names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
         kept = [getattr(coordinator, name, None) for name in names]
         await _ended([*kept, *((fetcher._fetch_task, *fetcher._pending_tasks) if fetcher is not None else ())])
-        await _ended([asyncio.ensure_future(consumer._client.close())], cancel=False)
+        await disconnected(consumer._client)
 
 
 async def producer_stopped(producer: AIOKafkaProducer, within_s: float) -> None:
@@ -34,7 +35,12 @@ async def producer_stopped(producer: AIOKafkaProducer, within_s: float) -> None:
     if not await _in_peace(producer.stop(), within_s):
         await _ended([producer._sender.sender_task if producer._sender is not None else None])
         producer._message_accumulator.fail_all(KafkaConnectionError("the producer was ended"))
-        await _ended([asyncio.ensure_future(producer.client.close())], cancel=False)
+        await disconnected(producer.client)
+
+
+async def disconnected(client: AIOKafkaClient) -> None:
+    """Close its connections, also one that was asked for after its end: it connects again without a word."""
+    await _ended([asyncio.ensure_future(client.close())], cancel=False)
 
 
 async def _in_peace(stop: Coroutine[Any, Any, None], within_s: float) -> bool:

@@ -293,25 +293,6 @@ async def test_what_the_client_skipped_while_the_broker_has_it_ends_the_worker(
             await driver._checked(gap)
 
 
-async def test_where_a_partition_stands_can_be_asked_when_a_rebalance_has_taken_it(broker: Broker, name: str) -> None:
-    broker.make_topics([name])
-    client = StageClient(
-        counting_stage(name),
-        bootstrap=broker.bootstrap,
-        embedded=broker.embedded,
-        worker_name=name,
-        on_state=lambda *_: None,
-        fetch_wait_ms=20,
-        session_timeout_s=None,
-    )
-    never_its_own = (HEARTBEATS.name, 0)
-    await client.start()
-    try:
-        assert (await client.earliest(*never_its_own), await client.committed(*never_its_own)) == (0, None)
-    finally:
-        await client.leave()
-
-
 async def test_a_worker_without_its_topics_says_which_and_ends(mock_cluster: MockCluster, name: str) -> None:
     with Worker(Broker(mock_cluster.bootstrap, True, mock_cluster.make_topics), name) as worker:
         assert await asyncio.to_thread(worker.process.wait, 60) == 2
