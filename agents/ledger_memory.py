@@ -276,11 +276,14 @@ class MemoryLedger(Ledger):
             del store.leases[action.target]
         keep, keep_ms = self._keep
         surplus = len(store.ended) - keep
-        for place, (old, ms) in enumerate(list(store.ended.items())):
+        past: list[str] = []
+        for place, (old, ms) in enumerate(store.ended.items()):
             if place >= surplus and ms > now_ms - keep_ms:
                 break
             if old not in store.unpublished:
-                del store.ended[old], store.records[old]
+                past.append(old)
+        for old in past:
+            del store.ended[old], store.records[old]
 
     def _write(self, workload: str, subject: str, what: str, actor: str, detail: str, at_ms: int) -> None:
         """One more audit line, chained to the newest."""

@@ -70,7 +70,7 @@ def need_rps(seconds: Array) -> float:
     np.add.accumulate(seconds, out=curve[1:])
     slopes = np.subtract.outer(curve, curve)
     slopes *= _per_width(len(seconds))
-    return float(slopes.max())
+    return float(np.maximum.reduce(slopes, axis=None))
 
 
 @lru_cache(maxsize=64)
@@ -104,7 +104,7 @@ class Forecaster:
         ]
         self._needs: list[float] = []
         self._smooth: list[float] = []
-        self._rows = Past(1, _CAME[-1] + 1)
+        self._rows = Past(1, _CAME[-1] + 1, np.float32)
         self._rows.fill(np.array(math.nan))
         self.look_ahead(lead_s)
 
@@ -153,11 +153,11 @@ class Forecaster:
             if self._unbroken >= guesser.due:
                 row = self._rows.rows(1, guesser.due - 1)[0]
                 guesser.judge(float(row[said]), value)
-                row[column] = np.float32(value)
+                row[column] = value
         self._seen += 1
         if self._seen % self._refit == 0:
             for guesser, felt, said, column in zip(self._guessers, _FELT, _SAID, _CAME, strict=True):
-                rows = self._rows.rows(self._refit, guesser.due - 1)
+                rows = self._rows.rows(self._refit, guesser.due - 1).astype(np.float64)
                 shapes, unrests, levels = rows[:, _SHAPE], rows[:, felt], rows[:, _LEVEL]
                 guesser.learn(shapes, unrests, levels, rows[:, said], rows[:, column], self._manner)
 
@@ -171,7 +171,7 @@ class Forecaster:
             for guesser, felt in zip(self._guessers, _FELT, strict=True)
         )
         row[_SAID[0]], row[_SAID[1]] = ahead.log_rps, peak.log_rps
-        self._rows.push(row.astype(np.float32))
+        self._rows.push(row)
         self._unbroken += 1
         if self._guessers[1].cold:
             hold_s = min(max(_COLD_HOLD_PER_ERROR_S * self._guessers[1].usual, _LEAST_COLD_HOLD_S), _COLD_HOLD_S)

@@ -6,7 +6,7 @@ Of looks the sums are kept, so a mean costs the same however long it is. They ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,51 +24,58 @@ def twin(known: Known) -> Known:
     return new
 
 
+def _own(values: list[float], count: int) -> list[float]:
+    """A list to go on with: the one that copies share, or another where one of them has gone on with that."""
+    return values if len(values) == count else values[:count]
+
+
 class Series:
-    """Values one slot apart, the newest last. Of what is older than `keep` slots nothing can be asked."""
+    """Values one slot apart, the newest last. Of what is older than `keep` slots nothing can be asked.
+
+    Copies share a list until one finds it longer than it left it.
+    """
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._sums = [0.0]
+        self._sums, self._last = [0.0], 0
 
     def __len__(self) -> int:
-        return len(self._sums) - 1
+        return self._last
 
     def push(self, value: float) -> None:
         """Adds the newest value."""
-        sums = self._sums
+        sums = _own(self._sums, self._last + 1)
         sums.append(sums[-1] + value)
         if len(sums) > self._keep + _SPARE:
             first = sums[-self._keep - 1]
-            self._sums = [each - first for each in sums[-self._keep - 1 :]]
+            sums = [each - first for each in sums[-self._keep - 1 :]]
+        self._sums, self._last = sums, len(sums) - 1
 
     def mean(self, slots: int, back: int = 0) -> float:
         """Mean of the `slots` values that ended `back` slots ago; of fewer where there are no more. Empty: 0."""
         sums = self._sums
-        last = max(len(sums) - 1 - back, min(len(sums) - 1, 1))
+        last = max(self._last - back, min(self._last, 1))
         first = last - slots if last > slots else 0
         return (sums[last] - sums[first]) / (last - first) if last else 0.0
 
     def means(self, spans: Sequence[int]) -> list[float]:
         """Means of the newest values, one for each span in slots; of fewer where there are no more. Not empty."""
-        sums = self._sums
-        last = len(sums) - 1
+        sums, last = self._sums, self._last
         newest = sums[last]
         return [(newest - sums[last - span]) / span if span < last else (newest - sums[0]) / last for span in spans]
 
     def copy(self) -> Series:
         """One that goes on by itself."""
-        new = twin(self)
-        new._sums = self._sums.copy()
-        return new
+        return twin(self)
 
     def state(self) -> Array:
         """All it knows: [slots + 1]."""
-        return np.array(self._sums)
+        return np.array(self._sums[: self._last + 1])
 
     def restore(self, state: Array) -> None:
         """Knows what `state` gave."""
         self._sums = state.tolist() or [0.0]
+        self._last = len(self._sums) - 1
 
 
 class Fading:
@@ -105,26 +112,28 @@ class Fading:
 
 
 class Marks:
-    """Every `width`-th value of a series, the last `keep` of them; between two of them lies a straight line."""
+    """Every `width`-th value of a series, the last `keep` of them; between two of them lies a straight line. Copies
+    share a list, as those of a `Series` do."""
 
     def __init__(self, keep: int, width: int) -> None:
         self._keep, self._width = keep, width
         self._marks: list[float] = []
-        self._past = width - 1
+        self._count, self._past = 0, width - 1
 
     def push(self, value: float) -> None:
         """Adds the newest value."""
         self._past += 1
         if self._past == self._width:
-            self._past = 0
-            self._marks.append(value)
-            if len(self._marks) > self._keep + _SPARE:
-                del self._marks[: -self._keep]
+            marks = _own(self._marks, self._count)
+            marks.append(value)
+            if len(marks) > self._keep + _SPARE:
+                marks = marks[-self._keep :]
+            self._marks, self._count, self._past = marks, len(marks), 0
 
     def rise(self, back: int, slots: int) -> float:
         """By how much the value `back` slots ago had risen `slots` later; 0 where that is not known."""
         width, marks = self._width, self._marks
-        place = (len(marks) - 1) * width + self._past - back
+        place = (self._count - 1) * width + self._past - back
         if place < 0 or slots + width > back:
             return 0.0
         whole, part = divmod(place, width)
@@ -134,25 +143,25 @@ class Marks:
 
     def copy(self) -> Marks:
         """One that goes on by itself."""
-        new = twin(self)
-        new._marks = self._marks.copy()
-        return new
+        return twin(self)
 
     def state(self) -> Array:
         """All it knows: [marks + 1]."""
-        return np.array([self._past, *self._marks])
+        return np.array([self._past, *self._marks[: self._count]])
 
     def restore(self, state: Array) -> None:
         """Knows what `state` gave."""
         self._past, self._marks = int(state[0]), state[1:].tolist()
+        self._count = len(self._marks)
 
 
 class Past:
-    """The last `keep` rows of something, the oldest first, always in one piece of memory."""
+    """The last `keep` rows of something, the oldest first, always in one piece of memory, in double precision unless
+    said otherwise."""
 
-    def __init__(self, keep: int, columns: int) -> None:
+    def __init__(self, keep: int, columns: int, precision: type[np.floating[Any]] = np.float64) -> None:
         self.keep = keep
-        self._table: Array = np.zeros((4 * keep, columns))
+        self._table: Array = np.zeros((4 * keep, columns), precision)
         self._end = keep
 
     def push(self, row: Array) -> None:
@@ -177,7 +186,7 @@ class Past:
         keep = keep or self.keep
         new = twin(self)
         new.keep, new._end = keep, keep
-        new._table = np.empty((4 * keep, self._table.shape[1]))
+        new._table = np.empty((4 * keep, self._table.shape[1]), self._table.dtype)
         known = min(keep, self.keep)
         new._table[keep - known : keep] = self.rows(known)
         if known < keep:

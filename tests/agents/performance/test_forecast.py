@@ -52,6 +52,26 @@ def test_marks_know_the_rise_of_a_straight_line_and_no_rise_beyond_what_they_kee
         assert marks.rise(back, slots) == 0.0
 
 
+@given(st.integers(0, 90), st.lists(st.tuples(st.booleans(), st.floats(0, 9)), min_size=1, max_size=120))
+def test_copies_that_go_different_ways_know_nothing_of_each_other(before: int, told: list[tuple[bool, float]]) -> None:
+    def known(values: list[float]) -> tuple[Series, Marks]:
+        series, marks = Series(20), Marks(20, 1)
+        for each in values:
+            series.push(each)
+            marks.push(each)
+        return series, marks
+
+    past = [float(each) for each in range(before)]
+    one = known(past)
+    other = one[0].copy(), one[1].copy()
+    for first, value in told:
+        for each in one if first else other:
+            each.push(value)
+    for which, found in ((True, one), (False, other)):
+        alone = known([*past, *(value for first, value in told if first is which)])
+        assert [each.state().tolist() for each in found] == [each.state().tolist() for each in alone]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 def test_what_fades_is_the_mean_until_its_span_is_over_and_then_counts_the_newest_most(values: list[float]) -> None:
     fading = Fading([0.5, 4.0, 60.0])
