@@ -1,8 +1,8 @@
-"""Faust as this project uses it: one subclass that mends the client settings which Faust does not let one choose.
+"""Faust as this project uses it: subclasses that mend client settings which Faust does not let one choose, and its end.
 
 Faust 0.15.3 waits up to 1.5 s in every fetch (`fetch_max_wait_ms=1500` in its aiokafka driver), which five hops in a
 row would add up to seconds; it never produces idempotently outside transactions; and it empties queues that hold
-records which it will not fetch again.
+records which it will not fetch again, and leaves a connection open where it is stopped while it recovers.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def on_thread_stop(self) -> None:
-        # A recovery that goes on asks where the group stands, of a consumer that has already stopped.
-        await super().on_thread_stop()
-        if self._consumer is not None:
-            await disconnected(self._consumer._client)
+        try:
+            await super().on_thread_stop()
+        finally:  # a recovery that goes on asks a consumer that has stopped where the group stands
+            if self._consumer is not None:
+                await disconnected(self._consumer._client)
 
 
 class _Consumer(driver.Consumer):

@@ -39,7 +39,7 @@ async def producer_stopped(producer: AIOKafkaProducer, within_s: float) -> None:
 
 
 async def disconnected(client: AIOKafkaClient) -> None:
-    """Close its connections, also one that was asked for after its end: it connects again without a word."""
+    """Close a client's connections, also those it opened after it was closed: asked again, it connects in silence."""
     await _ended([asyncio.ensure_future(client.close())], cancel=False)
 
 

@@ -32,7 +32,7 @@ def _own(values: list[float], count: int) -> list[float]:
 class Series:
     """Values one slot apart, the newest last. Of what is older than `keep` slots nothing can be asked.
 
-    Copies share a list until one finds it longer than it left it.
+    Copies share a list until one that goes on finds it longer than its own count.
     """
 
     def __init__(self, keep: int) -> None:

@@ -61,6 +61,10 @@ def test_copies_that_go_different_ways_know_nothing_of_each_other(before: int, t
             marks.push(each)
         return series, marks
 
+    def asked(series: Series, marks: Marks) -> list[object]:
+        rises = [marks.rise(back, 2) for back in (3, 5, 19)]
+        return [len(series), series.mean(5), series.mean(5, 2), *(series.means([1, 5]) if len(series) else []), *rises]
+
     past = [float(each) for each in range(before)]
     one = known(past)
     other = one[0].copy(), one[1].copy()
@@ -70,6 +74,7 @@ def test_copies_that_go_different_ways_know_nothing_of_each_other(before: int, t
     for which, found in ((True, one), (False, other)):
         alone = known([*past, *(value for first, value in told if first is which)])
         assert [each.state().tolist() for each in found] == [each.state().tolist() for each in alone]
+        assert asked(*found) == asked(*alone)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
