@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 END_WITHIN_S = 1.0
 """Wall seconds for the end of what was cancelled, and for closing what is open: each as long again."""
@@ -34,13 +36,31 @@ async def producer_stopped(producer: AIOKafkaProducer, within_s: float) -> None:
     """Send what it holds within so many wall seconds; what it then still holds has failed."""
     if not await _in_peace(producer.stop(), within_s):
         await _ended([producer._sender.sender_task if producer._sender is not None else None])
-        producer._message_accumulator.fail_all(KafkaConnectionError("the producer was ended"))
+        _fail(producer._message_accumulator, KafkaConnectionError("the producer was ended"))
         await disconnected(producer.client)
 
 
 async def disconnected(client: AIOKafkaClient) -> None:
     """Close a client's connections, also those it opened after it was closed: asked again, it connects in silence."""
     await _ended([asyncio.ensure_future(client.close())], cancel=False)
+
+
+def seen(done: asyncio.Future[Any]) -> None:
+    """The exception of a future that is done counts as seen: asyncio logs those that nobody has asked for."""
+    if not done.cancelled():
+        done.exception()
+
+
+def _fail(accumulator: MessageAccumulator, why: KafkaConnectionError) -> None:
+    """Tell all who sent a message, and asyncio's log nothing: aiokafka looks for a batch that it was to try again among
+    those it tries, and has a future of each batch that nobody asks."""
+    held = accumulator._pending_batches
+    held.update(chain(*accumulator._batches.values()))
+    accumulator._batches.clear()
+    waiters = [batch._drain_waiter for batch in held]
+    accumulator.fail_all(why)
+    for each in waiters:
+        seen(each)
 
 
 async def _in_peace(stop: Coroutine[Any, Any, None], within_s: float) -> bool:

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from contracts.codec import encode
 from contracts.errors import Unavailable
 from contracts.events import Message, Tick
-from streams.leaving import producer_stopped
+from streams.leaving import producer_stopped, seen
 
 TIMEOUT_S = 10.0
 """How long `publish` waits for the broker: longer than a leader election, shorter than a person's patience."""
@@ -75,6 +75,7 @@ class KafkaPublisher:
                 sent = await producer.send(
                     record.topic, record.value, record.key, partition, headers=list(record.headers)
                 )
+                sent.add_done_callback(seen)  # also where nobody waits for it any longer
                 # Shielded: a record that was numbered must stay in the queue, or all after it would be out of sequence.
                 await asyncio.shield(sent)
         except TimeoutError as error:
@@ -104,8 +105,7 @@ class KafkaPublisher:
             return self._producer
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-            # Its exception counts as seen even if all who waited have given up.
-            self._starting.add_done_callback(lambda start: start.cancelled() or start.exception())
+            self._starting.add_done_callback(seen)  # also where all who waited have given up
         starting = self._starting
         await asyncio.wait([starting])
         if starting.cancelled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 from collections.abc import AsyncIterator
 
@@ -191,13 +192,22 @@ async def test_a_producer_whose_sender_ends_by_its_cancellation_leaves_no_connec
     assert not any(each.connected() for each in connections)
 
 
-async def test_a_publisher_that_is_left_with_a_message_by_its_broker_leaves_nothing_at_work(name: str) -> None:
-    cluster, before = MockCluster(), asyncio.all_tasks()
-    publisher = KafkaPublisher(cluster.bootstrap, name, timeout_s=0.5)
-    await publisher.publish(Tick(at_ms=1, partition=0))
-    assert "Sender._sender_routine" in clients_work(asyncio.all_tasks() - before)
-    cluster.close()
-    with pytest.raises(Unavailable):
-        await publisher.publish(Tick(at_ms=2, partition=0))
-    await publisher.stop()
+async def test_a_publisher_that_is_left_with_a_message_by_its_broker_leaves_nothing_at_work_and_nothing_unsaid(
+    name: str,
+) -> None:
+    async def left_alone() -> None:
+        cluster = MockCluster()
+        publisher = KafkaPublisher(cluster.bootstrap, name, timeout_s=0.5)
+        await publisher.publish(Tick(at_ms=1, partition=0))
+        assert "Sender._sender_routine" in clients_work(asyncio.all_tasks() - before)
+        cluster.close()
+        with pytest.raises(Unavailable):
+            await publisher.publish(Tick(at_ms=2, partition=0))
+        await publisher.stop()
+
+    before, unsaid = asyncio.all_tasks(), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unsaid.append(context["message"]))
+    await left_alone()
     assert clients_work(asyncio.all_tasks() - before) == []
+    gc.collect()
+    assert unsaid == []
