@@ -40,10 +40,12 @@ run: .venv/.run ## set up, then watch a simulated fleet live (Ctrl-C stops every
 test: .venv/.dev ## the whole suite on the embedded broker, then the shared and Kafka-only suites on Apache Kafka
 	$(BIN)/python -m pytest -m "not kafka and not platform" $(SPREAD) $(ARGS)
 	$(BIN)/python -m pytest -m "platform" $(ARGS)
-	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "(broker or kafka) and not platform" --broker kafka $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "(broker or kafka) and platform" --broker kafka $(ARGS)
 
 test-kafka: .venv/.dev ## only the suites that run on Apache Kafka
-	$(BIN)/python -m pytest -m "broker or kafka" --broker kafka $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "(broker or kafka) and not platform" --broker kafka $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest -m "(broker or kafka) and platform" --broker kafka $(ARGS)
 
 test-vllm: .venv/.dev ## the disk tier in a real vLLM on the CPU, in an environment of its own (6 GB, some ten minutes)
 	tests/kvtier/real_vllm/environment.sh .venv-vllm
