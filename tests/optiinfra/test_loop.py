@@ -21,7 +21,7 @@ from streams.brokers import admin
 from tests.conftest import Broker
 from tests.optiinfra.test_up import Up, clean_environment, has
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(600), pytest.mark.platform]
+pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.platform]
 
 M = TypeVar("M", bound=Message)
 
@@ -87,8 +87,8 @@ async def loop(tmp_path: Path, own_broker: Broker) -> AsyncIterator[Loop]:
 
 
 async def test_a_fleet_is_scaled_up_and_down_verified_and_explained(loop: Loop) -> None:
-    await loop.until(lambda: bool(loop.verified("scale_up")), 240, "a verified scale-up")
-    await loop.until(lambda: bool(loop.verified("scale_down")), 240, "a verified scale-down")
+    await loop.until(lambda: bool(loop.verified("scale_up")), 150, "a verified scale-up")
+    await loop.until(lambda: bool(loop.verified("scale_down")), 150, "a verified scale-down")
 
     [action, *_] = loop.verified("scale_up")
     story = await loop.ask("explain", action.action.id[:10])
